@@ -1,0 +1,65 @@
+"""Checks of arguments: one error that names the argument, the rule and the value."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterable
+from typing import Any
+
+
+def invalid(argument: str, rule: str, value: Any) -> ValueError:
+    """Returns the error for `argument` whose `value` breaks `rule`.
+
+    Example:
+        >>> print(invalid("beta", "must be >= 0", -1.0))
+        Argument `beta` must be >= 0. Received: beta=-1.0
+    """
+    return ValueError(f"Argument `{argument}` {rule}. Received: {argument}={value!r}")
+
+
+def integer(argument: str, value: Any, minimum: int = 1) -> int:
+    """Returns `value` as an int, or raises unless it is a whole number >= `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < minimum:
+        raise invalid(argument, f"must be an integer >= {minimum}", value)
+    return int(value)
+
+
+def number(
+    argument: str,
+    value: Any,
+    minimum: float = -math.inf,
+    maximum: float = math.inf,
+    exclusive: bool = False,
+) -> float:
+    """Returns `value` as a float, or raises unless it is finite and within the bounds.
+
+    With `exclusive=True` the bounds themselves are refused.
+    """
+    less, more = ("<", ">") if exclusive else ("<=", ">=")
+    bounds = [f"{more} {minimum:g}"] if minimum > -math.inf else []
+    bounds += [f"{less} {maximum:g}"] if maximum < math.inf else []
+    rule = " and ".join(["must be a finite number", *bounds]).replace("number and", "number")
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or not minimum <= value <= maximum:
+        raise invalid(argument, rule, value)
+    if exclusive and value in (minimum, maximum):
+        raise invalid(argument, rule, value)
+    return float(value)
+
+
+def shape(argument: str, value: Any) -> tuple[int, ...]:
+    """Returns `value` as a tuple of positive ints, or raises."""
+    entries = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else ()
+    valid = entries and all(isinstance(n, numbers.Integral) and n > 0 for n in entries)
+    if not valid:
+        raise invalid(argument, "must be a non-empty tuple of positive integers", value)
+    return tuple(int(n) for n in entries)
+
+
+def option(argument: str, value: Any, known: Iterable[Any]) -> Any:
+    """Returns `value`, or raises unless it is one of the `known` options."""
+    known = list(known)
+    if value not in known:
+        raise invalid(argument, f"must be one of {known}", value)
+    return value

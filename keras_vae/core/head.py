@@ -1,0 +1,42 @@
+"""The common ground of posteriors, priors and likelihoods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_vae.core.numerics import density_dtype
+
+serializable = keras.saving.register_keras_serializable(package="keras_vae")
+
+
+class Head(keras.layers.Layer):
+    """A layer that turns tensors into a `tfd.Distribution`.
+
+    Parameters of the distribution are cast to `density_dtype` before it is made, so that densities
+    are float32 under a mixed-precision policy and float64 under a float64 one.
+    """
+
+    @property
+    def density_dtype(self) -> str:
+        """`"float64"` for a float64 layer, `"float32"` for every other."""
+        return density_dtype(self.variable_dtype)
+
+    def to_density(self, value: Any) -> tf.Tensor:
+        """Casts a tensor, or an array, to `density_dtype`."""
+        if isinstance(value, tf.Tensor):
+            return tf.cast(value, self.density_dtype)
+        return tf.convert_to_tensor(value, self.density_dtype)
+
+    def add_density_weight(self, shape: Sequence[int], initializer: Any, name: str):
+        """Adds a trainable parameter of the distribution, kept out of autocasting."""
+        return self.add_weight(
+            shape=shape,
+            initializer=initializer,
+            dtype=self.density_dtype,
+            autocast=False,
+            name=name,
+        )

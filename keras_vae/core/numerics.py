@@ -1,0 +1,34 @@
+"""Parameterizations that stay finite, and the dtype of densities."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+import tensorflow as tf
+
+SCALE_FLOOR = 1e-4
+SCALE_CEILING = 1e4
+
+
+def density_dtype(variable_dtype: str) -> str:
+    """Returns the dtype of densities and their reductions: float64 for float64, else float32."""
+    return "float64" if keras.backend.standardize_dtype(variable_dtype) == "float64" else "float32"
+
+
+def positive_scale(raw: tf.Tensor, floor: float = SCALE_FLOOR, ceiling: float = SCALE_CEILING):
+    """Maps real numbers to scales: `min(softplus(raw) + floor, ceiling)`.
+
+    `raw=inverse_scale(1.0)` gives a scale of one.
+    """
+    return tf.minimum(tf.math.softplus(raw) + floor, ceiling)
+
+
+def inverse_scale(scale: float, floor: float = SCALE_FLOOR) -> float:
+    """Returns the raw number that `positive_scale` maps to `scale`.
+
+    Example:
+        >>> float(positive_scale(tf.constant(inverse_scale(1.0), tf.float64))).__round__(12)
+        1.0
+    """
+    return math.log(math.expm1(scale - floor))

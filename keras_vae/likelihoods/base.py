@@ -1,0 +1,142 @@
+"""What every likelihood has in common."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from keras_vae.core import checks
+from keras_vae.core.head import Head
+
+
+@dataclasses.dataclass(frozen=True)
+class Support:
+    """The set of values a likelihood gives a density to, element by element.
+
+    Args:
+        low: Smallest value.
+        high: Largest value.
+        integer: Whether only whole numbers belong to it.
+
+    Example:
+        >>> print(Support(0.0, 1.0))
+        in [0, 1]
+        >>> bool(Support(0.0, 1.0).contains(tf.constant([0.5, float("nan")])))
+        False
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    integer: bool = False
+
+    def __str__(self) -> str:
+        kind = "whole numbers " if self.integer else ""
+        if math.isinf(self.low) and math.isinf(self.high):
+            return f"{kind}finite".strip()
+        return f"{kind}in [{self.low:g}, {self.high:g}]"
+
+    def contains(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns whether every element of `x` belongs to the support: a boolean scalar.
+
+        NaN and infinities never do.
+        """
+        inside = (x >= max(self.low, x.dtype.min)) & (x <= min(self.high, x.dtype.max))
+        if self.integer:
+            inside &= tf.equal(x, tf.round(x))
+        return tf.reduce_all(inside)
+
+
+class Likelihood(Head):
+    """A head for p(x|z): parameters from the decoder -> `tfd.Distribution` over x.
+
+    A subclass sets `support`, implements `call`, and overrides what is special about it.
+
+    Args:
+        shape: Shape E of one datum x, without the batch.
+        **kwargs: Of `keras.layers.Layer`.
+    """
+
+    support = Support()
+
+    def __init__(self, shape: Sequence[int], **kwargs: Any):
+        super().__init__(**kwargs)
+        self.shape = checks.shape("shape", shape)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one datum as the distribution sees it."""
+        return self.shape
+
+    @property
+    def params_shape(self) -> tuple[int, ...]:
+        """Shape that a decoder's output must have, without the batch."""
+        return self.shape
+
+    def standardize(self, x: Any) -> tf.Tensor:
+        """Turns data as users give it into the tensor `[B, *event_shape]` that has a density.
+
+        Args:
+            x: Tensor or array `[B, *E]` of a real dtype.
+
+        Returns:
+            Tensor `[B, *event_shape]` of `density_dtype`.
+
+        Raises:
+            ValueError: If the dtype is not real, or rank or shape do not fit.
+        """
+        x = self._to_real("x", x)
+        if x.shape.rank != len(self.event_shape) + 1 or not x.shape[1:].is_compatible_with(
+            self.event_shape
+        ):
+            raise self._shape_error(x.shape)
+        return self.to_density(x)
+
+    def encoder_input(self, x: tf.Tensor) -> tf.Tensor:
+        """Maps a standardized `x` to the range that a network should see; the same by default."""
+        return x
+
+    def params_from_mean(self, mean: tf.Tensor) -> tf.Tensor:
+        """Returns decoder outputs whose distribution has (about) the given mean.
+
+        Args:
+            mean: Tensor `[*event_shape]`, the mean of standardized data.
+
+        Returns:
+            Tensor `[*params_shape]`.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} does not say which parameters give a mean."
+        )
+
+    def build(self, params_shape: Sequence[int | None]) -> None:
+        """Checks the decoder's output shape `[..., *params_shape]` before adding weights."""
+        rank = len(self.params_shape)
+        if tuple(params_shape[-rank:]) != self.params_shape or len(params_shape) != rank + 1:
+            raise ValueError(
+                f"Argument `decoder` must return tensors of shape [batch, *params_shape] with "
+                f"params_shape={self.params_shape}, as {type(self).__name__}(shape={self.shape}) "
+                f"requires. Received: a decoder with output shape {tuple(params_shape)}"
+            )
+        self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "shape": self.shape}
+
+    def _to_real(self, argument: str, x: Any) -> tf.Tensor:
+        x = tf.convert_to_tensor(x)
+        if x.dtype.is_floating or x.dtype.is_integer or x.dtype.is_bool:
+            return x
+        raise ValueError(
+            f"Argument `{argument}` must hold real numbers. Received: dtype={x.dtype.name}"
+        )
+
+    def _shape_error(self, shape: tf.TensorShape) -> ValueError:
+        expected = ("batch", *self.event_shape)
+        return ValueError(
+            f"Argument `x` must have shape [{', '.join(map(str, expected))}], as "
+            f"{type(self).__name__}(shape={self.shape}) requires. Received: shape={tuple(shape)}"
+        )

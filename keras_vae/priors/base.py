@@ -1,0 +1,52 @@
+"""What every prior has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from keras_vae.core import checks
+from keras_vae.core.head import Head
+
+Infer = Callable[[tf.Tensor], tfp.distributions.Distribution]
+
+
+class Prior(Head):
+    """A head for p(z): -> `tfd.Distribution`, event [D].
+
+    `call` is given what a prior may depend on, and takes what it needs: the features of a
+    condition (`condition`, `[B, C]`, None in an unconditional model) and the model's own way from
+    encoder inputs to q(z|x) (`infer`).
+
+    Args:
+        latent_dim: Number D of latent dimensions.
+        **kwargs: Of `keras.layers.Layer`.
+    """
+
+    def __init__(self, latent_dim: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.latent_dim = checks.integer("latent_dim", latent_dim)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one z: `(D,)`."""
+        return (self.latent_dim,)
+
+    def build(
+        self,
+        encoder_input_shape: Sequence[int | None],
+        condition_shape: Sequence[int | None] | None = None,
+    ) -> None:
+        """Makes the weights, knowing the shapes `[B, ...]` of the encoder's input and the condition."""
+        self.built = True
+
+    def call(
+        self, condition: tf.Tensor | None = None, infer: Infer | None = None
+    ) -> tfp.distributions.Distribution:
+        raise NotImplementedError
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "latent_dim": self.latent_dim}
