@@ -1,0 +1,50 @@
+# Everything runs in .venv, made once and made anew when setup.cfg or pyproject.toml change.
+PYTHON ?= python3
+
+.PHONY: help demo test lint types test-lowest clean
+.DEFAULT_GOAL := help
+
+help:  ## list the commands
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+demo: .venv/installed  ## train, judge, draw and export a VAE on real digits; check the export
+	.venv/bin/python examples/mnist_5k.py
+	.venv/bin/python examples/check_saved_model.py saved_models/mnist_5k/1
+
+test: .venv/installed  ## the whole test suite
+	.venv/bin/python -m pytest
+
+lint: .venv/installed  ## ruff: rules and format
+	.venv/bin/python -m ruff check .
+	.venv/bin/python -m ruff format --check .
+
+types: .venv/installed  ## the type checker
+	.venv/bin/python -m mypy keras_vae
+
+test-lowest: .venv-lowest/installed  ## the quick tests with the lowest supported versions
+	.venv-lowest/bin/python -m pytest -m "not slow"
+
+clean:  ## remove environments and what tests, builds and the demo left
+	rm -rf .venv .venv-lowest build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache runs
+	find saved_models -mindepth 1 ! -name README.md -delete
+	find keras_vae tests examples -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/installed: setup.cfg pyproject.toml
+	$(call new-environment,.venv)
+	.venv/bin/python -m pip install --quiet --editable '.[test,dev]'
+	@touch $@
+
+.venv-lowest/installed: setup.cfg pyproject.toml tests/lowest.py
+	$(call new-environment,.venv-lowest)
+	.venv-lowest/bin/python tests/lowest.py > .venv-lowest/constraints.txt
+	.venv-lowest/bin/python -m pip install --quiet --constraint .venv-lowest/constraints.txt --editable '.[test]'
+	@touch $@
+
+define new-environment
+@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
+	(3, 10) <= v < (3, 14) or sys.exit("keras_vae needs Python 3.10 to 3.13; $(PYTHON) is %d.%d. " % v + \
+	"Choose another, for example: make PYTHON=python3.12 $(MAKECMDGOALS)")'
+@rm -rf $(1)
+@echo "Installing into $(1) (once; some minutes)"
+@$(PYTHON) -m venv $(1)
+endef
