@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -12,9 +14,10 @@ from keras_vae.core.head import Head
 
 
 class Posterior(Head):
-    """A head for q(z|x): features `[B, F]` from the encoder -> `tfd.Distribution`, batch [B], event [D].
+    """A head for q(z|x): features `[B, F]` -> `tfd.Distribution`, batch [B], event [D].
 
-    A subclass owns the projection from features to parameters, made in `build`.
+    A subclass owns the projection from features to parameters, built in `build` from `flat_shape`
+    and applied in `call` to `flatten(features)`, so that maps `[B, H, W, C]` are welcome too.
 
     Args:
         latent_dim: Number D of latent dimensions.
@@ -30,6 +33,22 @@ class Posterior(Head):
         """Shape of one z: `(D,)`."""
         return (self.latent_dim,)
 
+    def flat_shape(self, features_shape: Sequence[int | None]) -> tuple[None, int]:
+        """Returns `(None, F)`, the shape of the features once flattened.
+
+        Raises:
+            ValueError: If a dimension besides the batch is unknown, or there is none.
+        """
+        dims = tuple(features_shape)[1:]
+        if not dims or None in dims:
+            rule = "must have at least one dimension after the batch, all known"
+            raise checks.invalid("features_shape", rule, tuple(features_shape))
+        return None, math.prod(dims)
+
+    def flatten(self, features: tf.Tensor) -> tf.Tensor:
+        """Returns the features as `[B, F]`."""
+        return tf.reshape(features, [-1, math.prod(features.shape[1:])])
+
     def mean(self, q: tfp.distributions.Distribution) -> tf.Tensor:
         """Returns E_q[z], exact or estimated: Tensor `[B, D]`."""
         return q.mean()
@@ -39,4 +58,5 @@ class Posterior(Head):
         return q.stddev()
 
     def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor."""
         return {**super().get_config(), "latent_dim": self.latent_dim}

@@ -37,16 +37,26 @@ class Prior(Head):
 
     def build(
         self,
-        encoder_input_shape: Sequence[int | None],
+        encoder_input_shape: Sequence[int | None] | None = None,
         condition_shape: Sequence[int | None] | None = None,
     ) -> None:
-        """Makes the weights, knowing the shapes `[B, ...]` of the encoder's input and the condition."""
+        """Makes the weights, given the shapes `[B, ...]` of encoder input and condition."""
         self.built = True
+
+    def __call__(
+        self, condition: tf.Tensor | None = None, infer: Infer | None = None, **kwargs: Any
+    ) -> tfp.distributions.Distribution:
+        """Returns p(z), building the prior first if it needs no shape but the condition's."""
+        if not self.built:  # Keras can only build from the shapes of call's own arguments.
+            self.build(condition_shape=None if condition is None else condition.shape)
+        return super().__call__(condition, infer=infer, **kwargs)
 
     def call(
         self, condition: tf.Tensor | None = None, infer: Infer | None = None
     ) -> tfp.distributions.Distribution:
+        """Returns p(z), or p(z|c)."""
         raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor."""
         return {**super().get_config(), "latent_dim": self.latent_dim}

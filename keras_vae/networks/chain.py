@@ -1,0 +1,45 @@
+"""What the networks of this room share: layers in a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import keras
+import tensorflow as tf
+
+from keras_vae.core import checks
+
+
+class Chain(keras.Model):
+    """Layers applied one after another, all built by `build`.
+
+    A subclass of `keras.Model` and not of `keras.Sequential`, whose configuration is its list of
+    layers: here it is the arguments of the constructor.
+    """
+
+    def set_layers(self, layers: Iterable[keras.layers.Layer]) -> None:
+        """Sets the layers; the constructor of a subclass ends with it."""
+        self.chain = list(layers)
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        """Builds every layer for inputs `[B, ...]` of which only B may be unknown."""
+        if None in tuple(input_shape)[1:]:
+            rule = "must be known but for the batch"
+            raise checks.invalid("input_shape", rule, tuple(input_shape))
+        shape = tuple(input_shape)
+        for layer in self.chain:
+            layer.build(shape)
+            shape = layer.compute_output_shape(shape)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Returns the output of the last layer."""
+        for layer in self.chain:
+            inputs = layer(inputs)
+        return inputs
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
+        """Returns the shape of the output for inputs of this shape."""
+        shape = tuple(input_shape)
+        for layer in self.chain:
+            shape = layer.compute_output_shape(shape)
+        return shape

@@ -1,0 +1,68 @@
+"""A normal posterior with independent dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from keras_vae.core.head import serializable
+from keras_vae.core.numerics import inverse_scale, positive_scale
+from keras_vae.posteriors.base import Posterior
+
+tfd = tfp.distributions
+
+
+@serializable
+class DiagonalNormal(Posterior):
+    """A normal with independent dimensions, its location and scale linear in the features.
+
+    q(z|x) = N(z; mu(h), diag(sigma(h))^2), mu = W h + b, sigma = softplus(V h + c) + floor
+
+    The scale starts near one, close to a standard normal prior.
+
+    Args:
+        latent_dim: Number D of latent dimensions.
+        **kwargs: Of `keras.layers.Layer`.
+
+    Returns:
+        `tfd.MultivariateNormalDiag`, batch [B], event [D], for features `[B, ...]`.
+
+    Raises:
+        ValueError: If `latent_dim` is not a positive integer, or the number of features unknown.
+
+    Example:
+        >>> q = DiagonalNormal(2)(tf.zeros([3, 8]))
+        >>> q.sample(5, seed=[0, 1]).shape
+        TensorShape([5, 3, 2])
+
+    References:
+        Kingma & Welling, 2014, arXiv:1312.6114.
+    """
+
+    def __init__(self, latent_dim: int, **kwargs: Any):
+        super().__init__(latent_dim, **kwargs)
+        self.loc = keras.layers.Dense(self.latent_dim, dtype=self.dtype_policy, name="loc")
+        self.raw_scale = keras.layers.Dense(
+            self.latent_dim,
+            # A scale that varies much at the start would add noise before it adds information.
+            kernel_initializer=keras.initializers.VarianceScaling(0.01, "fan_avg", "uniform"),
+            bias_initializer=keras.initializers.Constant(inverse_scale(1.0)),
+            dtype=self.dtype_policy,
+            name="raw_scale",
+        )
+
+    def build(self, features_shape: Sequence[int | None]) -> None:
+        """Builds the two projections for features of this shape, `[B, ...]`."""
+        shape = self.flat_shape(features_shape)
+        self.loc.build(shape)
+        self.raw_scale.build(shape)
+
+    def call(self, features: tf.Tensor) -> tfd.MultivariateNormalDiag:
+        """Returns q(z|x) for features `[B, ...]`."""
+        features = self.flatten(features)
+        scale = positive_scale(self.to_density(self.raw_scale(features)))
+        return tfd.MultivariateNormalDiag(self.to_density(self.loc(features)), scale_diag=scale)
