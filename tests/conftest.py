@@ -1,0 +1,42 @@
+"""What every test starts from: a quiet TensorFlow, two CPU devices, clean Keras settings."""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ["MPLBACKEND"] = "Agg"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import pytest
+import tensorflow as tf
+
+# Two logical CPUs, so that MirroredStrategy(["CPU:0", "CPU:1"]) stands in for two GPUs. They share
+# one thread pool, and a test that names no device runs on CPU:0 as fast as with a single one.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+
+
+@pytest.fixture(autouse=True)
+def clean_state():
+    """Give every test the same seeds, and take back what it set."""
+    keras.utils.set_random_seed(0)
+    yield
+    tf.config.run_functions_eagerly(False)
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
+    keras.utils.clear_session(free_memory=False)
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
+
+
+@pytest.fixture(scope="session")
+def tfds_data_dir() -> str:
+    """Return the folder of prepared TFDS data, or skip."""
+    folder = os.environ.get("TFDS_DATA_DIR")
+    if not folder:
+        pytest.skip("needs prepared TFDS data: set TFDS_DATA_DIR to its folder")
+    assert Path(folder).is_dir(), f"TFDS_DATA_DIR is not a folder: {folder}"
+    return folder
