@@ -70,8 +70,8 @@ class ConvDecoder(Chain):
     Where the encoder's image had an odd side, the doubled one is cropped to it.
 
     Args:
-        shape: Shape of the parameters of one datum, the `params_shape` of the likelihood: `(H, W, C)`
-            or `(H, W, C, K)`, the latter made of C * K channels.
+        shape: Shape of the parameters of one datum, the `params_shape` of the likelihood:
+            `(H, W, C)`, or `(H, W, C, K)` made of C * K channels.
         filters: Number of channels of each image on the way, from the smallest image.
         kernel_size: Side of the kernels, at least 2.
         dense_units: Width of the first dense layer.

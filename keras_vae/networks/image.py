@@ -19,7 +19,7 @@ def image_size(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 
 def stage_sizes(size: tuple[int, int], doublings: int) -> list[tuple[int, int]]:
-    """Returns the sizes of the images from the smallest to `size`, each half the next one, rounded up.
+    """Returns the sizes on the way up to `size`, each half of the next, rounded up.
 
     Example:
         >>> stage_sizes((9, 28), 2)

@@ -1,6 +1,8 @@
 """Heads for q(z|x): features of the encoder -> `tfd.Distribution` over z."""
 
+from keras_vae.posteriors.autoregressive_flow import AutoregressiveFlow
 from keras_vae.posteriors.base import Posterior
 from keras_vae.posteriors.diagonal_normal import DiagonalNormal
+from keras_vae.posteriors.full_covariance_normal import FullCovarianceNormal
 
-__all__ = ["DiagonalNormal", "Posterior"]
+__all__ = ["AutoregressiveFlow", "DiagonalNormal", "FullCovarianceNormal", "Posterior"]

@@ -1,6 +1,17 @@
 """Heads for p(z): a `tfd.Distribution` over z, fixed, learned or conditional."""
 
+from keras_vae.priors.autoregressive_flow import AutoregressiveFlow
 from keras_vae.priors.base import Prior
+from keras_vae.priors.conditional_normal import ConditionalNormal
+from keras_vae.priors.mixture_of_normals import MixtureOfNormals
 from keras_vae.priors.standard_normal import StandardNormal
+from keras_vae.priors.vamp_prior import VampPrior
 
-__all__ = ["Prior", "StandardNormal"]
+__all__ = [
+    "AutoregressiveFlow",
+    "ConditionalNormal",
+    "MixtureOfNormals",
+    "Prior",
+    "StandardNormal",
+    "VampPrior",
+]
