@@ -1,0 +1,22 @@
+"""Likelihoods: heads for p(x|z).
+
+To make one's own, subclass `Likelihood`: set `support` and return a distribution from `call`.
+"""
+
+from keras_vae.likelihoods.base import Likelihood, Support
+from keras_vae.likelihoods.bernoulli import Bernoulli
+from keras_vae.likelihoods.categorical import Categorical, OneHotSupport
+from keras_vae.likelihoods.continuous_bernoulli import ContinuousBernoulli
+from keras_vae.likelihoods.discretized_logistic_mixture import DiscretizedLogisticMixture
+from keras_vae.likelihoods.normal import Normal
+
+__all__ = [
+    "Bernoulli",
+    "Categorical",
+    "ContinuousBernoulli",
+    "DiscretizedLogisticMixture",
+    "Likelihood",
+    "Normal",
+    "OneHotSupport",
+    "Support",
+]

@@ -7,10 +7,21 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from keras_vae.core import checks
 from keras_vae.core.head import Head
+
+tfd = tfp.distributions
+
+# A package of their own: posteriors too have a `Bernoulli` and a `Categorical`, and Keras keeps
+# one class a registered name.
+serializable = keras.saving.register_keras_serializable(package="keras_vae.likelihoods")
+
+# Probabilities are kept this far from 0 and 1 when they become logits, as in Burda et al., 2016.
+MEAN_MARGIN = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +45,10 @@ class Support:
     integer: bool = False
 
     def __str__(self) -> str:
+        """Completes the sentence "x must be ..."."""
         kind = "whole numbers " if self.integer else ""
         if math.isinf(self.low) and math.isinf(self.high):
-            return f"{kind}finite".strip()
+            return f"{kind or 'finite'}".strip()
         return f"{kind}in [{self.low:g}, {self.high:g}]"
 
     def contains(self, x: tf.Tensor) -> tf.Tensor:
@@ -53,17 +65,29 @@ class Support:
 class Likelihood(Head):
     """A head for p(x|z): parameters from the decoder -> `tfd.Distribution` over x.
 
-    A subclass sets `support`, implements `call`, and overrides what is special about it.
+    A subclass sets `support`, implements `call`, and overrides what is special about it. The layer
+    is built for parameters `[batch, *params_shape]`; once built it takes any leading dimensions.
 
     Args:
         shape: Shape E of one datum x, without the batch.
         **kwargs: Of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If `shape` is not a non-empty sequence of positive integers.
+
+    Example:
+        >>> class Laplace(Likelihood):
+        ...     def call(self, params):
+        ...         return self.independent(tfd.Laplace(self.to_density(params), 1.0))
+        >>> round(float(Laplace((2,))(tf.zeros([1, 2])).log_prob([[0.0, 1.0]])[0]), 4)
+        -2.3863
     """
 
     support = Support()
 
     def __init__(self, shape: Sequence[int], **kwargs: Any):
-        super().__init__(**kwargs)
+        # Without autocast, float32 parameters stay so under a mixed-precision policy.
+        super().__init__(autocast=False, **kwargs)
         self.shape = checks.shape("shape", shape)
 
     @property
@@ -79,8 +103,11 @@ class Likelihood(Head):
     def standardize(self, x: Any) -> tf.Tensor:
         """Turns data as users give it into the tensor `[B, *event_shape]` that has a density.
 
+        Casting rounds to `density_dtype`: whole numbers beyond 2**24 to the nearest float32, and
+        numbers beyond the range of float32 to infinity, which no support contains.
+
         Args:
-            x: Tensor or array `[B, *E]` of a real dtype.
+            x: Tensor or array `[B, *E]` of floats, integers or booleans.
 
         Returns:
             Tensor `[B, *event_shape]` of `density_dtype`.
@@ -89,11 +116,10 @@ class Likelihood(Head):
             ValueError: If the dtype is not real, or rank or shape do not fit.
         """
         x = self._to_real("x", x)
-        if x.shape.rank != len(self.event_shape) + 1 or not x.shape[1:].is_compatible_with(
-            self.event_shape
-        ):
+        expected = tf.TensorShape([None, *self.event_shape])
+        if not x.shape.is_compatible_with(expected):
             raise self._shape_error(x.shape)
-        return self.to_density(x)
+        return self.to_density(tf.ensure_shape(x, expected))
 
     def encoder_input(self, x: tf.Tensor) -> tf.Tensor:
         """Maps a standardized `x` to the range that a network should see; the same by default."""
@@ -112,8 +138,16 @@ class Likelihood(Head):
             f"{type(self).__name__} does not say which parameters give a mean."
         )
 
+    def independent(self, distribution: tfd.Distribution) -> tfd.Independent:
+        """Makes the last `len(shape)` batch dimensions of `distribution` its event."""
+        return tfd.Independent(distribution, reinterpreted_batch_ndims=len(self.shape))
+
     def build(self, params_shape: Sequence[int | None]) -> None:
-        """Checks the decoder's output shape `[..., *params_shape]` before adding weights."""
+        """Checks the decoder's output shape `[batch, *params_shape]` before adding weights.
+
+        Raises:
+            ValueError: If it has another rank or other dimensions.
+        """
         rank = len(self.params_shape)
         if tuple(params_shape[-rank:]) != self.params_shape or len(params_shape) != rank + 1:
             raise ValueError(
@@ -124,6 +158,7 @@ class Likelihood(Head):
         self.built = True
 
     def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor."""
         return {**super().get_config(), "shape": self.shape}
 
     def _to_real(self, argument: str, x: Any) -> tf.Tensor:
@@ -135,8 +170,16 @@ class Likelihood(Head):
         )
 
     def _shape_error(self, shape: tf.TensorShape) -> ValueError:
-        expected = ("batch", *self.event_shape)
+        expected = ", ".join(map(str, ("batch", *self.event_shape)))
         return ValueError(
-            f"Argument `x` must have shape [{', '.join(map(str, expected))}], as "
-            f"{type(self).__name__}(shape={self.shape}) requires. Received: shape={tuple(shape)}"
+            f"Argument `x` must have shape [{expected}], as {type(self).__name__}"
+            f"(shape={self.shape}) requires. Received: shape={shape}{self._shape_hint(shape)}"
         )
+
+    def _shape_hint(self, shape: tf.TensorShape) -> str:
+        without_channel = tf.TensorShape([None, *self.event_shape[:-1]])
+        if self.event_shape[-1] == 1 and shape.is_compatible_with(without_channel):
+            return ". Add the channel axis: x[..., None]"
+        if shape.is_compatible_with(self.event_shape):
+            return ". Add the batch axis: x[None]"
+        return ""

@@ -1,0 +1,91 @@
+"""The continuous Bernoulli likelihood, for data in [0, 1]."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from keras_vae.likelihoods.base import MEAN_MARGIN, Likelihood, Support, serializable
+
+tfd = tfp.distributions
+
+
+def log_partition(logits: tf.Tensor) -> tf.Tensor:
+    """Returns log of the integral of exp(l x) over [0, 1]: log((exp(l) - 1) / l).
+
+    Near l = 0, where quotient and gradient cancel, it is the series of l/2 + log(sinh(t) / t) in
+    t = l/2; both forms are exact to float64 at their meeting point |l| = 0.3.
+    """
+    near_zero = tf.abs(logits) < 0.3
+    t2 = tf.square(logits / 2)
+    series = logits / 2 + t2 * (1 / 6 - t2 * (1 / 180 - t2 * (1 / 2835 - t2 / 37800)))
+    # The branch not taken must be finite as well: `where` multiplies its gradient by zero.
+    safe = tf.where(near_zero, tf.ones_like(logits), logits)
+    size = tf.abs(safe)
+    closed = tf.nn.relu(safe) + tf.math.log(-tf.math.expm1(-size) / size)
+    return tf.where(near_zero, series, closed)
+
+
+class _ContinuousBernoulli(tfd.ContinuousBernoulli):
+    """`tfd.ContinuousBernoulli` with a log-density of fewer operations."""
+
+    @classmethod
+    def _parameter_properties(cls, dtype, num_classes=None):
+        return super()._parameter_properties(dtype, num_classes)
+
+    def _log_prob(self, event):
+        log_density = event * self.logits - log_partition(self.logits)
+        outside = (event < 0) | (event > 1)
+        return tf.where(outside, tf.constant(float("-inf"), log_density.dtype), log_density)
+
+
+@serializable
+class ContinuousBernoulli(Likelihood):
+    """Independent continuous Bernoulli variables, their logits from the decoder.
+
+    log p(x|z) = sum_e x_e l_e - log((exp(l_e) - 1) / l_e),  l = decoder(z)
+
+    A density on [0, 1], where that of a `Bernoulli` lacks its normalizer. Its mean, which `mean()`
+    returns, is not sigmoid(l) but 1 / (1 - exp(-l)) - 1 / l.
+
+    Args:
+        shape: Shape E of one datum.
+        **kwargs: Of `keras.layers.Layer`.
+
+    Returns:
+        `tfd.Independent` of logits `[..., *E]`: batch [...], event [*E]; `log_prob` in nats.
+
+    Raises:
+        ValueError: If `shape` is not a non-empty sequence of positive integers.
+
+    Example:
+        >>> p = ContinuousBernoulli((2,))(tf.zeros([1, 2]))
+        >>> p.log_prob([[0.2, 0.9]]).numpy()
+        array([0.], dtype=float32)
+
+    References:
+        Loaiza-Ganem & Cunningham, 2019, section 3, arXiv:1907.06845.
+    """
+
+    support = Support(0.0, 1.0)
+
+    def call(self, params: tf.Tensor) -> tfd.Independent:
+        """Returns p(x|z) for logits `[..., *E]`."""
+        logits = self.to_density(params)
+        return self.independent(_ContinuousBernoulli(logits=logits, dtype=logits.dtype))
+
+    def params_from_mean(self, mean: tf.Tensor) -> tf.Tensor:
+        """Returns the logits `[*E]` whose mean is `mean`, clipped to [1e-3, 1 - 1e-3].
+
+        The mean has no inverse in closed form, but it grows with l: bisection halves the
+        interval until float64 has no number left in it.
+        """
+        mean = tf.clip_by_value(self.to_density(mean), MEAN_MARGIN, 1.0 - MEAN_MARGIN)
+        # The mean is 1 - 1/l for large l, so that a margin of 1e-3 is reached at |l| = 1e3.
+        high = tf.fill(tf.shape(mean), tf.constant(1.1 / MEAN_MARGIN, mean.dtype))
+        low = -high
+        for _ in range(60):
+            middle = (low + high) / 2
+            below = tfd.ContinuousBernoulli(logits=middle, dtype=mean.dtype).mean() < mean
+            low, high = tf.where(below, middle, low), tf.where(below, high, middle)
+        return (low + high) / 2
