@@ -1,0 +1,159 @@
+"""Where examples come from: an array in memory, or a stream too large for one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_vae.data import randomness
+
+# Streams are shuffled through a buffer of about this many bytes.
+SHUFFLE_BUFFER_BYTES = 256 * 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """Which examples a pass holds, in which order, in batches of which size."""
+
+    kept: np.ndarray  # [N], ascending positions in the source
+    seed: int
+    shuffle: bool
+    batch_size: int
+    drop_remainder: bool
+
+    @property
+    def num_batches(self) -> int:
+        """The number of batches of a pass."""
+        num_examples, size = len(self.kept), self.batch_size
+        return num_examples // size if self.drop_remainder else -(-num_examples // size)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class InMemory:
+    """Examples as one array.
+
+    Args:
+        images: Tensor [N, H, W, C].
+        white: Number, the value of a pixel of intensity one.
+        labels: Tensors [N] of integers by name.
+    """
+
+    images: tf.Tensor
+    white: float
+    labels: Mapping[str, np.ndarray]
+
+    @property
+    def num_examples(self) -> int:
+        """N."""
+        return self.images.shape[0]
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(H, W, C)."""
+        return tuple(self.images.shape[1:])
+
+    @property
+    def image_dtype(self) -> str:
+        """The dtype in which images are kept."""
+        return self.images.dtype.name
+
+    def batches(self, epoch: tf.Tensor, order: Order, labels: tuple[str, ...]) -> tf.data.Dataset:
+        """Returns a data set of `(index [B], images [B, H, W, C], labels [B, L])`."""
+        kept, size = tf.constant(order.kept, tf.int64), order.batch_size
+        kept = randomness.permutation(order.seed, epoch, kept) if order.shuffle else kept
+        columns = _columns(self.labels, labels, self.num_examples)
+
+        def gather(batch: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            index = kept[batch * size : (batch + 1) * size]
+            index = tf.ensure_shape(index, [size if order.drop_remainder else None])
+            return index, tf.gather(self.images, index), tf.gather(columns, index)
+
+        return tf.data.Dataset.range(order.num_batches).map(
+            gather, num_parallel_calls=tf.data.AUTOTUNE
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Streamed:
+    """Examples read anew at each pass, in the same order, and shuffled through a buffer.
+
+    Args:
+        stream: Function that returns a data set of `{"image": ..., label name: ...}`.
+        num_examples: Integer.
+        image_shape: (H, W, C).
+        image_dtype: String.
+        white: Number, the value of a pixel of intensity one.
+        label_names: Names of the integers that come with an image.
+    """
+
+    stream: Callable[[], tf.data.Dataset]
+    num_examples: int
+    image_shape: tuple[int, ...]
+    image_dtype: str
+    white: float
+    label_names: tuple[str, ...]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the labels."""
+        return self.label_names
+
+    def batches(self, epoch: tf.Tensor, order: Order, labels: tuple[str, ...]) -> tf.data.Dataset:
+        """Returns a data set of `(index [B], images [B, H, W, C], labels [B, L])`."""
+        mask = np.zeros([self.num_examples], bool)
+        mask[order.kept] = True
+
+        def is_kept(index: tf.Tensor, _: Any) -> tf.Tensor:
+            return tf.gather(tf.constant(mask), index)
+
+        def pick(index: tf.Tensor, example: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+            picked = [tf.cast(example[name], tf.int32) for name in labels]
+            return index, example["image"], tf.stack(picked) if picked else tf.zeros([0], tf.int32)
+
+        examples = self.stream().enumerate()
+        if not mask.all():
+            examples = examples.filter(is_kept)
+        examples = examples.map(pick, num_parallel_calls=tf.data.AUTOTUNE)
+        if order.shuffle:
+            seed = randomness.shuffle_seed(order.seed, epoch)
+            examples = examples.shuffle(
+                self._buffer_size(), seed=seed, reshuffle_each_iteration=False
+            )
+        return examples.batch(order.batch_size, drop_remainder=order.drop_remainder)
+
+    def _buffer_size(self) -> int:
+        example_bytes = int(np.prod(self.image_shape)) * tf.as_dtype(self.image_dtype).size
+        return max(1, min(self.num_examples, SHUFFLE_BUFFER_BYTES // example_bytes))
+
+
+Source = InMemory | Streamed
+
+
+def on_cpu(array: np.ndarray) -> tf.Tensor:
+    """Returns a tensor in the memory of the host, where tf.data reads it."""
+    with tf.device("CPU:0"):
+        return tf.constant(array)
+
+
+def white_level(dtype: np.dtype, largest: float) -> float:
+    """Returns the value of a pixel of intensity one, given the `largest` value seen.
+
+    Binary images are stored as integers 0 and 1 (`binarized_mnist`, `dsprites`) beside those of
+    0..255, and the metadata of TFDS do not tell them apart. Their values do: grey images of which
+    no pixel exceeds 1/255 would be black.
+    """
+    dtype = np.dtype(dtype)
+    if dtype.kind in "iu" and largest > 1:
+        return float(np.iinfo(dtype).max)
+    return 1.0
+
+
+def _columns(
+    by_name: Mapping[str, np.ndarray], names: tuple[str, ...], num_examples: int
+) -> np.ndarray:
+    columns = [np.asarray(by_name[name], np.int32) for name in names]
+    return np.stack(columns, axis=1) if columns else np.zeros([num_examples, 0], np.int32)
