@@ -91,7 +91,7 @@ def _read(builder: Any, split: str) -> tf.data.Dataset:
 
 def image_spec(builder: Any) -> tuple[tuple[int, ...], Any]:
     """Returns the shape and the dtype of the images of a data set."""
-    name, features = builder.info.full_name, builder.info.features
+    name, features = builder.info.full_name, dict(builder.info.features.items())
     feature = features.get("image")
     shape = getattr(feature, "shape", None) or ()
     if len(shape) != 3:
