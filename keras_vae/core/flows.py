@@ -204,21 +204,21 @@ class AutoregressiveBijector(tfp.bijectors.Bijector):
     evaluate `[S, 1, D]` under a batch of K flows, and inverse and log-determinant share one pass.
 
     Args:
-        network: Maps z `[..., D]` to shift and log-scale, each `[..., D]`.
-        batch_shape: Shape the network's outputs have without sample axes: that of the context.
+        network: Maps z `[..., D]`, and the context, to shift and log-scale, each `[..., D]`.
+        context: Tensor `[B, C]`, or None.
         name: Name of the bijector.
     """
 
     def __init__(
         self,
-        network: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
-        batch_shape: Any = (),
+        network: Callable[..., tuple[tf.Tensor, tf.Tensor]],
+        context: tf.Tensor | None = None,
         name: str = "autoregressive",
     ):
         parameters = dict(locals())
         super().__init__(forward_min_event_ndims=1, parameters=parameters, name=name)
         self._network = network
-        self._batch = batch_shape
+        self._context = context
         self._last: tuple[Any, Any] = (None, None)
 
     @classmethod
@@ -228,21 +228,21 @@ class AutoregressiveBijector(tfp.bijectors.Bijector):
     def _shift_and_log_scale(self, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         # By identity, as TFP's own cache of forward and inverse values does.
         if self._last[0] is not z:
-            self._last = (z, self._network(z))
+            self._last = (z, self._network(z, context=self._context))
         return self._last[1]
 
     def _forward(self, u: tf.Tensor) -> tf.Tensor:
-        shape = tf.broadcast_dynamic_shape(tf.shape(u)[:-1], tf.constant(self._batch, tf.int32))
-        u = tf.broadcast_to(u, tf.concat([shape, u.shape[-1:]], axis=0))
+        start = tf.zeros_like(u)
+        if self._context is not None:
+            start += tf.zeros_like(self._context[..., :1])
 
         def step(z: tf.Tensor) -> tuple[tf.Tensor]:
-            shift, log_scale = self._network(z)
+            shift, log_scale = self._network(z, context=self._context)
             return (shift + tf.exp(log_scale) * u,)
 
         # After d rounds the first d dimensions are right, whatever the others were.
-        (z,) = tf.while_loop(
-            lambda _: True, step, (tf.zeros_like(u),), maximum_iterations=u.shape[-1]
-        )
+        rounds = u.shape[-1]
+        (z,) = tf.while_loop(lambda _: True, step, (start,), maximum_iterations=rounds)
         return z
 
     def _inverse(self, z: tf.Tensor) -> tf.Tensor:
@@ -287,9 +287,5 @@ def masked_autoregressive_flow(
     References:
         Papamakarios et al., 2017, arXiv:1705.07057; Kingma et al., 2016, arXiv:1606.04934.
     """
-    batch_shape = () if context is None else tf.shape(context)[:-1]
-
-    def bind(network: AutoregressiveNetwork) -> AutoregressiveBijector:
-        return AutoregressiveBijector(lambda z: network(z, context=context), batch_shape)
-
-    return tfp.bijectors.Chain([bind(network) for network in reversed(networks)])
+    steps = [AutoregressiveBijector(network, context) for network in reversed(networks)]
+    return tfp.bijectors.Chain(steps)

@@ -3,5 +3,16 @@
 from keras_vae.networks.conv import ConvDecoder, ConvEncoder
 from keras_vae.networks.mlp import MLPDecoder, MLPEncoder
 from keras_vae.networks.output_bias import OutputBias
+from keras_vae.networks.residual import ResidualDecoder, ResidualEncoder
+from keras_vae.networks.residual_block import ResidualBlock
 
-__all__ = ["ConvDecoder", "ConvEncoder", "MLPDecoder", "MLPEncoder", "OutputBias"]
+__all__ = [
+    "ConvDecoder",
+    "ConvEncoder",
+    "MLPDecoder",
+    "MLPEncoder",
+    "OutputBias",
+    "ResidualBlock",
+    "ResidualDecoder",
+    "ResidualEncoder",
+]

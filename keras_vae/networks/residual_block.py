@@ -1,0 +1,74 @@
+"""The residual block of the residual networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_vae.core import checks
+from keras_vae.core.head import serializable
+
+
+@serializable
+class ResidualBlock(keras.layers.Layer):
+    """Two convolutions 3x3 beside a shortcut, each after an activation.
+
+    y = x + conv(activation(conv(activation(x))))
+
+    The second kernel starts at zero, so that a block starts as the identity and a deep network
+    trains without normalization. There is none because batch statistics couple the examples of a
+    batch: log p(x|z) of one image would depend on the others, and the bound be none of its own.
+
+    Args:
+        filters: Number of filters, and of channels of the input.
+        activation: Name of a Keras activation, or a function.
+        **kwargs: Of `keras.layers.Layer`.
+
+    Returns:
+        Tensor of the input's shape, `[B, H, W, filters]`.
+
+    Raises:
+        ValueError: If `filters` is not a positive integer.
+
+    Example:
+        >>> x = tf.random.stateless_normal([2, 7, 7, 8], seed=[0, 1])
+        >>> bool(tf.reduce_all(ResidualBlock(8)(x) == x))
+        True
+
+    References:
+        He et al., 2016, Identity mappings in deep residual networks, arXiv:1603.05027;
+        Zhang et al., 2019 (the zero start), arXiv:1901.09321.
+    """
+
+    def __init__(self, filters: int, activation: str | Callable = "relu", **kwargs: Any):
+        super().__init__(**kwargs)
+        self.filters = checks.integer("filters", filters)
+        self.activation = keras.activations.get(activation)
+        policy = self.dtype_policy
+        self.first = keras.layers.Conv2D(
+            self.filters, 3, padding="same", activation=self.activation, dtype=policy
+        )
+        self.second = keras.layers.Conv2D(
+            self.filters, 3, padding="same", kernel_initializer="zeros", dtype=policy
+        )
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        """Builds the two convolutions."""
+        self.first.build(input_shape)
+        self.second.build(input_shape)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Returns the input plus what the convolutions make of it."""
+        return inputs + self.second(self.first(self.activation(inputs)))
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
+        """Returns the shape of the input."""
+        return tuple(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor."""
+        activation = keras.activations.serialize(self.activation)
+        return {**super().get_config(), "filters": self.filters, "activation": activation}

@@ -1,0 +1,239 @@
+"""Shapes, building, saving and dtypes of encoders and decoders."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_vae.networks import (
+    ConvDecoder,
+    ConvEncoder,
+    MLPDecoder,
+    MLPEncoder,
+    OutputBias,
+    ResidualBlock,
+    ResidualDecoder,
+    ResidualEncoder,
+)
+from keras_vae.networks.image import stage_sizes
+
+IMAGE_SHAPES = [(28, 28, 1), (32, 32, 3), (9, 9, 2), (105, 28, 1), (7, 12, 3, 5), (1, 1, 1)]
+SMALL = {
+    MLPEncoder: {"hidden_units": (8, 6), "activation": "relu"},
+    MLPDecoder: {"shape": (9, 9, 2), "hidden_units": (8,), "activation": "elu"},
+    ConvEncoder: {"filters": (3, 4, 5), "kernel_size": 3, "dense_units": 6, "activation": "elu"},
+    ConvDecoder: {
+        "shape": (9, 9, 2, 2),
+        "filters": (4, 3, 2),
+        "kernel_size": 3,
+        "dense_units": 6,
+        "activation": "elu",
+    },
+    ResidualEncoder: {"filters": (3, 4), "blocks_per_stage": 1, "dense_units": 6},
+    ResidualDecoder: {"shape": (9, 9, 2), "filters": (4, 3), "blocks_per_stage": 1},
+}
+ENCODERS = [MLPEncoder, ConvEncoder, ResidualEncoder]
+DECODERS = [MLPDecoder, ConvDecoder, ResidualDecoder]
+ALL = ENCODERS + DECODERS
+
+
+def make(network, **kwargs):
+    return network(**SMALL[network], **kwargs)
+
+
+def input_of(network, batch=3):
+    shape = (9, 9, 2) if network in ENCODERS else (4,)
+    return np.random.default_rng(0).normal(size=(batch, *shape)).astype("float32")
+
+
+def randomize(model, seed=0):
+    rng = np.random.default_rng(seed)
+    for weight in model.weights:
+        weight.assign(rng.normal(0.0, 0.3, weight.shape))
+
+
+@pytest.mark.parametrize("shape", IMAGE_SHAPES, ids=str)
+@pytest.mark.parametrize("network", DECODERS)
+def test_decoders_reach_the_shape_asked_for(network, shape):
+    decoder = network(shape, **{k: v for k, v in SMALL[network].items() if k != "shape"})
+    symbolic = decoder(keras.KerasTensor((None, 4)))
+    assert decoder.built and symbolic.shape == (None, *shape)
+    assert decoder(tf.zeros([2, 4])).shape == (2, *shape)
+    assert decoder.compute_output_shape((None, 4)) == (None, *shape)
+
+
+@pytest.mark.parametrize("shape", [s for s in IMAGE_SHAPES if len(s) == 3], ids=str)
+@pytest.mark.parametrize("network", ENCODERS)
+def test_encoders_give_features(network, shape):
+    encoder = make(network)
+    assert encoder(keras.KerasTensor((None, *shape))).shape == (None, 6)
+    assert encoder(tf.zeros([2, *shape])).shape == (2, 6)
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3)], ids=str)
+@pytest.mark.parametrize("network", DECODERS)
+def test_defaults_fit_the_usual_images(network, shape):
+    assert network(shape).compute_output_shape((None, 16)) == (None, *shape)
+
+
+def test_mlp_takes_data_of_any_rank():
+    assert MLPEncoder((5,))(tf.zeros([2, 7])).shape == (2, 5)
+    assert MLPDecoder((7,), (5,))(tf.zeros([2, 3])).shape == (2, 7)
+
+
+def test_sizes_on_the_way_up_are_those_on_the_way_down():
+    down, shape = [(105, 9)], (None, 105, 9, 1)
+    for layer in make(ConvEncoder).chain:
+        shape = layer.compute_output_shape(shape)
+        if isinstance(layer, keras.layers.Conv2D):
+            down.append(shape[1:3])
+    assert stage_sizes((105, 9), 3) == down[::-1] == [(14, 2), (27, 3), (53, 5), (105, 9)]
+
+
+@pytest.mark.parametrize("network", ALL)
+def test_build_makes_every_weight(network):
+    model = make(network)
+    model.build((None, *input_of(network).shape[1:]))
+    weights = len(model.weights)
+    assert weights > 0 and all(layer.built for layer in model.chain)
+    model(input_of(network))
+    assert len(model.weights) == weights
+
+
+@pytest.mark.parametrize("network", ALL)
+def test_save_and_load_without_a_call(network, tmp_path):
+    model = make(network, name="mine")
+    model.build((None, *input_of(network).shape[1:]))
+    randomize(model)
+    model.save(tmp_path / "model.keras")
+    copy = keras.models.load_model(tmp_path / "model.keras")
+    assert type(copy) is network and copy.get_config() == model.get_config()
+    np.testing.assert_array_equal(copy(input_of(network)), model(input_of(network)))
+    model.save_weights(tmp_path / "model.weights.h5")
+    other = make(network)
+    other.build((None, *input_of(network).shape[1:]))
+    other.load_weights(tmp_path / "model.weights.h5")
+    np.testing.assert_array_equal(other(input_of(network)), model(input_of(network)))
+
+
+@pytest.mark.parametrize("network", ALL)
+def test_json_and_config_hold_every_argument(network):
+    model = make(network)
+    config = model.get_config()
+    for name, value in SMALL[network].items():
+        assert config[name] == value
+    copy = keras.models.model_from_json(model.to_json())
+    assert type(copy) is network and copy.get_config() == config
+
+
+def test_an_activation_may_be_a_function_or_a_layer_name():
+    encoder = MLPEncoder((4,), activation=keras.activations.gelu)
+    copy = MLPEncoder.from_config(encoder.get_config())
+    assert copy.activation is keras.activations.gelu
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("network", ALL)
+def test_graph_equals_eager_and_gradients_reach_every_weight(network, jit_compile):
+    model, x = make(network), input_of(network)
+    model.build((None, *x.shape[1:]))
+    randomize(model)
+
+    @tf.function(jit_compile=jit_compile)
+    def run(x):
+        with tf.GradientTape() as tape:
+            y = model(x)
+            loss = tf.reduce_sum(y**2)
+        return y, tape.gradient(loss, [weight.value for weight in model.trainable_weights])
+
+    y, gradients = run(x)
+    np.testing.assert_allclose(y, model(x), rtol=1e-4, atol=1e-4)
+    for weight, gradient in zip(model.trainable_weights, gradients, strict=True):
+        assert gradient is not None and np.any(gradient != 0.0), weight.path
+
+
+@pytest.mark.parametrize("policy, dtype", [("float64", "float64"), ("mixed_bfloat16", "bfloat16")])
+@pytest.mark.parametrize("network", ALL)
+def test_every_layer_follows_the_dtype_policy(network, policy, dtype):
+    model = make(network, dtype=policy)
+    assert model(input_of(network)).dtype == dtype
+    assert {layer.dtype_policy.name for layer in model.chain} == {policy}
+    stored = "float64" if policy == "float64" else "float32"
+    assert {weight.dtype for weight in model.weights} == {stored}
+
+
+@pytest.mark.parametrize("network", ALL)
+def test_examples_do_not_see_each_other(network):
+    model, x = make(network), input_of(network)
+    model(x)
+    randomize(model)
+    together = model(x, training=True)
+    np.testing.assert_allclose(together[:1], model(x[:1], training=True), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("network", DECODERS)
+def test_the_output_bias_is_the_only_one_of_the_last_layer(network):
+    decoder = make(network)
+    decoder(input_of(network))
+    bias = decoder.chain[-1]
+    assert isinstance(bias, OutputBias) and bias.bias.shape == SMALL[network]["shape"]
+    np.testing.assert_array_equal(bias.bias, 0.0)
+    before = decoder(input_of(network))
+    offset = np.random.default_rng(1).normal(size=bias.bias.shape)
+    bias.bias.assign(offset)
+    np.testing.assert_allclose(decoder(input_of(network)) - before, [offset] * 3, atol=1e-5)
+    last = [layer for layer in decoder.chain if hasattr(layer, "kernel")][-1]
+    assert last.use_bias is False
+
+
+def test_output_bias_ends_a_sequential_of_the_user(tmp_path):
+    model = keras.Sequential(
+        [keras.Input([3]), keras.layers.Dense(4, use_bias=False), OutputBias()]
+    )
+    model.layers[-1].bias.assign([1.0, 2.0, 3.0, 4.0])
+    model.save(tmp_path / "model.keras")
+    copy = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(copy(np.zeros([1, 3])), [[1.0, 2.0, 3.0, 4.0]])
+
+
+def test_a_residual_block_starts_as_the_identity_and_is_what_its_formula_says():
+    block = ResidualBlock(2, "elu", dtype="float64")
+    x = np.random.default_rng(0).normal(size=(2, 5, 5, 2))
+    np.testing.assert_array_equal(block(x), x)
+    randomize(block)
+    elu, (k1, b1, k2, b2) = tf.nn.elu, block.get_weights()
+    hidden = elu(tf.nn.conv2d(elu(x), k1, 1, "SAME") + b1)
+    np.testing.assert_allclose(block(x), x + tf.nn.conv2d(hidden, k2, 1, "SAME") + b2, rtol=1e-9)
+
+
+def test_a_conv_decoder_is_what_its_formula_says():
+    decoder = ConvDecoder((5, 5, 1), (3, 2), 3, 4, "tanh", dtype="float64")
+    z = np.random.default_rng(0).normal(size=(2, 3))
+    decoder(z)
+    randomize(decoder)
+    w1, b1, w2, b2, k1, c1, k2, bias = decoder.get_weights()
+    h = np.tanh(np.tanh(z @ w1 + b1) @ w2 + b2).reshape(2, 2, 2, 3)
+    h = tf.nn.conv2d_transpose(h, k1, (2, 4, 4, 2), 2, "SAME") + c1
+    h = tf.nn.conv2d_transpose(np.tanh(h[:, :3, :3]), k2, (2, 6, 6, 1), 2, "SAME")
+    np.testing.assert_allclose(decoder(z), h[:, :5, :5] + bias, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "make_network, name",
+    [
+        (lambda: MLPEncoder(()), "hidden_units"),
+        (lambda: MLPDecoder((3,), (0,)), "hidden_units"),
+        (lambda: MLPDecoder(()), "shape"),
+        (lambda: ConvEncoder((8, -1)), "filters"),
+        (lambda: ConvEncoder(kernel_size=1), "kernel_size"),
+        (lambda: ConvEncoder(dense_units=0), "dense_units"),
+        (lambda: ConvDecoder((28, 28)), "shape"),
+        (lambda: ResidualDecoder((784,)), "shape"),
+        (lambda: ResidualEncoder(blocks_per_stage=0), "blocks_per_stage"),
+        (lambda: ConvEncoder().build((None, None, 28, 1)), "input_shape"),
+        (lambda: OutputBias().build((None, None)), "input_shape"),
+    ],
+)
+def test_bad_arguments_are_named(make_network, name):
+    with pytest.raises(ValueError, match=f"Argument `{name}`"):
+        make_network()
