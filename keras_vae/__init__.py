@@ -1,0 +1,40 @@
+"""Variational autoencoders in Keras, trained with `model.fit`."""
+
+from keras_vae import (
+    bounds,
+    callbacks,
+    controllers,
+    data,
+    evaluation,
+    likelihoods,
+    networks,
+    objectives,
+    posteriors,
+    priors,
+    schedules,
+)
+from keras_vae.core.terms import Terms
+from keras_vae.export import export_saved_model
+from keras_vae.models import VAE, BetaVAE, ConditionalVAE, LatentVariableModel
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BetaVAE",
+    "ConditionalVAE",
+    "LatentVariableModel",
+    "Terms",
+    "VAE",
+    "bounds",
+    "callbacks",
+    "controllers",
+    "data",
+    "evaluation",
+    "export_saved_model",
+    "likelihoods",
+    "networks",
+    "objectives",
+    "posteriors",
+    "priors",
+    "schedules",
+]

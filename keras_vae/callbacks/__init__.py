@@ -1,0 +1,5 @@
+"""Callbacks: what a training does besides its steps."""
+
+from keras_vae.callbacks.hyperparameter_schedule import HyperparameterSchedule, KLAnnealing
+
+__all__ = ["HyperparameterSchedule", "KLAnnealing"]

@@ -1,0 +1,8 @@
+"""Models: Keras models that are trained by an objective made of log-densities."""
+
+from keras_vae.models.base import LatentVariableModel
+from keras_vae.models.conditional import ConditionalVAE
+from keras_vae.models.presets import BetaVAE
+from keras_vae.models.vae import VAE
+
+__all__ = ["VAE", "BetaVAE", "ConditionalVAE", "LatentVariableModel"]

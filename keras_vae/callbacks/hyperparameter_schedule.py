@@ -1,0 +1,74 @@
+"""Drives a number of the model by a schedule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from keras_vae.controllers import ScheduledValue
+from keras_vae.core import checks
+
+
+class HyperparameterSchedule(keras.callbacks.Callback):
+    """Sets a number of the model at every optimizer step, for the length of a training.
+
+    value at step t = schedule(t),  t = optimizer.iterations
+
+    The schedule runs inside the train step. The number is in the logs under its name, and keeps
+    its last value when the training ends.
+
+    Args:
+        name: Name of the number, one of `model.hyperparameters`: `"beta"`, `"learning_rate"`, ...
+        schedule: Function of the step, such as one of `keras_vae.schedules`.
+
+    Raises:
+        ValueError: At the start of `fit`, if the model has no such number, or another callback
+            drives it.
+
+    Example:
+        >>> import keras_vae as kv
+        >>> callback = HyperparameterSchedule("beta", kv.schedules.Linear(0.0, 1.0, steps=1000))
+    """
+
+    def __init__(self, name: str, schedule: Any):
+        super().__init__()
+        if not callable(schedule):
+            rule = "must be a function of the step, such as keras_vae.schedules.Linear(0, 1, 1000)"
+            raise checks.invalid("schedule", rule, schedule)
+        self.name = name
+        self.schedule = schedule
+        self._controller: ScheduledValue | None = None
+
+    def set_model(self, model: Any) -> None:
+        """Attaches the schedule; Keras calls it before it makes the train function."""
+        super().set_model(model)
+        hyperparameters = getattr(model, "hyperparameters", {})
+        if self.name not in hyperparameters:
+            known = sorted(hyperparameters)
+            raise checks.invalid("name", f"must be a hyperparameter of the model, {known}", self.name)
+        self._controller = ScheduledValue(self.name, hyperparameters[self.name], self.schedule)
+        model.attach(self._controller)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Detaches the schedule."""
+        self.model.detach(self._controller)
+
+
+class KLAnnealing(HyperparameterSchedule):
+    """Drives β, the weight of the KL, by a schedule: `HyperparameterSchedule("beta", schedule)`.
+
+    Args:
+        schedule: Function of the step, such as one of `keras_vae.schedules`.
+
+    Example:
+        >>> import keras_vae as kv
+        >>> callback = KLAnnealing(kv.schedules.Linear(0.0, 1.0, steps=1000))
+
+    References:
+        Bowman et al., 2016, section 3.1, arXiv:1511.06349; Soenderby et al., 2016,
+        arXiv:1602.02282 (warm-up).
+    """
+
+    def __init__(self, schedule: Any):
+        super().__init__("beta", schedule)

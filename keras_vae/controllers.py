@@ -1,0 +1,52 @@
+"""Rules that move one number of a model inside the train step, once per optimizer step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+__all__ = ["Controller", "ScheduledValue"]
+
+
+class Controller:
+    """A rule for one number of the model.
+
+    `LatentVariableModel.attach` puts it into the train step; a callback does so for the length of
+    a training. The rule runs in the graph, so it is exact under `steps_per_execution`, on several
+    replicas and after a resume.
+
+    Args:
+        name: Name of the number, as in `model.hyperparameters` and in the logs.
+        variable: The weight that holds it.
+    """
+
+    def __init__(self, name: str, variable: keras.Variable):
+        self.name = name
+        self.variable = variable
+
+    def before_step(self, step: tf.Tensor) -> None:
+        """Sets the number for an optimizer step.
+
+        Args:
+            step: `optimizer.iterations` before the step, from 0: an int64 scalar.
+        """
+        raise NotImplementedError
+
+
+class ScheduledValue(Controller):
+    """Open loop: at step t the number is `schedule(t)`.
+
+    Args:
+        name: Name of the number.
+        variable: The weight that holds it.
+        schedule: Function of the step, such as one of `keras_vae.schedules`.
+    """
+
+    def __init__(self, name: str, variable: keras.Variable, schedule: Any):
+        super().__init__(name, variable)
+        self.schedule = schedule
+
+    def before_step(self, step: tf.Tensor) -> None:
+        self.variable.assign(tf.cast(self.schedule(step), self.variable.dtype))

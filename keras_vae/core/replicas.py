@@ -1,0 +1,32 @@
+"""Sums over the replicas of a `tf.distribute.Strategy`, and the identity without one."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def sum_over_replicas(value: tf.Tensor) -> tf.Tensor:
+    """Returns the sum of `value` over all replicas, the same on each of them."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return value
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+
+def replica_id() -> tf.Tensor | int:
+    """Returns the number of the replica that runs this code, from 0."""
+    context = tf.distribute.get_replica_context()
+    return 0 if context is None else context.replica_id_in_sync_group
+
+
+def global_batch_size(values: tf.Tensor) -> tf.Tensor:
+    """Returns the number of examples on all replicas, in the dtype of `values` `[B, ...]`."""
+    return sum_over_replicas(tf.cast(tf.shape(values)[0], values.dtype))
+
+
+def global_batch_mean(values: tf.Tensor) -> tf.Tensor:
+    """Returns the mean of `values` `[B, ...]` over the examples of all replicas.
+
+    Each example counts once, however unevenly a last partial batch is spread.
+    """
+    return sum_over_replicas(tf.reduce_sum(values, axis=0)) / global_batch_size(values)

@@ -1,0 +1,44 @@
+"""The log-densities of one batch, from which every objective is made."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+
+class Terms(NamedTuple):
+    """What a model computes from a batch of B examples with S samples of z each, in nats.
+
+    Attributes:
+        log_p_x: log p(x|z), `[S, B]`.
+        log_p_z: log p(z), `[S, B]`.
+        log_q: log q(z|x), `[S, B]`.
+        kl: KL(q(z|x) || p(z)) of each of the G groups of latent dimensions over which it is a sum,
+            `[B, G]`. G is the number of dimensions where prior and posterior factorize, else 1.
+    """
+
+    log_p_x: tf.Tensor
+    log_p_z: tf.Tensor
+    log_q: tf.Tensor
+    kl: tf.Tensor
+
+    @property
+    def log_w(self) -> tf.Tensor:
+        """Log importance weights log p(x, z) - log q(z|x), `[S, B]`."""
+        return self.log_p_x + self.log_p_z - self.log_q
+
+    @property
+    def reconstruction(self) -> tf.Tensor:
+        """-E_q[log p(x|z)], the distortion, `[B]`."""
+        return -tf.reduce_mean(self.log_p_x, axis=0)
+
+    @property
+    def kl_total(self) -> tf.Tensor:
+        """KL(q(z|x) || p(z)), the rate, `[B]`."""
+        return tf.reduce_sum(self.kl, axis=-1)
+
+    @property
+    def elbo(self) -> tf.Tensor:
+        """The evidence lower bound, `[B]`."""
+        return -self.reconstruction - self.kl_total

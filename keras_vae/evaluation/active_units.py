@@ -1,0 +1,65 @@
+"""The latent dimensions that a model uses."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from keras_vae.core import checks
+from keras_vae.models.inputs import batches
+
+
+@dataclasses.dataclass(frozen=True)
+class ActiveUnits:
+    """The latent dimensions whose posterior mean varies with x.
+
+    Attributes:
+        count: Number of active units.
+        variances: Var_x(E_q[z_d|x]) of every dimension, `[D]`.
+        threshold: What a variance must exceed to count.
+    """
+
+    count: int
+    variances: np.ndarray = dataclasses.field(repr=False)
+    threshold: float
+
+
+def active_units(
+    model: Any, data: Any, threshold: float = 0.01, *, batch_size: int = 128
+) -> ActiveUnits:
+    """Counts the latent dimensions whose posterior mean varies over the data.
+
+    A_d = Var_x(E_q(z|x)[z_d]) > threshold
+
+    Args:
+        model: A `VAE`.
+        data: Array `[N, *E]`, or dataset of batches as `fit` takes it.
+        threshold: What the variance must exceed, >= 0.
+        batch_size: Examples at once, where `data` is an array.
+
+    Returns:
+        An `ActiveUnits`.
+
+    Raises:
+        ValueError: If the threshold is negative, or the data empty or without a density.
+
+    Example:
+        >>> import tensorflow as tf, keras_vae as kv
+        >>> model = kv.VAE(
+        ...     encoder=kv.networks.MLPEncoder((32,)),
+        ...     decoder=kv.networks.MLPDecoder((8, 8, 1), (32,)),
+        ...     posterior=kv.posteriors.DiagonalNormal(2),
+        ...     likelihood=kv.likelihoods.Bernoulli((8, 8, 1)))
+        >>> active_units(model, tf.zeros([64, 8, 8, 1])).count
+        0
+
+    References:
+        Burda et al., 2016, section 5.2, arXiv:1509.00519.
+    """
+    threshold = checks.number("threshold", threshold, minimum=0.0)
+    head = model.posterior_head
+    means = [head.mean(model.encode(x, y)).numpy() for x, y in batches(data, batch_size)]
+    variances = np.var(np.concatenate(means), axis=0, dtype=np.float64)
+    return ActiveUnits(int(np.sum(variances > threshold)), variances, threshold)

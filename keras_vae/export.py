@@ -1,0 +1,122 @@
+"""A SavedModel for serving, which needs nothing but TensorFlow to run."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from keras_vae.core import checks
+from keras_vae.models import VAE
+from keras_vae.models.importance import importance_estimate
+
+__all__ = ["export_saved_model"]
+
+
+def export_saved_model(model: VAE, path: str | os.PathLike, overwrite: bool = False) -> str:
+    """Writes a model as a SavedModel with signatures for serving.
+
+    | signature        | inputs              | outputs                            |
+    |------------------|---------------------|------------------------------------|
+    | `encode`         | `x`                 | `mean`, `scale` of q(z|x) `[B, D]` |
+    | `decode`         | `z`                 | `mean` of p(x|z)                   |
+    | `reconstruct`    | `x`                 | `mean` of p(x|z) at the mean of q  |
+    | `sample`         | `count`, `seed`     | `mean` of p(x|z) at z ~ p(z)       |
+    | `log_likelihood` | `x`, `count`, `seed`| `log_likelihood`, L_count, nats    |
+
+    A conditional model has an input `y` more in each. The batch may have any size. The folder is
+    written whole or not at all: under another name first, which then becomes `path`.
+
+    Args:
+        model: The model.
+        path: Folder to write; TensorFlow Serving wants its last part to be a version number.
+        overwrite: Whether a folder that exists is replaced.
+
+    Returns:
+        `path`, as a string.
+
+    Raises:
+        FileExistsError: If `path` exists and is not to be overwritten.
+        ValueError: If the model is not a `VAE`.
+
+    Example:
+        >>> import tempfile, keras_vae as kv
+        >>> model = kv.VAE(
+        ...     encoder=kv.networks.MLPEncoder((32,)),
+        ...     decoder=kv.networks.MLPDecoder((8, 8, 1), (32,)),
+        ...     posterior=kv.posteriors.DiagonalNormal(2),
+        ...     likelihood=kv.likelihoods.Bernoulli((8, 8, 1)))
+        >>> path = export_saved_model(model, tempfile.mkdtemp() + "/1")
+        >>> served = tf.saved_model.load(path)
+        >>> served.signatures["sample"](count=tf.constant(3), seed=tf.constant(1))["mean"].shape
+        TensorShape([3, 8, 8, 1])
+    """
+    if not isinstance(model, VAE):
+        raise checks.invalid("model", "must be a keras_vae.VAE", model)
+    target = pathlib.Path(path)
+    if target.exists() and not overwrite:
+        raise FileExistsError(
+            f"Argument `path` must not exist, unless overwrite=True. Received: path={str(path)!r}"
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
+        written = pathlib.Path(folder, "written")
+        module = tf.Module()
+        module.weights = [variable.value for variable in model.variables]
+        tf.saved_model.save(module, str(written), signatures=_signatures(model))
+        if target.exists():
+            shutil.move(target, pathlib.Path(folder, "replaced"))
+        os.replace(written, target)
+    return str(path)
+
+
+def _signatures(model: VAE) -> dict[str, Callable[..., Any]]:
+    def checked(x: tf.Tensor, y: Any) -> tuple[tf.Tensor, Any]:
+        return model.check_support(*model.standardize(x, y))
+
+    def encode(x: tf.Tensor, y: Any = None) -> dict[str, tf.Tensor]:
+        q, head = model.encode(*checked(x, y)), model.posterior_head
+        return {"mean": head.mean(q), "scale": head.stddev(q)}
+
+    def decode(z: tf.Tensor, y: Any = None) -> dict[str, tf.Tensor]:
+        return {"mean": model.decode(z, y).mean()}
+
+    def reconstruct(x: tf.Tensor, y: Any = None) -> dict[str, tf.Tensor]:
+        x, y = checked(x, y)
+        return {"mean": model(x, y=y)}
+
+    def sample(count: tf.Tensor, seed: tf.Tensor, y: Any = None) -> dict[str, tf.Tensor]:
+        return {"mean": model.sample(count, seed=_stateless(seed), y=y)}
+
+    def log_likelihood(
+        x: tf.Tensor, count: tf.Tensor, seed: tf.Tensor, y: Any = None
+    ) -> dict[str, tf.Tensor]:
+        x, y = checked(x, y)
+        estimate = importance_estimate(model, x, count, _stateless(seed), y)
+        return {"log_likelihood": estimate.log_likelihood}
+
+    dtype, labels = model.likelihood_head.density_dtype, model.label_spec
+    x = {"x": tf.TensorSpec((None, *model.likelihood_head.event_shape), dtype, name="x")}
+    z = {"z": tf.TensorSpec((None, *model.posterior_head.event_shape), dtype, name="z")}
+    numbers = {name: tf.TensorSpec((), tf.int32, name=name) for name in ("count", "seed")}
+    inputs = {
+        encode: x,
+        decode: z,
+        reconstruct: x,
+        sample: numbers,
+        log_likelihood: {**x, **numbers},
+    }
+    return {
+        function.__name__: tf.function(function).get_concrete_function(**specs, **labels)
+        for function, specs in inputs.items()
+    }
+
+
+def _stateless(seed: tf.Tensor) -> tf.Tensor:
+    """Returns the stateless seed that `seed_tensor` gives for a Python integer below 2^31."""
+    return tf.stack([seed, 0])

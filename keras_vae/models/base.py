@@ -1,0 +1,354 @@
+"""The base of all models: training, metrics, controllers and importance weights, given the terms."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_vae.controllers import Controller
+from keras_vae.core import checks
+from keras_vae.core.randomness import fold, purpose, seed_tensor
+from keras_vae.core.replicas import global_batch_size, replica_id
+from keras_vae.core.terms import Terms
+from keras_vae.models import finite, graph_errors, inputs
+from keras_vae.objectives import ELBO, Objective
+
+class LatentVariableModel(keras.Model):
+    """A Keras model that is trained by an objective made of log-densities.
+
+    A subclass says what its terms are by `compute_terms`, which data it takes by `standardize` and
+    `check_support`, and what `call` returns. `fit`, `evaluate`, the metrics, the controllers,
+    saving, distribution and evaluation are built on those.
+
+    Args:
+        objective: What to minimize; `ELBO()` by default.
+        seed: Seed of all noise in training and evaluation, an integer >= 0.
+        **kwargs: Of `keras.Model`.
+    """
+
+    def __init__(self, objective: Objective | None = None, seed: int = 0, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.objective = ELBO() if objective is None else objective
+        if not isinstance(self.objective, Objective):
+            raise checks.invalid(
+                "objective", "must be an instance of keras_vae.objectives.Objective", objective
+            )
+        self.seed = checks.integer("seed", seed, minimum=0)
+        self._controllers: dict[str, Controller] = {}
+        self._steps_run = 0
+        self._means = {
+            name: keras.metrics.Mean(name=name)
+            for name in ("loss", "elbo", "reconstruction", "kl")
+        }
+
+    # What a subclass says.
+
+    def standardize(self, x: Any, y: Any = None) -> tuple[tf.Tensor, Any]:
+        """Turns data as users give it into tensors that have a density.
+
+        Raises:
+            ValueError: If a dtype, a rank or a shape does not fit.
+        """
+        raise NotImplementedError
+
+    def check_support(self, x: tf.Tensor, y: Any = None) -> tuple[tf.Tensor, Any]:
+        """Returns standardized data, whose use raises a `ValueError` if it has no density."""
+        raise NotImplementedError
+
+    def compute_terms(
+        self,
+        x: tf.Tensor,
+        num_samples: int = 1,
+        training: bool = False,
+        seed: int | tf.Tensor = 0,
+        y: Any = None,
+    ) -> Terms:
+        """Returns the log-densities of standardized data at `num_samples` samples of q(z|x).
+
+        Args:
+            x: Tensor `[B, *E]`.
+            num_samples: Number S of samples of z for every x.
+            training: Whether the networks run in training mode.
+            seed: Integer >= 0 or stateless seed `[2]`.
+            y: What the model is conditioned on, or None.
+        """
+        raise NotImplementedError
+
+    # Importance weights.
+
+    def log_weights(
+        self, x: Any, num_samples: int = 1, seed: int | tf.Tensor = 0, y: Any = None
+    ) -> tf.Tensor:
+        """Log importance weights of samples of the posterior.
+
+        log w = log p(x|z) + log p(z) - log q(z|x),  z ~ q(z|x)
+
+        Args:
+            x: Data `[B, *E]`.
+            num_samples: Number S of samples of z for every x.
+            seed: Integer >= 0 or stateless seed `[2]`.
+            y: What the model is conditioned on, for conditional models.
+
+        Returns:
+            Tensor `[S, B]`, nats.
+        """
+        num_samples = checks.integer("num_samples", num_samples)
+        x, y = self._checked(x, y)
+        return self.compute_terms(x, num_samples, seed=seed, y=y).log_w
+
+    # Hyperparameters and controllers.
+
+    @property
+    def hyperparameters(self) -> dict[str, keras.Variable]:
+        """The numbers that a controller can drive, by name."""
+        numbers = dict(self.objective.hyperparameters)
+        learning_rate = _learning_rate_variable(getattr(self, "optimizer", None))
+        if learning_rate is not None:
+            numbers["learning_rate"] = learning_rate
+        return numbers
+
+    def attach(self, controller: Controller) -> None:
+        """Lets a controller run inside the train step, before every optimizer step.
+
+        Raises:
+            ValueError: If another controller drives the same number.
+        """
+        if controller.name in self._controllers:
+            raise ValueError(
+                f"The hyperparameter {controller.name!r} is driven by another callback already. "
+                f"Driven: {sorted(self._controllers)}"
+            )
+        self._set_controllers({**self._controllers, controller.name: controller})
+
+    def detach(self, controller: Controller) -> None:
+        """Takes a controller out of the train step; its number keeps the last value."""
+        left = {n: c for n, c in self._controllers.items() if c is not controller}
+        self._set_controllers(left)
+
+    def _set_controllers(self, controllers: Mapping[str, Controller]) -> None:
+        if controllers != self._controllers:
+            self._controllers = dict(controllers)
+            # The functions were traced with the controllers of their time.
+            self.train_function = self.test_function = None
+
+    # Keras's training protocol.
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        return list(self._means.values())
+
+    def compile(self, optimizer: Any = "adam", **kwargs: Any) -> None:
+        """Sets the optimizer; the objective, given to the constructor, is the loss.
+
+        Args:
+            optimizer: Name or instance of a Keras optimizer.
+            **kwargs: Of `keras.Model.compile`, without losses and metrics.
+
+        Raises:
+            ValueError: If a loss or metrics are given, or what replicas do not support.
+        """
+        for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
+            if kwargs.get(name) is not None:
+                raise ValueError(
+                    f"Argument `{name}` must be left out: the loss is the model's `objective`, and "
+                    f"loss, elbo, reconstruction and kl are measured. Received: "
+                    f"{name}={kwargs[name]!r}"
+                )
+        if self.distribute_strategy.num_replicas_in_sync > 1:
+            _check_supported_by_replicas(**kwargs)
+        super().compile(optimizer=optimizer, **kwargs)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Trains the model, as `keras.Model.fit` does.
+
+        Args:
+            x: Array of examples, or anything else that `keras.Model.fit` takes, such as a
+                `tf.data.Dataset` of batches `x`, `(x, y)` or `(x, y, sample_weight)`.
+            y: Array of what the model is conditioned on, for conditional models; else ignored.
+            *args: Of `keras.Model.fit`.
+            **kwargs: Of `keras.Model.fit`.
+
+        Raises:
+            ValueError: If there is no data, or data without a density. Arrays are looked through
+                before the first step, every batch of a dataset before its step.
+        """
+        inputs.check(self._checked, x, y)
+        inputs.check_pair(self._checked, "validation_data", kwargs.get("validation_data"))
+        if isinstance(x, tf.data.Dataset) and not args:
+            kwargs.setdefault("shuffle", False)  # Keras warns of its own default, True.
+        controllers, steps_run = dict(self._controllers), self._steps_run
+        try:
+            history = super().fit(x, y, *args, **kwargs)
+        finally:
+            # A training that broke off has not called the callbacks that detach.
+            self._set_controllers(controllers)
+        if history.epoch and self._steps_run == steps_run:
+            raise checks.invalid("x", "must hold at least one batch", x)
+        return history
+
+    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Measures loss, elbo, reconstruction and kl, as `keras.Model.evaluate` does.
+
+        Raises:
+            ValueError: If there is no data, or data without a density.
+        """
+        if not kwargs.get("_use_cached_eval_dataset"):  # Keras, within fit: checked there.
+            inputs.check(self._checked, x, y)
+        result = super().evaluate(x, y, *args, **kwargs)
+        if float(self._means["loss"].count) == 0.0:
+            raise checks.invalid("x", "must hold at least one batch", x)
+        return result
+
+    def make_train_function(self, force: bool = False) -> Any:
+        if self.train_function is None or force:
+            self.optimizer.build(self.trainable_variables)
+            self._gradients_function = self._compiled(self._loss_and_gradients)
+            self._apply_function = self._compiled(self._apply_gradients)
+            make = functools.partial(super().make_train_function, force=True)
+            self.train_function = self._make_outer(make, "train_function")
+        return self.train_function
+
+    def make_test_function(self, force: bool = False) -> Any:
+        if self.test_function is None or force:
+            self._measure_function = self._compiled(self._measure)
+            make = functools.partial(super().make_test_function, force=True)
+            self.test_function = self._make_outer(make, "test_function")
+        return self.test_function
+
+    def _make_outer(self, make: Callable[[], Any], name: str) -> Callable[..., Any]:
+        """Makes Keras's step function without XLA, in which data can still be refused."""
+        jit_compile, self.jit_compile = self.jit_compile, False
+        try:
+            make()
+        finally:
+            self.jit_compile = jit_compile
+        function = graph_errors.as_python_errors(getattr(self, name))
+
+        def counted(iterator: Any) -> Any:
+            logs = function(iterator)
+            self._steps_run += 1
+            return logs
+
+        return counted
+
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        step = self.optimizer.iterations
+        x, y, weights = self._unpack(data)
+        for controller in self._controllers.values():
+            controller.before_step(step)
+        measures, gradients, first_bad = self._gradients_function(
+            x, y, weights, global_batch_size(weights), self._step_seed("train", step)
+        )
+        self._apply_function(self._require_finite(gradients, first_bad))
+        return self._update_metrics(measures, weights)
+
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+        x, y, weights = self._unpack(data)
+        seed = self._step_seed("evaluate", self._means["loss"].count)
+        return self._update_metrics(self._measure_function(x, y, weights, seed), weights)
+
+    def predict_step(self, data: Any) -> Any:
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+        return self(x, y=y, training=False)
+
+    # The parts of a step: what XLA may compile, and what surrounds it.
+
+    def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        if not self.jit_compile:
+            return function
+        return tf.function(function, jit_compile=True, reduce_retracing=True)
+
+    def _loss_and_gradients(
+        self, x: tf.Tensor, y: Any, weights: tf.Tensor, batch_size: tf.Tensor, seed: tf.Tensor
+    ) -> tuple[dict[str, tf.Tensor], list[Any], tf.Tensor]:
+        with tf.GradientTape() as tape:
+            terms = self.compute_terms(x, self.objective.num_samples, True, seed, y)
+            loss = self.objective.loss(terms)  # [B]
+            replicas = self.distribute_strategy.num_replicas_in_sync
+            penalty = self._penalty(loss.dtype)
+            # Replicas add up their gradients, so each divides by what all of them hold.
+            total = tf.reduce_sum(weights * loss) / batch_size + penalty / replicas
+            scaled = self.optimizer.scale_loss(total)
+        gradients = tape.gradient(scaled, self.trainable_variables)
+        measures = _measures(terms, weights * loss + penalty)
+        # Loss scaling makes gradients overflow on purpose, and skips those steps itself.
+        scales = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
+        first_bad = finite.first_bad(terms, loss, [] if scales else gradients)
+        return measures, gradients, first_bad
+
+    def _measure(
+        self, x: tf.Tensor, y: Any, weights: tf.Tensor, seed: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        terms = self.compute_terms(x, self.objective.num_samples, False, seed, y)
+        loss = self.objective.loss(terms)
+        return _measures(terms, weights * loss + self._penalty(loss.dtype))
+
+    def _apply_gradients(self, gradients: list[Any]) -> None:
+        self.optimizer.apply(gradients, self.trainable_variables)
+
+    def _penalty(self, dtype: tf.DType) -> tf.Tensor:
+        """Returns the sum of regularizers and of what layers added by `add_loss`."""
+        return tf.add_n([tf.zeros((), dtype), *(tf.cast(loss, dtype) for loss in self.losses)])
+
+    def _unpack(self, data: Any) -> tuple[tf.Tensor, Any, tf.Tensor]:
+        """Splits a batch into standardized x and y and weights `[B]`, all fit for a step."""
+        x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
+        x, y = self.check_support(*self.standardize(x, y))
+        if weights is None:
+            return x, y, tf.ones(tf.shape(x)[:1], x.dtype)
+        return x, y, tf.reshape(tf.cast(weights, x.dtype), tf.shape(x)[:1])
+
+    def _checked(self, x: Any, y: Any = None) -> tuple[tf.Tensor, Any]:
+        """Returns standardized data, whose values are checked where they are at hand."""
+        x, y = self.standardize(x, y)
+        return self.check_support(x, y) if tf.executing_eagerly() else (x, y)
+
+    def _require_finite(self, gradients: list[Any], first_bad: tf.Tensor) -> list[Any]:
+        """Returns the gradients, whose use raises an `ArithmeticError` if a step went wrong."""
+        variables = self.trainable_variables
+        message = functools.partial(finite.message, first_bad, variables)
+        return graph_errors.require(first_bad < 0, message, gradients, kind=ArithmeticError)
+
+    def _step_seed(self, what_for: str, step: Any) -> tf.Tensor:
+        return fold(seed_tensor(self.seed), step, replica_id(), purpose(what_for))
+
+    def _update_metrics(
+        self, measures: dict[str, tf.Tensor], weights: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        for name, values in measures.items():
+            # The loss has the weights in it already, as Keras's losses do.
+            self._means[name].update_state(values, None if name == "loss" else weights)
+        driven = {name: tf.identity(c.variable) for name, c in self._controllers.items()}
+        return {**self.get_metrics_result(), **driven}
+
+
+def _measures(terms: Terms, loss: tf.Tensor) -> dict[str, tf.Tensor]:
+    return {
+        "loss": loss,
+        "elbo": terms.elbo,
+        "reconstruction": terms.reconstruction,
+        "kl": terms.kl_total,
+    }
+
+
+def _learning_rate_variable(optimizer: Any) -> keras.Variable | None:
+    """Returns the weight that holds the learning rate, None where a schedule computes it."""
+    learning_rate = getattr(optimizer, "learning_rate", None)
+    return learning_rate if isinstance(learning_rate, keras.Variable) else None
+
+
+def _check_supported_by_replicas(
+    jit_compile: bool | str = "auto", steps_per_execution: int = 1, **_: Any
+) -> None:
+    if jit_compile is True:
+        raise checks.invalid("jit_compile", 'must be False or "auto" on several replicas', True)
+    if steps_per_execution != 1:
+        raise checks.invalid("steps_per_execution", "must be 1 on several replicas", steps_per_execution)

@@ -1,0 +1,174 @@
+"""A variational autoencoder of x given labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from keras_vae.core import checks
+from keras_vae.core.head import serializable
+from keras_vae.likelihoods import Support
+from keras_vae.models.vae import VAE, Shape, inside, output_shape
+
+tfd = tfp.distributions
+
+
+@serializable
+class OneHot(keras.layers.Layer):
+    """Class labels `[B]` -> one-hot rows `[B, num_classes]`, as a condition.
+
+    Args:
+        num_classes: Number K of classes; labels are 0 .. K-1.
+        **kwargs: Of `keras.layers.Layer`.
+
+    Example:
+        >>> OneHot(3)(tf.constant([2, 0])).numpy()
+        array([[0., 0., 1.],
+               [1., 0., 0.]], dtype=float32)
+    """
+
+    input_shape = (None,)
+
+    def __init__(self, num_classes: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.num_classes = checks.integer("num_classes", num_classes)
+        self.support = Support(0, self.num_classes - 1, integer=True)
+        self.built = True
+
+    def call(self, labels: tf.Tensor) -> tf.Tensor:
+        return tf.one_hot(tf.cast(labels, tf.int32), self.num_classes, dtype=self.compute_dtype)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (*input_shape, self.num_classes)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "num_classes": self.num_classes}
+
+
+@serializable
+class ConditionalVAE(VAE):
+    """A variational autoencoder of p(x|y): labels y condition encoder, decoder and prior.
+
+    log p(x|y) >= E_q(z|x,y)[log p(x|z,y)] - KL(q(z|x,y) || p(z|y))
+
+    Features c of the condition, `[B, C]`, are joined to the encoder's input as C more channels
+    (constant over the image) and to the decoder's input as C more dimensions; a prior such as
+    `keras_vae.priors.ConditionalNormal` is given them too. So any network works that takes an
+    input of that size. `fit` takes data `(x, y)`, and methods take `y`.
+
+    Args:
+        condition: The number of classes of integer labels, or a Keras model with a known input
+            shape (`Sequential` with an `Input`, or Functional) from y to features `[B, C]`.
+        **kwargs: Of `VAE`.
+
+    Raises:
+        ValueError: If the parts do not fit each other, or y is missing or unknown.
+
+    Example:
+        >>> import keras_vae as kv
+        >>> model = kv.ConditionalVAE(
+        ...     condition=10,
+        ...     encoder=kv.networks.MLPEncoder((32,)),
+        ...     decoder=kv.networks.MLPDecoder((8, 8, 1), (32,)),
+        ...     posterior=kv.posteriors.DiagonalNormal(2),
+        ...     likelihood=kv.likelihoods.Bernoulli((8, 8, 1)))
+        >>> model.sample(3, y=[7, 7, 7]).shape
+        TensorShape([3, 8, 8, 1])
+
+    References:
+        Sohn et al., 2015, eq. 4, "Learning structured output representation using deep
+        conditional generative models".
+    """
+
+    def __init__(self, condition: int | keras.layers.Layer, **kwargs: Any):
+        layer = condition if isinstance(condition, keras.layers.Layer) else OneHot(condition)
+        shape = getattr(layer, "input_shape", None)
+        if not isinstance(shape, tuple) or None in shape[1:]:
+            rule = "must be a number of classes or a Keras model with one known input shape"
+            raise checks.invalid("condition", rule, condition)
+        # The constructor of the base builds all parts, and asks for the condition's shape.
+        self._label_shape = tuple(shape[1:])
+        self._num_features = output_shape("condition", layer, shape)[-1]
+        self.condition = layer
+        super().__init__(**kwargs)
+
+    def _encoder_input_shape(self, x_shape: Shape) -> Shape:
+        return (*x_shape[:-1], x_shape[-1] + self._num_features)
+
+    def _decoder_input_shape(self, z_shape: Shape) -> Shape:
+        return (*z_shape[:-1], z_shape[-1] + self._num_features)
+
+    @property
+    def label_spec(self) -> dict[str, tf.TensorSpec]:
+        dtype = tf.int32 if self._support.integer else self.likelihood_head.density_dtype
+        return {"y": tf.TensorSpec((None, *self._label_shape), dtype, name="y")}
+
+    @property
+    def _support(self) -> Support:
+        return getattr(self.condition, "support", Support())
+
+    def _condition_shape(self) -> Shape:
+        return (None, self._num_features)
+
+    def _encoder_input(self, x: tf.Tensor, y: Any) -> tf.Tensor:
+        x, c = super()._encoder_input(x, y), self._condition(y)
+        return _join(x, tf.reshape(c, [-1, *[1] * (x.shape.rank - 2), c.shape[-1]]))
+
+    def _decoder_input(self, z: tf.Tensor, y: Any) -> tf.Tensor:
+        return _join(z, self._condition(y))
+
+    def _condition(self, y: Any) -> tf.Tensor:
+        return self.likelihood_head.to_density(self.condition(self._labels(y)))
+
+    def _labels(self, y: Any) -> tf.Tensor:
+        """Returns standardized labels, whose values are checked where they are at hand."""
+        if y is None:
+            raise checks.invalid("y", "must be given, as the model is conditioned on it", y)
+        y = self.likelihood_head.to_density(y)
+        rank = len(self._label_shape) + 1
+        if y.shape.rank == rank + 1 and y.shape[-1] == 1:
+            y = tf.squeeze(y, -1)
+        if y.shape.rank != rank or not y.shape[1:].is_compatible_with(self._label_shape):
+            raise ValueError(
+                f"Argument `y` must have shape {('batch', *self._label_shape)}. "
+                f"Received: shape={tuple(y.shape)}"
+            )
+        return self._supported(y) if tf.executing_eagerly() else y
+
+    def _supported(self, y: tf.Tensor) -> tf.Tensor:
+        rule = f"must be {self._support}, as the condition requires"
+        return inside(self._support, "y", rule, y)
+
+    def standardize(self, x: Any, y: Any = None) -> tuple[tf.Tensor, Any]:
+        x, _ = super().standardize(x)
+        return x, self._labels(y)
+
+    def check_support(self, x: tf.Tensor, y: Any = None) -> tuple[tf.Tensor, Any]:
+        x, _ = super().check_support(x)
+        return x, self._supported(y)
+
+    def _sample_prior(self, num_samples: int | tf.Tensor, seed: tf.Tensor, y: Any) -> tf.Tensor:
+        rows = tf.shape(self._labels(y))[0]
+        if tf.executing_eagerly() and int(rows) != int(num_samples):
+            raise ValueError(
+                f"Argument `y` must have one row for each of num_samples={int(num_samples)} draws. "
+                f"Received: {int(rows)} rows"
+            )
+        prior = self._prior(y)
+        # A prior that heeds the condition has a batch of one distribution a row.
+        return prior.sample(seed=seed) if prior.batch_shape.rank else prior.sample(rows, seed=seed)
+
+    def get_config(self) -> dict[str, Any]:
+        condition = keras.saving.serialize_keras_object(self.condition)
+        return {**super().get_config(), "condition": condition}
+
+
+def _join(values: tf.Tensor, condition: tf.Tensor) -> tf.Tensor:
+    """Joins `condition` `[..., C]`, repeated over the other axes, to the last axis of `values`."""
+    shape = tf.concat([tf.shape(values)[:-1], tf.shape(condition)[-1:]], axis=0)
+    repeated = tf.broadcast_to(condition, shape)
+    repeated.set_shape([*values.shape[:-1], condition.shape[-1]])
+    return tf.concat([values, repeated], axis=-1)

@@ -1,0 +1,73 @@
+"""Importance-weighted estimates of log p(x), in chunks of samples."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from keras_vae.core.randomness import fold, seed_tensor
+
+
+class ImportanceEstimate(NamedTuple):
+    """What the importance weights of K samples say of each example.
+
+    Attributes:
+        log_likelihood: L_K, the estimate of log p(x), `[B]`, nats.
+        effective_sample_size: (sum w)^2 / sum w^2, between 1 and K, `[B]`.
+    """
+
+    log_likelihood: tf.Tensor
+    effective_sample_size: tf.Tensor
+
+
+def importance_estimate(
+    model: Any,
+    x: tf.Tensor,
+    num_samples: int | tf.Tensor,
+    seed: int | tf.Tensor = 0,
+    y: Any = None,
+    chunk_size: int = 32,
+) -> ImportanceEstimate:
+    """Estimates log p(x) by importance sampling from q(z|x), in memory that K does not change.
+
+    L_K = logsumexp_k(log p(x, z_k) - log q(z_k|x)) - log K
+
+    Args:
+        model: A `LatentVariableModel`.
+        x: Standardized data `[B, *E]`.
+        num_samples: Number K of samples, a Python integer or an integer scalar.
+        seed: Integer >= 0 or stateless seed `[2]`.
+        y: Standardized condition, or None.
+        chunk_size: Samples that are decoded at once.
+
+    Returns:
+        An `ImportanceEstimate`.
+
+    References:
+        Burda et al., 2016, eq. 8, arXiv:1509.00519.
+    """
+    seed, total = seed_tensor(seed), tf.cast(num_samples, tf.int32)
+    zeros = tf.zeros(tf.shape(x)[:1], x.dtype)
+    log_zero = zeros - float("inf")
+
+    def add_chunk(done: tf.Tensor, log_sum: tf.Tensor, log_sum_of_squares: tf.Tensor) -> Any:
+        size = tf.minimum(chunk_size, total - done)
+        log_w = model.compute_terms(x, size, False, fold(seed, done), y).log_w  # [size, B]
+        return (
+            done + size,
+            _log_add(log_sum, tf.reduce_logsumexp(log_w, axis=0)),
+            _log_add(log_sum_of_squares, tf.reduce_logsumexp(2.0 * log_w, axis=0)),
+        )
+
+    _, log_sum, log_sum_of_squares = tf.while_loop(
+        lambda done, *_: done < total, add_chunk, (tf.constant(0), log_zero, log_zero)
+    )
+    return ImportanceEstimate(
+        log_likelihood=log_sum - tf.math.log(tf.cast(total, x.dtype)),
+        effective_sample_size=tf.exp(2.0 * log_sum - log_sum_of_squares),
+    )
+
+
+def _log_add(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_logsumexp(tf.stack([a, b]), axis=0)

@@ -1,0 +1,351 @@
+"""The variational autoencoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from keras_vae import bounds
+from keras_vae.core import checks
+from keras_vae.core.head import serializable
+from keras_vae.core.randomness import fold, purpose, seed_tensor
+from keras_vae.core.terms import Terms
+from keras_vae.likelihoods import Likelihood
+from keras_vae.models import graph_errors, inputs
+from keras_vae.models.base import LatentVariableModel
+from keras_vae.networks import OutputBias
+from keras_vae.objectives import ELBO, Objective
+from keras_vae.posteriors import Posterior
+from keras_vae.priors import Prior, StandardNormal
+
+tfd = tfp.distributions
+Shape = tuple[int | None, ...]
+
+
+@serializable
+class VAE(LatentVariableModel):
+    """A variational autoencoder: two networks, three distributions and an objective.
+
+    q(z|x) = posterior(encoder(x)),  p(z) = prior(),  p(x|z) = likelihood(decoder(z))
+
+    It is built by its constructor, which knows all shapes, and called on x it reconstructs.
+
+    Args:
+        encoder: Any Keras layer or model from x to features, `[B, *E] -> [B, ...]`.
+        decoder: Any Keras layer or model from z to the parameters of p(x|z),
+            `[B, D] -> [B, *likelihood.params_shape]`.
+        posterior: Head of q(z|x), one of `keras_vae.posteriors`.
+        likelihood: Head of p(x|z), one of `keras_vae.likelihoods`.
+        prior: Head of p(z), one of `keras_vae.priors`; `StandardNormal(D)` by default.
+        objective: What to minimize, one of `keras_vae.objectives`; `ELBO()` by default.
+        seed: Seed of the noise in training and evaluation, an integer >= 0.
+        **kwargs: Of `keras.Model`, such as `name`.
+
+    Raises:
+        ValueError: If the parts do not fit each other.
+
+    Example:
+        >>> import keras_vae as kv
+        >>> model = kv.VAE(
+        ...     encoder=kv.networks.MLPEncoder((32,)),
+        ...     decoder=kv.networks.MLPDecoder((8, 8, 1), (32,)),
+        ...     posterior=kv.posteriors.DiagonalNormal(2),
+        ...     likelihood=kv.likelihoods.Bernoulli((8, 8, 1)))
+        >>> model.compile("adam")
+        >>> history = model.fit(tf.zeros([64, 8, 8, 1]), epochs=1, verbose=0)
+        >>> sorted(history.history)
+        ['elbo', 'kl', 'loss', 'reconstruction']
+        >>> model.sample(16, seed=1).shape
+        TensorShape([16, 8, 8, 1])
+
+    References:
+        Kingma and Welling, 2014, arXiv:1312.6114.
+    """
+
+    def __init__(
+        self,
+        encoder: keras.layers.Layer,
+        decoder: keras.layers.Layer,
+        posterior: Posterior,
+        likelihood: Likelihood,
+        prior: Prior | None = None,
+        objective: Objective | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ):
+        super().__init__(objective=objective, seed=seed, **kwargs)
+        self.encoder = _instance("encoder", encoder, keras.layers.Layer)
+        self.decoder = _instance("decoder", decoder, keras.layers.Layer)
+        self.posterior_head = _instance("posterior", posterior, Posterior)
+        self.likelihood_head = _instance("likelihood", likelihood, Likelihood)
+        if prior is None:
+            prior = StandardNormal(posterior.latent_dim, dtype=posterior.dtype_policy)
+        self.prior_head = _instance("prior", prior, Prior)
+        if prior.event_shape != posterior.event_shape:
+            raise ValueError(
+                f"Argument `prior` must have the event shape of the posterior, "
+                f"{posterior.event_shape}. Received: prior with event shape {prior.event_shape}"
+            )
+        self._build_parts()
+        self.built = True
+
+    def _build_parts(self) -> None:
+        x_shape: Shape = self._encoder_input_shape((None, *self.likelihood_head.event_shape))
+        z_shape: Shape = self._decoder_input_shape((None, *self.posterior_head.event_shape))
+        features_shape = output_shape("encoder", self.encoder, x_shape)
+        params_shape = output_shape("decoder", self.decoder, z_shape)
+        # Heads read from a file, or used before, are built already.
+        if not self.posterior_head.built:
+            self.posterior_head.build(features_shape)
+        if not self.prior_head.built:
+            self.prior_head.build(x_shape, self._condition_shape())
+        if not self.likelihood_head.built:
+            self.likelihood_head.build(params_shape)
+
+    # What a conditional model does differently.
+
+    def _encoder_input_shape(self, x_shape: Shape) -> Shape:
+        return x_shape
+
+    def _decoder_input_shape(self, z_shape: Shape) -> Shape:
+        return z_shape
+
+    @property
+    def label_spec(self) -> dict[str, tf.TensorSpec]:
+        """The inputs that methods take besides data and latent variables, by name: none."""
+        return {}
+
+    def _condition_shape(self) -> Shape | None:
+        return None
+
+    def _encoder_input(self, x: tf.Tensor, y: Any) -> tf.Tensor:
+        return self.likelihood_head.encoder_input(x)
+
+    def _decoder_input(self, z: tf.Tensor, y: Any) -> tf.Tensor:
+        return z
+
+    def _condition(self, y: Any) -> tf.Tensor | None:
+        return None
+
+    # The three distributions.
+
+    def encode(self, x: Any, y: Any = None) -> tfd.Distribution:
+        """Returns q(z|x): a distribution with batch [B] and event [D].
+
+        Args:
+            x: Data `[B, *E]`.
+            y: What the model is conditioned on, for conditional models.
+
+        Raises:
+            ValueError: If x is outside the support of the likelihood, or of the wrong shape.
+        """
+        return self._posterior(*self._checked(x, y))
+
+    def decode(self, z: Any, y: Any = None) -> tfd.Distribution:
+        """Returns p(x|z): a distribution with batch [...] and event E.
+
+        Args:
+            z: Latent variables `[..., D]`.
+            y: What the model is conditioned on, for conditional models.
+
+        Raises:
+            ValueError: If the last dimension of z is not D.
+        """
+        z = self.posterior_head.to_density(z)
+        if z.shape.rank == 0 or z.shape[-1] != self.posterior_head.latent_dim:
+            raise ValueError(
+                f"Argument `z` must have shape [..., {self.posterior_head.latent_dim}]. "
+                f"Received: shape={tuple(z.shape)}"
+            )
+        return self._likelihood(z, y)
+
+    def prior(self, y: Any = None) -> tfd.Distribution:
+        """Returns p(z): a distribution with event [D], batch [] or, given labels, [] or [B]."""
+        return self._prior(y)
+
+    def _posterior(self, x: tf.Tensor, y: Any, training: bool = False) -> tfd.Distribution:
+        features = self.encoder(self._encoder_input(x, y), training=training)
+        return self.posterior_head(features)
+
+    def _prior(self, y: Any, training: bool = False) -> tfd.Distribution:
+        def infer(encoder_input: tf.Tensor) -> tfd.Distribution:
+            return self.posterior_head(self.encoder(encoder_input, training=training))
+
+        return self.prior_head(condition=self._condition(y), infer=infer)
+
+    def _likelihood(self, z: tf.Tensor, y: Any, training: bool = False) -> tfd.Distribution:
+        z = self._decoder_input(z, y)  # [..., D (+ C)]
+        leading = tf.shape(z)[:-1]
+        merged = tf.reshape(z, [-1, z.shape[-1]])
+        params = self.decoder(merged, training=training)
+        shape = tf.concat([leading, self.likelihood_head.params_shape], axis=0)
+        params = tf.reshape(params, shape)
+        params.set_shape([*z.shape[:-1], *self.likelihood_head.params_shape])
+        return self.likelihood_head(params)
+
+    # Data and terms.
+
+    def standardize(self, x: Any, y: Any = None) -> tuple[tf.Tensor, Any]:
+        return self.likelihood_head.standardize(x), None
+
+    def check_support(self, x: tf.Tensor, y: Any = None) -> tuple[tf.Tensor, Any]:
+        support = self.likelihood_head.support
+        rule = f"must be {support}, the support of {type(self.likelihood_head).__name__}"
+        return inside(support, "x", rule, x), y
+
+    def compute_terms(
+        self,
+        x: tf.Tensor,
+        num_samples: int = 1,
+        training: bool = False,
+        seed: int | tf.Tensor = 0,
+        y: Any = None,
+    ) -> Terms:
+        p_z = self._prior(y, training)
+        q = self._posterior(x, y, training)
+        z = q.sample(num_samples, seed=seed_tensor(seed))  # [S, B, D]
+        log_q, log_p_z = q.log_prob(z), p_z.log_prob(z)  # [S, B]
+        log_p_x = self._likelihood(z, y, training).log_prob(x)  # [S, B]
+        kl = bounds.closed_form_kl(q, p_z)  # [B, G]
+        if kl is None:
+            kl = bounds.sampled_kl(log_q, log_p_z)
+        return Terms(log_p_x=log_p_x, log_p_z=log_p_z, log_q=log_q, kl=kl)
+
+    # Images out.
+
+    def call(self, x: tf.Tensor, y: Any = None, training: bool = False) -> tf.Tensor:
+        """Returns the mean of p(x|z) at the mean of q(z|x), for x as `fit` takes it."""
+        x, y = self.standardize(x, y)
+        z = self.posterior_head.mean(self._posterior(x, y, training))
+        return self._likelihood(z, y, training).mean()
+
+    def reconstruct(self, x: Any, y: Any = None) -> tf.Tensor:
+        """Returns the mean of p(x|z) at the mean of q(z|x).
+
+        Args:
+            x: Data `[B, *E]`.
+            y: What the model is conditioned on, for conditional models.
+
+        Returns:
+            Tensor `[B, *event_shape]`, in the units of x.
+
+        Raises:
+            ValueError: If x is outside the support of the likelihood, or of the wrong shape.
+        """
+        self._checked(x, y)
+        return self(tf.convert_to_tensor(x), y=y)
+
+    def sample(
+        self, num_samples: int, seed: int | tf.Tensor = 0, mean: bool = True, y: Any = None
+    ) -> tf.Tensor:
+        """Draws from the model: z ~ p(z), then the mean of p(x|z), or x ~ p(x|z).
+
+        Args:
+            num_samples: Number N of draws.
+            seed: Integer >= 0 or stateless seed `[2]`; the same seed gives the same draws.
+            mean: Whether to return the means of p(x|z) in place of draws.
+            y: What the model is conditioned on `[N]`, for conditional models.
+
+        Returns:
+            Tensor `[N, *event_shape]`, in the units of x.
+        """
+        if not isinstance(num_samples, tf.Tensor):
+            num_samples = checks.integer("num_samples", num_samples)
+        seed = seed_tensor(seed)
+        z = self._sample_prior(num_samples, fold(seed, purpose("z")), y)
+        p_x = self.decode(z, y)
+        return p_x.mean() if mean else p_x.sample(seed=fold(seed, purpose("x")))
+
+    def _sample_prior(self, num_samples: int | tf.Tensor, seed: tf.Tensor, y: Any) -> tf.Tensor:
+        return self._prior(y).sample(num_samples, seed=seed)  # [N, D]
+
+    # Initialization and serialization.
+
+    def initialize_output_bias(self, data: Any) -> None:
+        """Sets the decoder's output bias so that p(x|z) starts at the mean of the data.
+
+        Args:
+            data: Array `[N, *E]`, or dataset of batches as `fit` takes it.
+
+        Raises:
+            ValueError: If the decoder does not end with a `keras_vae.networks.OutputBias`.
+
+        References:
+            Burda et al., 2016, appendix C, arXiv:1509.00519.
+        """
+        layers = [layer for layer in self.decoder._flatten_layers()]
+        biases = [layer for layer in layers if isinstance(layer, OutputBias)]
+        if not biases:
+            raise checks.invalid(
+                "decoder", "must end with keras_vae.networks.OutputBias()", self.decoder
+            )
+        total, count = 0.0, 0
+        for x, y in inputs.batches(data):
+            x, _ = self._checked(x, y)
+            total, count = total + tf.reduce_sum(x, axis=0), count + len(x)
+        mean = total / count  # [*event_shape]
+        biases[-1].bias.assign(self.likelihood_head.params_from_mean(mean))
+
+    def get_config(self) -> dict[str, Any]:
+        parts = {
+            "encoder": self.encoder,
+            "decoder": self.decoder,
+            "posterior": self.posterior_head,
+            "likelihood": self.likelihood_head,
+            "prior": self.prior_head,
+            "objective": self.objective,
+        }
+        serialized = {k: keras.saving.serialize_keras_object(v) for k, v in parts.items()}
+        return {**super().get_config(), **serialized, "seed": self.seed}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> VAE:
+        def revive(value: Any) -> Any:
+            is_object = isinstance(value, dict) and "class_name" in value
+            if not is_object:
+                return value
+            return keras.saving.deserialize_keras_object(value, custom_objects=custom_objects)
+
+        return cls(**{name: revive(value) for name, value in config.items()})
+
+
+def _instance(argument: str, value: Any, kind: type) -> Any:
+    if not isinstance(value, kind):
+        raise checks.invalid(argument, f"must be an instance of {kind.__module__}.{kind.__name__}", value)
+    return value
+
+
+def output_shape(argument: str, network: keras.layers.Layer, input_shape: Shape) -> Shape:
+    """Builds a network and returns the shape of its output."""
+    try:
+        output = network(keras.KerasTensor(input_shape, dtype=network.compute_dtype))
+    except Exception as error:
+        raise ValueError(
+            f"Argument `{argument}` must take inputs of shape {input_shape}. "
+            f"Received: {argument}={network!r}, which fails with: {error}"
+        ) from error
+    shape = getattr(output, "shape", None)
+    if shape is None or len(shape) < 2 or 0 in shape:
+        raise ValueError(
+            f"Argument `{argument}` must return one tensor [batch, ...] with at least one feature. "
+            f"Received: {argument}={network!r}, which returns {output}"
+        )
+    return tuple(shape)
+
+
+def inside(support: Any, argument: str, rule: str, values: tf.Tensor) -> tf.Tensor:
+    """Returns `values`, whose use raises a `ValueError` if one of them is outside the support."""
+
+    def message() -> tf.Tensor:
+        finite = tf.math.is_finite(values)
+        low = tf.reduce_min(tf.where(finite, values, values.dtype.max))
+        high = tf.reduce_max(tf.where(finite, values, values.dtype.min))
+        bad = tf.math.count_nonzero(~finite)
+        received = f"Argument `{argument}` {rule}. Received: {argument} with "
+        facts = "smallest value {}, largest value {}, and {} values that are NaN or infinite"
+        return tf.strings.format(received + facts, (low, high, bad))
+
+    return graph_errors.require(support.contains(values), message, values)
