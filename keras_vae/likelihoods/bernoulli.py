@@ -13,11 +13,7 @@ tfd = tfp.distributions
 class _Bernoulli(tfd.Bernoulli):
     """`tfd.Bernoulli` with one softplus an element in its log-density in place of two."""
 
-    @classmethod
-    def _parameter_properties(cls, dtype, num_classes=None):
-        return super()._parameter_properties(dtype, num_classes)
-
-    def _log_prob(self, event):
+    def _log_prob(self, event: tf.Tensor) -> tf.Tensor:
         return event * self.logits - tf.math.softplus(self.logits)
 
 

@@ -44,6 +44,17 @@ class OneHotSupport(Support):
         return super().contains(x) & tf.reduce_all(tf.equal(tf.reduce_sum(x, axis=-1), 1.0))
 
 
+class _OneHotCategorical(tfd.OneHotCategorical):
+    """`tfd.OneHotCategorical` with a faster log-density that keeps static shapes."""
+
+    def _log_prob(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(x * self.logits, axis=-1) - tf.reduce_logsumexp(self.logits, axis=-1)
+
+    def _mean(self) -> tf.Tensor:
+        # On a CPU `tf.nn.softmax` takes at most 5 axes, and [S, B, H, W, C, K] has 6.
+        return tf.exp(tf.nn.log_softmax(self.logits))
+
+
 @serializable
 class Categorical(Likelihood):
     """Independent classes, their logits from the decoder.
@@ -123,7 +134,7 @@ class Categorical(Likelihood):
     def call(self, params: tf.Tensor) -> tfd.Independent:
         """Returns p(x|z) for logits `[..., *E, K]`."""
         logits = self.to_density(params)
-        return self.independent(tfd.OneHotCategorical(logits=logits, dtype=logits.dtype))
+        return self.independent(_OneHotCategorical(logits=logits, dtype=logits.dtype))
 
     def params_from_mean(self, mean: tf.Tensor) -> tf.Tensor:
         """Returns the logs `[*E, K]` of the classes' frequencies, at least 1e-3 / K each."""

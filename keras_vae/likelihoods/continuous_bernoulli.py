@@ -29,11 +29,7 @@ def log_partition(logits: tf.Tensor) -> tf.Tensor:
 class _ContinuousBernoulli(tfd.ContinuousBernoulli):
     """`tfd.ContinuousBernoulli` with a log-density of fewer operations."""
 
-    @classmethod
-    def _parameter_properties(cls, dtype, num_classes=None):
-        return super()._parameter_properties(dtype, num_classes)
-
-    def _log_prob(self, event):
+    def _log_prob(self, event: tf.Tensor) -> tf.Tensor:
         log_density = event * self.logits - log_partition(self.logits)
         outside = (event < 0) | (event > 1)
         return tf.where(outside, tf.constant(float("-inf"), log_density.dtype), log_density)

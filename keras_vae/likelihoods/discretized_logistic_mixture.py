@@ -26,7 +26,7 @@ class _DiscretizedLogistic(tfd.Distribution):
     with F(-inf) in place of the lower edge of 0 and F(inf) in place of the upper edge of 255.
     """
 
-    def __init__(self, loc, scale, name="DiscretizedLogistic"):
+    def __init__(self, loc: tf.Tensor, scale: tf.Tensor, name: str = "DiscretizedLogistic"):
         parameters = dict(locals())
         self._loc, self._scale = loc, scale
         super().__init__(
@@ -39,16 +39,16 @@ class _DiscretizedLogistic(tfd.Distribution):
         )
 
     @classmethod
-    def _parameter_properties(cls, dtype, num_classes=None):
+    def _parameter_properties(cls, dtype: Any, num_classes: Any = None) -> dict[str, Any]:
         return {"loc": tfp.util.ParameterProperties(), "scale": tfp.util.ParameterProperties()}
 
-    def _event_shape(self):
+    def _event_shape(self) -> tf.TensorShape:
         return tf.TensorShape([])
 
-    def _event_shape_tensor(self):
+    def _event_shape_tensor(self) -> tf.Tensor:
         return tf.constant([], tf.int32)
 
-    def _log_prob(self, x):
+    def _log_prob(self, x: tf.Tensor) -> tf.Tensor:
         # F(u) - F(l) = F(u) (1 - F(l)) (1 - exp(l - u)), and u - l = 1 / scale whatever x: a sum
         # of three logarithms in which nothing cancels. In units of pixels the edges x +- 1/2 are
         # exact, so that neighbours share theirs and the probabilities sum to one.
@@ -61,16 +61,25 @@ class _DiscretizedLogistic(tfd.Distribution):
         at_edge = tf.where(x < 0.5, log_below_upper, log_above_lower)
         return tf.where((x < 0.5) | (x > MAX_PIXEL - 0.5), at_edge, inside)
 
-    def _sample_n(self, n, seed=None):
+    def _sample_n(self, n: tf.Tensor, seed: Any = None) -> tf.Tensor:
         shape = tf.concat([[n], self.batch_shape_tensor()], axis=0)
         noise = tfd.Logistic(tf.zeros([], self.dtype), 1.0).sample(shape, seed=seed)
         return tf.clip_by_value(tf.round(self._loc + self._scale * noise), 0.0, MAX_PIXEL)
 
-    def _mean(self):
+    def _mean(self) -> tf.Tensor:
         # The sum over k of P(X > k) = F((loc - k - 1/2) / scale), as an integral over [0, 255].
         below, above = self._loc / self._scale, (self._loc - MAX_PIXEL) / self._scale
         mean = self._scale * (tf.math.softplus(below) - tf.math.softplus(above))
         return tf.clip_by_value(mean, 0.0, MAX_PIXEL)
+
+
+class _Mixture(tfd.MixtureSameFamily):
+    """`tfd.MixtureSameFamily` whose mean works with more than 5 axes on a CPU."""
+
+    def _mean(self) -> tf.Tensor:
+        weights = tf.exp(tf.nn.log_softmax(self.mixture_distribution.logits))  # [..., M]
+        means = self.components_distribution.mean()  # [..., M, C]
+        return tf.reduce_sum(weights[..., None] * means, axis=-2)
 
 
 @serializable
@@ -145,7 +154,7 @@ class DiscretizedLogisticMixture(Likelihood):
             self._by_component(HALF_RANGE * (loc + 1.0)),
             self._by_component(HALF_RANGE * positive_scale(raw_scale)),
         )
-        pixels = tfd.MixtureSameFamily(
+        pixels = _Mixture(
             tfd.Categorical(logits=logits),
             tfd.Independent(components, reinterpreted_batch_ndims=1),
         )

@@ -19,9 +19,13 @@ SHARED, PER_DIMENSION = "shared", "per_dimension"
 
 
 def _check_scale(scale: Any) -> float | str:
-    if isinstance(scale, str):
-        return checks.option("scale", scale, (SHARED, PER_DIMENSION))
-    return checks.number("scale", scale, minimum=0.0, exclusive=True)
+    if scale in (SHARED, PER_DIMENSION):
+        return scale
+    try:
+        return checks.number("scale", scale, minimum=0.0, exclusive=True)
+    except ValueError:
+        rule = f"must be a finite number > 0 or one of {[SHARED, PER_DIMENSION]}"
+        raise checks.invalid("scale", rule, scale) from None
 
 
 @serializable
