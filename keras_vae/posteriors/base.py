@@ -6,11 +6,15 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from keras_vae.core import checks
 from keras_vae.core.head import Head
+
+# A package of its own: a posterior and a prior may bear the same name.
+serializable = keras.saving.register_keras_serializable(package="keras_vae.posteriors")
 
 
 class Posterior(Head):

@@ -9,9 +9,8 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from keras_vae.core.head import serializable
 from keras_vae.core.numerics import inverse_scale, positive_scale
-from keras_vae.posteriors.base import Posterior
+from keras_vae.posteriors.base import Posterior, serializable
 
 tfd = tfp.distributions
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from keras_vae.core import checks
 from keras_vae.core.head import Head
+
+# A package of its own: a posterior and a prior may bear the same name.
+serializable = keras.saving.register_keras_serializable(package="keras_vae.priors")
 
 Infer = Callable[[tf.Tensor], tfp.distributions.Distribution]
 

@@ -10,9 +10,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from keras_vae.core import checks
-from keras_vae.core.head import serializable
 from keras_vae.core.numerics import inverse_scale, positive_scale
-from keras_vae.priors.base import Infer, Prior
+from keras_vae.priors.base import Infer, Prior, serializable
 
 tfd = tfp.distributions
 

@@ -10,8 +10,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from keras_vae.core import checks
-from keras_vae.core.head import serializable
-from keras_vae.priors.base import Infer, Prior
+from keras_vae.priors.base import Infer, Prior, serializable
 
 tfd = tfp.distributions
 
