@@ -53,8 +53,7 @@ class MaskedDense(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.in_degrees = tuple(int(degree) for degree in in_degrees)
-        self.out_degrees = tuple(int(degree) for degree in out_degrees)
+        self.in_degrees, self.out_degrees = tuple(in_degrees), tuple(out_degrees)
         self.activation = keras.activations.get(activation)
         self.kernel_scale = checks.number("kernel_scale", kernel_scale, 0.0, exclusive=True)
 
@@ -140,20 +139,22 @@ class AutoregressiveNetwork(keras.layers.Layer):
     ) -> None:
         """Makes the masked layers and, if there is a context, its projection."""
         degrees = self._degrees(has_context=context_shape is not None)
-        pairs = list(zip(degrees[:-1], degrees[1:], strict=True))
         policy, activation = self.dtype_policy, self.activation
-        self.hidden = [MaskedDense(*pair, activation, dtype=policy) for pair in pairs[:-1]]
+        self.hidden = [
+            MaskedDense(before, after, activation, dtype=policy)
+            for before, after in zip(degrees[:-2], degrees[1:-1], strict=True)
+        ]
         # A small kernel: the flow starts near the identity, yet every weight has a gradient.
-        self.shift = MaskedDense(*pairs[-1], kernel_scale=1e-4, dtype=policy)
-        self.log_scale = MaskedDense(*pairs[-1], kernel_scale=1e-4, dtype=policy)
+        before, after = degrees[-2:]
+        self.shift = MaskedDense(before, after, kernel_scale=1e-4, dtype=policy)
+        self.log_scale = MaskedDense(before, after, kernel_scale=1e-4, dtype=policy)
         for layer in (*self.hidden, self.shift, self.log_scale):
             layer.build((None, len(layer.in_degrees)))
-        self.context = None
         if context_shape is not None:
             self.context = keras.layers.Dense(self.hidden_units[0], use_bias=False, dtype=policy)
             self.context.build(tuple(context_shape))
 
-    def _degrees(self, has_context: bool) -> list[np.ndarray]:
+    def _degrees(self, has_context: bool) -> list[list[int]]:
         """Returns the degrees of inputs, hidden layers and outputs.
 
         A hidden unit of degree m sees the first m dimensions, output d the units of degree < d.
@@ -165,7 +166,7 @@ class AutoregressiveNetwork(keras.layers.Layer):
         if self.reverse:
             inputs = inputs[::-1]
         spread = [np.linspace(lowest, size - 1, units).round() for units in self.hidden_units]
-        return [inputs, *spread, inputs - 1]
+        return [degrees.astype(int).tolist() for degrees in (inputs, *spread, inputs - 1)]
 
     def call(
         self, inputs: tf.Tensor, context: tf.Tensor | None = None

@@ -73,8 +73,9 @@ def decoder_layers(network: ImageNetwork, shape: tuple[int, ...], blocks: int = 
     ]
     channels = [*network.filters[1:], math.prod(shape[2:])]
     has_bias = [True] * (len(channels) - 1) + [False]  # OutputBias is that of the last one
-    for filters, *double in zip(network.filters, channels, sizes[1:], has_bias, strict=True):
-        layers += [*_stage(network, filters, blocks), *_double(network, *double)]
+    stages = zip(network.filters, channels, sizes[1:], has_bias, strict=True)
+    for filters, after, size, use_bias in stages:
+        layers += _stage(network, filters, blocks) + _double(network, after, size, use_bias)
     if len(shape) == 4:
         layers.append(keras.layers.Reshape(shape, dtype=policy))
     return [*layers, OutputBias(dtype=policy)]

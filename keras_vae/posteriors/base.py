@@ -43,8 +43,8 @@ class Posterior(Head):
         Raises:
             ValueError: If a dimension besides the batch is unknown, or there is none.
         """
-        dims = tuple(features_shape)[1:]
-        if not dims or None in dims:
+        dims = [size for size in tuple(features_shape)[1:] if size is not None]
+        if not dims or len(dims) != len(features_shape) - 1:
             rule = "must have at least one dimension after the batch, all known"
             raise checks.invalid("features_shape", rule, tuple(features_shape))
         return None, math.prod(dims)

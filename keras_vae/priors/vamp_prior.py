@@ -72,14 +72,16 @@ class VampPrior(Prior):
         condition_shape: Sequence[int | None] | None = None,
     ) -> None:
         """Makes the pseudo-inputs for an encoder's input `[B, *E]`."""
-        if encoder_input_shape is None or None in tuple(encoder_input_shape)[1:]:
+        shape = [size for size in tuple(encoder_input_shape or ())[1:] if size is not None]
+        if encoder_input_shape is None or len(shape) != len(encoder_input_shape) - 1:
             rule = "must be known but for the batch, for pseudo-inputs have that shape"
             raise checks.invalid("encoder_input_shape", rule, encoder_input_shape)
         count = self.num_pseudo_inputs
         # Equal pseudo-inputs would have equal gradients and stay equal for ever.
         spread = keras.initializers.RandomNormal(stddev=1.0, seed=self.seed)
-        shape = (count, *tuple(encoder_input_shape)[1:])
-        self.raw_pseudo_inputs = self.add_density_weight(shape, spread, "raw_pseudo_inputs")
+        self.raw_pseudo_inputs = self.add_density_weight(
+            (count, *shape), spread, "raw_pseudo_inputs"
+        )
         self.logits = None
         if self.learned_weights:
             self.logits = self.add_density_weight((count,), "zeros", "logits")
