@@ -30,20 +30,21 @@ clean:  ## remove environments and what tests, builds and the demo left
 	find keras_vae tests examples -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/installed: setup.cfg pyproject.toml
-	$(call new-environment,.venv)
+	$(call new-environment,.venv,14)
 	.venv/bin/python -m pip install --quiet --editable '.[test,dev]'
 	@touch $@
 
 .venv-lowest/installed: setup.cfg pyproject.toml tests/lowest.py
-	$(call new-environment,.venv-lowest)
+	$(call new-environment,.venv-lowest,13)
 	.venv-lowest/bin/python tests/lowest.py > .venv-lowest/constraints.txt
 	.venv-lowest/bin/python -m pip install --quiet --constraint .venv-lowest/constraints.txt --editable '.[test]'
 	@touch $@
 
+# 1: the folder; 2: the first minor version of Python that is too new (for the lowest versions: 3.13)
 define new-environment
 @$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
-	(3, 10) <= v < (3, 14) or sys.exit("keras_vae needs Python 3.10 to 3.13; $(PYTHON) is %d.%d. " % v + \
-	"Choose another, for example: make PYTHON=python3.12 $(MAKECMDGOALS)")'
+	(3, 10) <= v < (3, $(2)) or sys.exit("$(MAKECMDGOALS) needs Python 3.10 or newer, older than " \
+	"3.$(2); $(PYTHON) is %d.%d. Choose one: make PYTHON=python3.12 $(MAKECMDGOALS)" % v)'
 @rm -rf $(1)
 @echo "Installing into $(1) (once; some minutes)"
 @$(PYTHON) -m venv $(1)
