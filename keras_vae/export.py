@@ -112,7 +112,7 @@ def _signatures(model: VAE) -> dict[str, Callable[..., Any]]:
         log_likelihood: {**x, **numbers},
     }
     return {
-        function.__name__: tf.function(function).get_concrete_function(**specs, **labels)
+        function.__name__: tf.function(function, autograph=False).get_concrete_function(**specs, **labels)
         for function, specs in inputs.items()
     }
 

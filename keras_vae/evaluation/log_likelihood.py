@@ -78,7 +78,7 @@ def log_likelihood(
     chunk_size = checks.integer("chunk_size", chunk_size)
     seed = seed_tensor(seed)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def estimate(x: tf.Tensor, y: Any, batch_seed: tf.Tensor) -> Any:
         return importance_estimate(model, x, num_samples, batch_seed, y, chunk_size)
 

@@ -264,7 +264,9 @@ class LatentVariableModel(keras.Model):
     def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         if not self.jit_compile:
             return function
-        return tf.function(function, jit_compile=True, reduce_retracing=True)
+        return tf.function(
+            function, jit_compile=True, reduce_retracing=True, autograph=False
+        )
 
     def _loss_and_gradients(
         self, x: tf.Tensor, y: Any, weights: tf.Tensor, batch_size: tf.Tensor, seed: tf.Tensor
