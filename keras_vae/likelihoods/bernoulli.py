@@ -49,7 +49,7 @@ class Bernoulli(Likelihood):
 
     References:
         Kingma & Welling, 2014, appendix C.1, arXiv:1312.6114.
-        Burda et al., 2016, section 5 (the bias of `params_from_mean`), arXiv:1509.00519.
+        Burda et al., 2016 (output biases from the mean of the data), arXiv:1509.00519.
     """
 
     support = Support(0.0, 1.0)

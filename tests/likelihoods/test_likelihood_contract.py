@@ -20,6 +20,7 @@ HEADS = {
     "categorical": lambda **kw: kl.Categorical(SHAPE, num_classes=4, **kw),
 }
 PUBLIC = [getattr(kl, name) for name in kl.__all__]
+PUBLIC = [c for c in PUBLIC if issubclass(c, kl.Likelihood) and c is not kl.Likelihood]
 
 every_head = pytest.mark.parametrize("make", HEADS.values(), ids=HEADS)
 
@@ -43,8 +44,15 @@ def data_for(head, batch, seed=1):
 
 def test_the_cases_cover_every_public_likelihood():
     cases = {type(make()) for make in HEADS.values()}
-    public = {c for c in PUBLIC if issubclass(c, kl.Likelihood) and c is not kl.Likelihood}
-    assert cases == public
+    assert cases == set(PUBLIC)
+
+
+@pytest.mark.parametrize("cls", PUBLIC)
+def test_registered_names_are_apart_from_those_of_posteriors(cls):
+    """Keras keeps one class a name: the last `Bernoulli` registered would load for both."""
+    name = keras.saving.get_registered_name(cls)
+    assert name == f"keras_vae.likelihoods>{cls.__name__}"
+    assert keras.saving.get_registered_object(name) is cls
 
 
 @every_head
