@@ -48,5 +48,5 @@ define new-environment
 @rm -rf $(1)
 @echo "Installing into $(1) (once; some minutes)"
 @$(PYTHON) -m venv $(1)
-$(1)/bin/python -m pip install --quiet --upgrade pip  # pip 23 may search for hours
+$(1)/bin/python -m pip install --quiet --upgrade pip  # pip 23 can search for hours
 endef
