@@ -101,6 +101,30 @@ def draw(model: kv.VAE, history: dict[str, list[float]], folder: pathlib.Path) -
         figure.savefig(folder / f"{name}.png")
 
 
+def write_expected(model: kv.VAE, path: pathlib.Path) -> None:
+    """Writes what the signatures of a SavedModel must return, for `check_saved_model.py`."""
+    images = _held_out_arrays()[0][:2]
+    q = model.encode(images)
+    x, z, numbers = images.tolist(), q.mean().numpy().tolist(), {"count": 4, "seed": 1}
+    estimate = kv.evaluation.log_likelihood(model, images, num_samples=64, seed=1)
+    calls = {
+        "encode": ({"x": x}, {"mean": z, "scale": q.stddev().numpy().tolist()}),
+        "decode": ({"z": z}, {"mean": model.decode(q.mean()).mean().numpy().tolist()}),
+        "reconstruct": ({"x": x}, {"mean": model.reconstruct(images).numpy().tolist()}),
+        "sample": (numbers, {"mean": model.sample(4, seed=1).numpy().tolist()}),
+        "log_likelihood": (
+            {"x": x, "count": 64, "seed": 1},
+            {"log_likelihood": estimate.per_example.tolist()},
+        ),
+    }
+    expected = {
+        name: {"inputs": inputs, "outputs": outputs} for name, (inputs, outputs) in calls.items()
+    }
+    folder = path / "assets.extra"
+    folder.mkdir()
+    (folder / "expected.json").write_text(json.dumps(expected))
+
+
 def _held_out_arrays() -> tuple[np.ndarray, np.ndarray]:
     batches = list(kv.data.load("mnist_5k", split="test", labels=True).as_numpy_iterator())
     images, labels = zip(*batches, strict=True)
@@ -129,9 +153,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     draw(model, history, args.runs)
     (args.runs / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     kv.export_saved_model(model, args.export, overwrite=True)
-    samples = {"seed": 1, "mean": model.sample(4, seed=1).numpy().tolist()}
-    expected = args.export.parent / f"{args.export.name}.samples.json"
-    expected.write_text(json.dumps(samples))
+    write_expected(model, args.export)
     print(f"Figures in {args.runs}, SavedModel in {args.export}.")
     return results
 

@@ -12,6 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_vae.core import checks
+from keras_vae.core.randomness import fold
 from keras_vae.models import VAE
 from keras_vae.models.importance import importance_estimate
 
@@ -97,14 +98,15 @@ def _signatures(model: VAE) -> dict[str, Callable[..., Any]]:
         x: tf.Tensor, count: tf.Tensor, seed: tf.Tensor, y: Any = None
     ) -> dict[str, tf.Tensor]:
         x, y = checked(x, y)
-        estimate = importance_estimate(model, x, count, _stateless(seed), y)
+        # The seed of the first batch in `evaluation.log_likelihood`, so that the two agree.
+        estimate = importance_estimate(model, x, count, fold(_stateless(seed), 0), y)
         return {"log_likelihood": estimate.log_likelihood}
 
     dtype, labels = model.likelihood_head.density_dtype, model.label_spec
     x = {"x": tf.TensorSpec((None, *model.likelihood_head.event_shape), dtype, name="x")}
     z = {"z": tf.TensorSpec((None, *model.posterior_head.event_shape), dtype, name="z")}
     numbers = {name: tf.TensorSpec((), tf.int32, name=name) for name in ("count", "seed")}
-    inputs = {
+    inputs: dict[Callable[..., Any], dict[str, tf.TensorSpec]] = {
         encode: x,
         decode: z,
         reconstruct: x,
@@ -112,9 +114,13 @@ def _signatures(model: VAE) -> dict[str, Callable[..., Any]]:
         log_likelihood: {**x, **numbers},
     }
     return {
-        function.__name__: tf.function(function, autograph=False).get_concrete_function(**specs, **labels)
+        function.__name__: _traced(function, {**specs, **labels})
         for function, specs in inputs.items()
     }
+
+
+def _traced(function: Callable[..., Any], specs: dict[str, tf.TensorSpec]) -> Any:
+    return tf.function(function, autograph=False).get_concrete_function(**specs)
 
 
 def _stateless(seed: tf.Tensor) -> tf.Tensor:

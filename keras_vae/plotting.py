@@ -48,6 +48,9 @@ def learning_curves(history: Mapping[str, Sequence[float]], driven: str = "beta"
                 line = {"color": f"C{color}", "linestyle": style, "label": f"{label}, {suffix}"}
                 axes[0, 0].plot(epochs[: len(values)], sign * np.asarray(values), **line)
     axes[0, 0].set_ylabel("nats per example")
+    # The first epochs would flatten all that follows.
+    settled = -np.asarray(history["elbo"])[len(history["elbo"]) // 20 :]
+    axes[0, 0].set_ylim(0.0, 1.05 * max(np.max(settled), 1e-6))
     axes[0, 0].legend(frameon=False, ncols=3, fontsize="small")
     if driven in history:
         axes[1, 0].plot(epochs, history[driven], color="C3")
@@ -83,7 +86,7 @@ def image_grid(images: Any, columns: int = 8, title: str = "") -> Figure:
     for number, image in enumerate(images):
         top, left = (number // columns) * (height + 1), (number % columns) * (width + 1)
         canvas[top : top + height, left : left + width] = image
-    figure = _figure(0.7 * columns + 0.2, 0.7 * rows * height / width + 0.2 + 0.3 * bool(title))
+    figure = _figure(0.7 * columns, 0.7 * rows * height / width + 0.3 * bool(title))
     axes = figure.subplots()
     axes.imshow(canvas.squeeze(-1) if channels == 1 else canvas, cmap="gray", vmin=0, vmax=1)
     axes.set_axis_off()
@@ -170,7 +173,8 @@ def latent_map(means: Any, labels: Any) -> Figure:
         color = f"C{number % 10}"
         axes.scatter(first[chosen], second[chosen], s=8, color=color, label=str(label))
     axes.set(xlabel="first principal component", ylabel="second principal component")
-    axes.legend(frameon=False, fontsize="small", markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
+    beside = (1.0, 0.5)
+    axes.legend(loc="center left", bbox_to_anchor=beside, frameon=False, fontsize="small")
     return figure
 
 

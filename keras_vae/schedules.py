@@ -12,11 +12,9 @@ from keras_vae.core.head import serializable
 
 __all__ = ["Constant", "Linear"]
 
-LearningRateSchedule = keras.optimizers.schedules.LearningRateSchedule
-
 
 @serializable
-class Constant(LearningRateSchedule):
+class Constant(keras.optimizers.schedules.LearningRateSchedule):
     """The same value at every step.
 
     Args:
@@ -39,7 +37,7 @@ class Constant(LearningRateSchedule):
 
 
 @serializable
-class Linear(LearningRateSchedule):
+class Linear(keras.optimizers.schedules.LearningRateSchedule):
     """A straight line from `start` to `end`, and `end` from then on.
 
     value(t) = start + (end - start) * min(1, t / steps)

@@ -45,8 +45,8 @@ class HyperparameterSchedule(keras.callbacks.Callback):
         super().set_model(model)
         hyperparameters = getattr(model, "hyperparameters", {})
         if self.name not in hyperparameters:
-            known = sorted(hyperparameters)
-            raise checks.invalid("name", f"must be a hyperparameter of the model, {known}", self.name)
+            rule = f"must be a hyperparameter of the model, one of {sorted(hyperparameters)}"
+            raise checks.invalid("name", rule, self.name)
         self._controller = ScheduledValue(self.name, hyperparameters[self.name], self.schedule)
         model.attach(self._controller)
 

@@ -20,7 +20,8 @@ def invalid(argument: str, rule: str, value: Any) -> ValueError:
 
 def integer(argument: str, value: Any, minimum: int = 1) -> int:
     """Returns `value` as an int, or raises unless it is a whole number >= `minimum`."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < minimum:
+    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_integer or int(value) < minimum:
         raise invalid(argument, f"must be an integer >= {minimum}", value)
     return int(value)
 
@@ -51,7 +52,7 @@ def number(
 def shape(argument: str, value: Any) -> tuple[int, ...]:
     """Returns `value` as a tuple of positive ints, or raises."""
     entries = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else ()
-    valid = entries and all(isinstance(n, numbers.Integral) and n > 0 for n in entries)
+    valid = entries and all(isinstance(n, numbers.Integral) and int(n) > 0 for n in entries)
     if not valid:
         raise invalid(argument, "must be a non-empty tuple of positive integers", value)
     return tuple(int(n) for n in entries)

@@ -31,7 +31,7 @@ class Head(keras.layers.Layer):
             return tf.cast(value, self.density_dtype)
         return tf.convert_to_tensor(value, self.density_dtype)
 
-    def add_density_weight(self, shape: Sequence[int], initializer: Any, name: str):
+    def add_density_weight(self, shape: Sequence[int], initializer: Any, name: str) -> Any:
         """Adds a trainable parameter of the distribution, kept out of autocasting."""
         return self.add_weight(
             shape=shape,

@@ -16,7 +16,9 @@ def density_dtype(variable_dtype: str) -> str:
     return "float64" if keras.backend.standardize_dtype(variable_dtype) == "float64" else "float32"
 
 
-def positive_scale(raw: tf.Tensor, floor: float = SCALE_FLOOR, ceiling: float = SCALE_CEILING):
+def positive_scale(
+    raw: tf.Tensor, floor: float = SCALE_FLOOR, ceiling: float = SCALE_CEILING
+) -> tf.Tensor:
     """Maps real numbers to scales: `min(softplus(raw) + floor, ceiling)`.
 
     `raw=inverse_scale(1.0)` gives a scale of one.
@@ -31,4 +33,5 @@ def inverse_scale(scale: float, floor: float = SCALE_FLOOR) -> float:
         >>> float(positive_scale(tf.constant(inverse_scale(1.0), tf.float64))).__round__(12)
         1.0
     """
-    return math.log(math.expm1(scale - floor))
+    scale -= floor
+    return scale + math.log(-math.expm1(-scale))  # log(exp(scale) - 1) without overflow

@@ -1,4 +1,4 @@
-"""Stateless seeds: what is drawn depends on the numbers folded into the seed, and on nothing else."""
+"""Stateless seeds: what is drawn depends on the numbers folded into the seed alone."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class LogLikelihood:
 
     Attributes:
         mean: Mean over the examples.
-        standard_error: Standard error of that mean, over the examples.
+        standard_error: Standard error of that mean, over the examples; NaN for a single one.
         effective_sample_size: Mean over the examples of (sum w)^2 / sum w^2. Near 1, the estimate
             hangs on single samples and is far below log p(x).
         per_example: The estimates `[N]`.
@@ -89,9 +89,11 @@ def log_likelihood(
         estimates.append(result.log_likelihood.numpy())
         sizes.append(result.effective_sample_size.numpy())
     per_example = np.concatenate(estimates)
+    count = len(per_example)
+    deviation = np.std(per_example, ddof=1, dtype=np.float64) if count > 1 else np.nan
     return LogLikelihood(
         mean=float(np.mean(per_example, dtype=np.float64)),
-        standard_error=float(np.std(per_example, ddof=1) / np.sqrt(len(per_example))),
+        standard_error=float(deviation / np.sqrt(count)),
         effective_sample_size=float(np.mean(np.concatenate(sizes))),
         per_example=per_example,
     )

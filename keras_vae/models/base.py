@@ -1,4 +1,4 @@
-"""The base of all models: training, metrics, controllers and importance weights, given the terms."""
+"""The base of all models: how to train and to measure, given the terms."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from keras_vae.core.terms import Terms
 from keras_vae.models import finite, graph_errors, inputs
 from keras_vae.objectives import ELBO, Objective
 
+
 class LatentVariableModel(keras.Model):
     """A Keras model that is trained by an objective made of log-densities.
 
@@ -30,8 +31,14 @@ class LatentVariableModel(keras.Model):
         **kwargs: Of `keras.Model`.
     """
 
+    # Of `keras.Model`, which has no types.
+    jit_compile: bool
+    train_function: Any
+    test_function: Any
+
     def __init__(self, objective: Objective | None = None, seed: int = 0, **kwargs: Any):
-        super().__init__(**kwargs)
+        # Data keep their precision under mixed policies: each network casts its own inputs.
+        super().__init__(autocast=False, **kwargs)
         self.objective = ELBO() if objective is None else objective
         if not isinstance(self.objective, Objective):
             raise checks.invalid(
@@ -41,8 +48,7 @@ class LatentVariableModel(keras.Model):
         self._controllers: dict[str, Controller] = {}
         self._steps_run = 0
         self._means = {
-            name: keras.metrics.Mean(name=name)
-            for name in ("loss", "elbo", "reconstruction", "kl")
+            name: keras.metrics.Mean(name=name) for name in ("loss", "elbo", "reconstruction", "kl")
         }
 
     # What a subclass says.
@@ -264,9 +270,7 @@ class LatentVariableModel(keras.Model):
     def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         if not self.jit_compile:
             return function
-        return tf.function(
-            function, jit_compile=True, reduce_retracing=True, autograph=False
-        )
+        return tf.function(function, jit_compile=True, reduce_retracing=True, autograph=False)
 
     def _loss_and_gradients(
         self, x: tf.Tensor, y: Any, weights: tf.Tensor, batch_size: tf.Tensor, seed: tf.Tensor
@@ -353,4 +357,5 @@ def _check_supported_by_replicas(
     if jit_compile is True:
         raise checks.invalid("jit_compile", 'must be False or "auto" on several replicas', True)
     if steps_per_execution != 1:
-        raise checks.invalid("steps_per_execution", "must be 1 on several replicas", steps_per_execution)
+        rule = "must be 1 on several replicas"
+        raise checks.invalid("steps_per_execution", rule, steps_per_execution)

@@ -91,15 +91,19 @@ class ConditionalVAE(VAE):
             raise checks.invalid("condition", rule, condition)
         # The constructor of the base builds all parts, and asks for the condition's shape.
         self._label_shape = tuple(shape[1:])
-        self._num_features = output_shape("condition", layer, shape)[-1]
+        self._num_features = int(output_shape("condition", layer, shape)[-1] or 0)
         self.condition = layer
         super().__init__(**kwargs)
 
     def _encoder_input_shape(self, x_shape: Shape) -> Shape:
-        return (*x_shape[:-1], x_shape[-1] + self._num_features)
+        return self._widened(x_shape)
 
     def _decoder_input_shape(self, z_shape: Shape) -> Shape:
-        return (*z_shape[:-1], z_shape[-1] + self._num_features)
+        return self._widened(z_shape)
+
+    def _widened(self, shape: Shape) -> Shape:
+        """Returns the shape of what has the features of the condition joined to its last axis."""
+        return (*shape[:-1], int(shape[-1] or 0) + self._num_features)
 
     @property
     def label_spec(self) -> dict[str, tf.TensorSpec]:

@@ -30,7 +30,7 @@ def require(
         `values`.
 
     Raises:
-        ValueError: Or `kind`: eagerly at once; in a graph wrapped by `as_python_errors`, when it runs.
+        ValueError: Or `kind`: eagerly at once; in a graph when it runs, by `as_python_errors`.
     """
     if tf.executing_eagerly():
         if not bool(condition):

@@ -17,7 +17,7 @@ from keras_vae.likelihoods import Likelihood
 from keras_vae.models import graph_errors, inputs
 from keras_vae.models.base import LatentVariableModel
 from keras_vae.networks import OutputBias
-from keras_vae.objectives import ELBO, Objective
+from keras_vae.objectives import Objective
 from keras_vae.posteriors import Posterior
 from keras_vae.priors import Prior, StandardNormal
 
@@ -314,7 +314,8 @@ class VAE(LatentVariableModel):
 
 def _instance(argument: str, value: Any, kind: type) -> Any:
     if not isinstance(value, kind):
-        raise checks.invalid(argument, f"must be an instance of {kind.__module__}.{kind.__name__}", value)
+        rule = f"must be an instance of {kind.__module__}.{kind.__name__}"
+        raise checks.invalid(argument, rule, value)
     return value
 
 
@@ -340,12 +341,11 @@ def inside(support: Any, argument: str, rule: str, values: tf.Tensor) -> tf.Tens
     """Returns `values`, whose use raises a `ValueError` if one of them is outside the support."""
 
     def message() -> tf.Tensor:
-        finite = tf.math.is_finite(values)
-        low = tf.reduce_min(tf.where(finite, values, values.dtype.max))
-        high = tf.reduce_max(tf.where(finite, values, values.dtype.min))
-        bad = tf.math.count_nonzero(~finite)
-        received = f"Argument `{argument}` {rule}. Received: {argument} with "
-        facts = "smallest value {}, largest value {}, and {} values that are NaN or infinite"
-        return tf.strings.format(received + facts, (low, high, bad))
+        bad = tf.math.count_nonzero(~tf.math.is_finite(values))
+        # Of NaN, min and max make NaN: the extremes are those of the other values.
+        known = tf.boolean_mask(values, ~tf.math.is_nan(values))
+        extremes = (tf.reduce_min(known), tf.reduce_max(known), bad)
+        facts = "values from {} to {}, of which {} are NaN or infinite"
+        return tf.strings.format(f"Argument `{argument}` {rule}. Received: {facts}", extremes)
 
     return graph_errors.require(support.contains(values), message, values)

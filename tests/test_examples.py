@@ -1,0 +1,74 @@
+"""Every example runs, for the shortest training that is one."""
+
+from __future__ import annotations
+
+import importlib.util
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
+SHORTEST = {"mnist_5k": ["--epochs", "1", "--num-samples", "2", "--network", "mlp"]}
+CHECKS = {"check_saved_model"}  # Run on what the others write.
+
+
+def _load(name: str):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_example_is_tested():
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == SHORTEST.keys() | CHECKS
+
+
+@pytest.fixture(scope="module")
+def mnist_5k(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mnist_5k")
+    paths = ["--runs", str(folder / "runs"), "--export", str(folder / "saved" / "1")]
+    return folder, _load("mnist_5k").main([*SHORTEST["mnist_5k"], *paths])
+
+
+@pytest.mark.slow
+def test_mnist_5k_judges_draws_and_exports(mnist_5k):
+    folder, results = mnist_5k
+    # K = 2 samples bound log p(x) at least as tightly as the ELBO; the slack is 4 times the largest
+    # standard error of their difference seen, about 0.05 nats.
+    assert results["log_likelihood"] > results["elbo"] - 0.2
+    assert abs(results["elbo"] + results["reconstruction"] + results["kl"]) < 1e-3
+    # An untrained model with the bias at the data's mean scores about -206.
+    assert results["elbo"] > -200.0
+    figures = {path.stem for path in (folder / "runs").glob("*.png")}
+    assert figures >= {"learning_curves", "reconstructions", "samples", "traversal", "latent_map"}
+
+
+@pytest.mark.slow
+def test_saved_model_equals_the_model_in_a_process_without_the_package(mnist_5k):
+    folder, _ = mnist_5k
+    command = [
+        sys.executable,
+        "-P",
+        str(EXAMPLES / "check_saved_model.py"),
+        str(folder / "saved/1"),
+    ]
+    if sys.version_info < (3, 11):
+        command.remove("-P")
+    result = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert result.stdout.count("equals the model's") == 5
+
+
+@pytest.mark.slow
+def test_check_notices_outputs_that_differ(mnist_5k):
+    folder, _ = mnist_5k
+    expected = folder / "saved" / "1" / "assets.extra" / "expected.json"
+    original = expected.read_text()
+    expected.write_text(original.replace('"seed": 1', '"seed": 2', 1))
+    try:
+        with pytest.raises(SystemExit, match="sample: the outputs differ"):
+            _load("check_saved_model").check(folder / "saved" / "1")
+    finally:
+        expected.write_text(original)

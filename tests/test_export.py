@@ -1,0 +1,106 @@
+"""The SavedModel: signatures, any batch size, whole or not at all."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_vae as kv
+
+SHAPE = (4, 4, 1)
+
+
+def _networks():
+    return {
+        "encoder": kv.networks.MLPEncoder((8,)),
+        "decoder": kv.networks.MLPDecoder(SHAPE, (8,)),
+        "posterior": kv.posteriors.DiagonalNormal(2),
+        "likelihood": kv.likelihoods.Bernoulli(SHAPE),
+    }
+
+
+@pytest.fixture
+def model():
+    return kv.VAE(**_networks())
+
+
+def _images(count: int) -> tf.Tensor:
+    return tf.random.stateless_uniform([count, *SHAPE], seed=[1, 2])
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_signatures_equal_the_model_for_any_batch_size(model, tmp_path, batch):
+    path = kv.export_saved_model(model, tmp_path / "1")
+    served = tf.saved_model.load(path).signatures
+    x, q = _images(batch), model.encode(_images(batch))
+    count, seed = tf.constant(40), tf.constant(7)
+
+    encoded = served["encode"](x=x)
+    np.testing.assert_allclose(encoded["mean"], q.mean(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(encoded["scale"], q.stddev(), rtol=1e-5, atol=1e-6)
+    decoded = served["decode"](z=q.mean())["mean"]
+    np.testing.assert_allclose(decoded, model.decode(q.mean()).mean(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        served["reconstruct"](x=x)["mean"], model.reconstruct(x), rtol=1e-5, atol=1e-6
+    )
+    drawn = served["sample"](count=count, seed=seed)["mean"]
+    np.testing.assert_allclose(drawn, model.sample(40, seed=7), rtol=1e-5, atol=1e-6)
+    # 40 samples are more than one chunk of 32 and less than two.
+    bound = served["log_likelihood"](x=x, count=count, seed=seed)["log_likelihood"]
+    expected = kv.evaluation.log_likelihood(model, x, num_samples=40, seed=7).per_example
+    np.testing.assert_allclose(bound, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_data_outside_the_support_is_refused_when_served(model, tmp_path):
+    served = tf.saved_model.load(kv.export_saved_model(model, tmp_path / "1")).signatures
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"`x` must be in \[0, 1\]"):
+        served["encode"](x=255.0 * _images(2))
+
+
+def test_labels_are_an_input_of_a_conditional_model(tmp_path):
+    model = kv.ConditionalVAE(condition=3, **_networks())
+    served = tf.saved_model.load(kv.export_saved_model(model, tmp_path / "1")).signatures
+    labels = tf.constant([2, 0])
+    drawn = served["sample"](count=tf.constant(2), seed=tf.constant(1), y=labels)["mean"]
+    np.testing.assert_allclose(drawn, model.sample(2, seed=1, y=labels), rtol=1e-5, atol=1e-6)
+    x = _images(2)
+    reconstructed = served["reconstruct"](x=x, y=labels)["mean"]
+    np.testing.assert_allclose(reconstructed, model.reconstruct(x, y=labels), rtol=1e-5, atol=1e-6)
+
+
+def test_a_version_that_exists_is_kept_unless_told(model, tmp_path):
+    version = tmp_path / "1"
+    version.mkdir()
+    (version / "mine").write_text("precious")
+    with pytest.raises(FileExistsError, match=r"`path` must not exist.*overwrite=True"):
+        kv.export_saved_model(model, version)
+    assert (version / "mine").read_text() == "precious"
+    kv.export_saved_model(model, version, overwrite=True)
+    assert not (version / "mine").exists()
+    assert (version / "saved_model.pb").exists()
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_an_export_that_breaks_off_leaves_what_was_there(model, tmp_path, monkeypatch, existing):
+    version = tmp_path / "digits" / "1"
+    if existing:
+        version.mkdir(parents=True)
+        (version / "mine").write_text("precious")
+
+    def break_off(module, path, **_):
+        tf.io.gfile.makedirs(path)
+        tf.io.write_file(path + "/saved_model.pb", "half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(tf.saved_model, "save", break_off)
+    with pytest.raises(OSError, match="no space left"):
+        kv.export_saved_model(model, version, overwrite=True)
+    left = [path.name for path in version.parent.iterdir()]
+    assert left == (["1"] if existing else [])
+    assert not existing or (version / "mine").read_text() == "precious"
+
+
+def test_what_is_no_vae_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="`model` must be a keras_vae.VAE"):
+        kv.export_saved_model(object(), tmp_path / "1")

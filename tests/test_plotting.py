@@ -1,0 +1,98 @@
+"""The figures show what they are given."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import keras_vae as kv
+
+
+def _canvas(figure) -> np.ndarray:
+    return np.asarray(figure.get_axes()[0].get_images()[0].get_array())
+
+
+def test_learning_curves_show_beta_on_the_epochs_of_the_elbo():
+    history = {
+        "elbo": [-9.0, -5.0, -4.0],
+        "val_elbo": [-9.5, -6.0, -5.0],
+        "kl": [0.1, 1.0, 1.5],
+        "reconstruction": [8.9, 4.0, 2.5],
+        "beta": [0.0, 0.5, 1.0],
+    }
+    upper, lower = kv.plotting.learning_curves(history).get_axes()
+    lines = {line.get_label(): line for line in upper.get_lines()}
+    np.testing.assert_array_equal(lines["-ELBO, held out"].get_ydata(), [9.5, 6.0, 5.0])
+    beta = lower.get_lines()[0]
+    np.testing.assert_array_equal(beta.get_ydata(), history["beta"])
+    np.testing.assert_array_equal(beta.get_xdata(), lines["-ELBO, training"].get_xdata())
+    assert upper.get_shared_x_axes().joined(upper, lower)
+
+
+def test_learning_curves_without_beta_have_one_panel():
+    history = {"elbo": [-9.0], "kl": [0.1], "reconstruction": [8.9]}
+    assert len(kv.plotting.learning_curves(history).get_axes()) == 1
+
+
+def test_image_grid_places_images_row_by_row():
+    images = np.zeros([3, 2, 2, 1])
+    images[2] = 0.5
+    canvas = _canvas(kv.plotting.image_grid(images, columns=2))
+    assert canvas.shape == (5, 5)
+    np.testing.assert_array_equal(canvas[3:, :2], np.full([2, 2], 0.5))
+    np.testing.assert_array_equal(canvas[:2, 3:], np.zeros([2, 2]))
+    np.testing.assert_array_equal(canvas[3:, 3:], np.ones([2, 2]))  # No fourth image: white.
+
+
+def test_image_grid_takes_8_bit_images():
+    canvas = _canvas(kv.plotting.image_grid(np.full([1, 2, 2, 3], 255, np.uint8)))
+    np.testing.assert_array_equal(canvas, np.ones([2, 2, 3]))
+
+
+def test_reconstructions_stand_below_their_originals():
+    originals = np.linspace(0, 0.4, 4).reshape(4, 1, 1, 1)
+    canvas = _canvas(kv.plotting.reconstructions(originals, originals + 0.5, columns=2))
+    np.testing.assert_allclose(canvas[::2, ::2] - canvas[::2, ::2][0, 0], [
+        [0.0, 0.4 / 3],
+        [0.5, 0.5 + 0.4 / 3],
+        [0.8 / 3, 0.4],
+        [0.5 + 0.8 / 3, 0.9],
+    ])  # fmt: skip
+
+
+def test_traversal_moves_one_dimension_a_row():
+    model = kv.VAE(
+        encoder=kv.networks.MLPEncoder((4,)),
+        decoder=kv.networks.MLPDecoder((1, 1, 1), (4,)),
+        posterior=kv.posteriors.DiagonalNormal(2),
+        likelihood=kv.likelihoods.Bernoulli((1, 1, 1)),
+    )
+    x = np.full([1, 1, 1, 1], 0.5, np.float32)
+    start = model.encode(x).mean().numpy()[0]
+    canvas = _canvas(kv.plotting.latent_traversal(model, x, [1], span=2.0, steps=3))
+    z = np.array([[start[0], value] for value in (-2.0, 0.0, 2.0)], np.float32)
+    np.testing.assert_allclose(canvas[0, ::2], model.decode(z).mean().numpy().ravel(), rtol=1e-6)
+
+
+def test_latent_map_shows_the_direction_of_largest_variance_first():
+    means = np.array([[0.0, -5.0, 0.1], [0.1, 5.0, 0.0], [0.3, 0.0, -0.1]])
+    axes = kv.plotting.latent_map(means, np.array([0, 1, 1])).get_axes()[0]
+    points = np.concatenate([scatter.get_offsets() for scatter in axes.collections])
+    np.testing.assert_allclose(np.abs(points[:2, 0] - points[2, 0]), 5.0, atol=0.1)
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: kv.plotting.image_grid(np.zeros([3, 2, 2])), "`images` must have shape"),
+        (lambda: kv.plotting.learning_curves({}), "`history` must hold the logs"),
+        (
+            lambda: kv.plotting.reconstructions(np.zeros([1, 2, 2, 1]), np.zeros([2, 2, 2, 1])),
+            "`reconstructed` must have the shape of `originals`",
+        ),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(draw, message):
+    with pytest.raises(ValueError, match=message):
+        draw()
