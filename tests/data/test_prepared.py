@@ -152,6 +152,25 @@ def test_a_stream_resumes(available, streamed):
     assert np.array_equal(collect(resumed), passes[2])
 
 
+def test_images_draws_and_labels_of_a_stream_stay_together(available, streamed):
+    available("mnist")
+
+    def rows(**arguments):
+        arguments = {"binarize": "dynamic", "labels": True, "initial_epoch": 3, **arguments}
+        x, y = collect(data.load("mnist", "train[:1000]", **arguments))
+        return [(image.tobytes(), label) for image, label in zip(x, y, strict=True)]
+
+    shuffled, still = rows(), rows(shuffle=False)
+    assert shuffled != still and sorted(shuffled) == sorted(still)
+
+
+def test_each_epoch_of_a_stream_has_an_order_of_its_own(available, streamed):
+    available("mnist")
+    dataset = data.load("mnist", "train[:1000]", labels=True)
+    first, second = (collect(dataset)[1] for _ in range(2))
+    assert np.mean(first == second) < 0.3  # 0.1 for independent orders
+
+
 def test_a_stream_is_shuffled_within_windows(available, streamed, monkeypatch):
     available("mnist")
     monkeypatch.setattr(sources, "SHUFFLE_WINDOW_BYTES", 784 * 100)
