@@ -56,6 +56,12 @@ class TinyBroken(TinyGrey):
 
 
 @pytest.fixture
+def preparable():
+    """Skips where TFDS cannot prepare: 4.9.10 needs this package without asking for it."""
+    pytest.importorskip("importlib_resources")
+
+
+@pytest.fixture
 def offline(monkeypatch):
     """No name has an address, and no proxy is set."""
 
@@ -66,7 +72,7 @@ def offline(monkeypatch):
     monkeypatch.setattr("urllib.request.getproxies", dict)
 
 
-def test_prepared_at_first_use_and_scaled_by_the_dtype(tmp_path):
+def test_prepared_at_first_use_and_scaled_by_the_dtype(preparable, tmp_path):
     for _ in range(2):
         batch = next(iter(data.load("tiny_grey", batch_size=12, labels=True, data_dir=tmp_path)))
         x, y = (column.numpy() for column in batch)
@@ -76,13 +82,13 @@ def test_prepared_at_first_use_and_scaled_by_the_dtype(tmp_path):
         data.load("tiny_grey", dtype="uint8", data_dir=tmp_path)
 
 
-def test_the_environment_variable_is_read_at_each_call(tmp_path, monkeypatch):
+def test_the_environment_variable_is_read_at_each_call(preparable, tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     assert len(data.load("tiny_grey", batch_size=5)) == 3
     assert (tmp_path / "tiny_grey").is_dir()
 
 
-def test_float_images_out_of_range_are_refused(tmp_path):
+def test_float_images_out_of_range_are_refused(preparable, tmp_path):
     with pytest.raises(ValueError, match=r"must have images in \[0, 1\], and those of .* reach 2"):
         data.load("tiny_float", data_dir=tmp_path)
 
@@ -109,13 +115,12 @@ def test_without_a_network_the_error_says_what_to_run(tmp_path, offline):
     assert not folder.exists()
 
 
-def test_the_cause_is_named(tmp_path, offline):
-    pytest.importorskip("importlib_resources")  # TFDS needs it to know what to download
+def test_the_cause_is_named(preparable, tmp_path, offline):
     with pytest.raises(FileNotFoundError, match="no network: .* has no address"):
         data.load("fashion_mnist", data_dir=tmp_path)
 
 
-def test_nothing_half_made_is_left_behind(tmp_path):
+def test_nothing_half_made_is_left_behind(preparable, tmp_path):
     folder = tmp_path / "new"
     with pytest.raises(FileNotFoundError, match="OSError: the disk is full of eels"):
         data.load("tiny_broken", data_dir=folder)
@@ -131,7 +136,7 @@ def test_an_unknown_name_lists_what_is_known(tmp_path):
     assert "similar names: ['fashion_mnist'" in message
 
 
-def test_an_unknown_name_lists_what_is_prepared(tmp_path):
+def test_an_unknown_name_lists_what_is_prepared(preparable, tmp_path):
     data.load("tiny_grey", data_dir=tmp_path)
     with pytest.raises(ValueError, match=r"prepared in .*: \['tiny_grey'\]"):
         data.load("huge_grey", data_dir=tmp_path)
