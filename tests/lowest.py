@@ -10,7 +10,7 @@ def pins(text: str) -> list[str]:
     config = configparser.RawConfigParser()
     config.read_string(text)
     lines = config["options"]["install_requires"].split("\n")
-    return [re.sub(r"\[.*?\]", "", line).replace(">=", "==") for line in lines if line]
+    return [re.sub(r"\[.*?\]", "", line).replace(">=", "==") for line in lines if ">=" in line]
 
 
 if __name__ == "__main__":
