@@ -157,7 +157,7 @@ class Cases:
         w = rng.normal(size=(num_pixels, latent_dim))
         if orthogonal:
             w = np.linalg.qr(w)[0] * [1.5, 0.7][:latent_dim]
-        return LinearGaussian(w, rng.normal(size=num_pixels), np.asarray(noise))
+        return LinearGaussian(w, rng.normal(size=num_pixels), np.array(noise))
 
     @staticmethod
     def untrained(truth, x, posterior=None, *, likelihood=None, **kwargs):
