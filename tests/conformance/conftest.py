@@ -1,0 +1,271 @@
+"""The public API, found by reflection, and an example of every class of it.
+
+A test that takes the argument `class_name` runs for every public class that Keras can save, and one
+that takes `combination` for every row of `COMBINATIONS`. A new public class has to be entered here:
+`test_registry.py` fails until it is.
+"""
+
+import importlib
+import inspect
+
+import keras
+import numpy as np
+import pytest
+
+import keras_vae as kv
+
+SHAPE, LATENT, CLASSES = (8, 8, 1), 2, 3
+
+# Rooms whose classes are saved within a model.
+SAVED_ROOMS = (
+    "posteriors",
+    "priors",
+    "likelihoods",
+    "networks",
+    "objectives",
+    "schedules",
+    "models",
+)
+
+# Made to be subclassed: they have no density, loss or output of their own.
+ABSTRACT = {
+    "posteriors.Posterior",
+    "priors.Prior",
+    "likelihoods.Likelihood",
+    "objectives.Objective",
+    "models.LatentVariableModel",
+}
+
+
+def parts(**changes):
+    """Return the arguments of a small VAE, some of them changed."""
+    arguments = {
+        "encoder": kv.networks.MLPEncoder((8,)),
+        "decoder": kv.networks.MLPDecoder(SHAPE, (8,)),
+        "posterior": kv.posteriors.DiagonalNormal(LATENT),
+        "likelihood": kv.likelihoods.Bernoulli(SHAPE),
+    }
+    return {**arguments, **changes}
+
+
+# Constructor arguments of every class, none of them a default where there is a choice.
+ARGUMENTS = {
+    "posteriors.DiagonalNormal": lambda: {"latent_dim": LATENT},
+    "posteriors.FullCovarianceNormal": lambda: {"latent_dim": LATENT},
+    "posteriors.AutoregressiveFlow": lambda: {
+        "latent_dim": LATENT,
+        "num_flows": 1,
+        "hidden_units": (6,),
+        "activation": "tanh",
+        "moment_samples": 16,
+    },
+    "priors.StandardNormal": lambda: {"latent_dim": LATENT},
+    "priors.MixtureOfNormals": lambda: {"latent_dim": LATENT, "num_components": 3, "seed": 4},
+    "priors.VampPrior": lambda: {
+        "latent_dim": LATENT,
+        "num_pseudo_inputs": 3,
+        "activation": "linear",
+        "learned_weights": True,
+        "seed": 4,
+    },
+    "priors.AutoregressiveFlow": lambda: {
+        "latent_dim": LATENT,
+        "num_flows": 1,
+        "hidden_units": (6,),
+        "activation": "tanh",
+    },
+    "priors.ConditionalNormal": lambda: {"latent_dim": LATENT},
+    "likelihoods.Bernoulli": lambda: {"shape": SHAPE},
+    "likelihoods.ContinuousBernoulli": lambda: {"shape": SHAPE},
+    "likelihoods.Normal": lambda: {"shape": SHAPE, "scale": "shared", "initial_scale": 0.5},
+    "likelihoods.DiscretizedLogisticMixture": lambda: {"shape": SHAPE, "num_components": 2},
+    "likelihoods.Categorical": lambda: {"shape": SHAPE, "num_classes": CLASSES},
+    "networks.MLPEncoder": lambda: {"hidden_units": (8,), "activation": "relu"},
+    "networks.MLPDecoder": lambda: {"shape": SHAPE, "hidden_units": (8,), "activation": "relu"},
+    "networks.ConvEncoder": lambda: {
+        "filters": (4,),
+        "kernel_size": 3,
+        "dense_units": 8,
+        "activation": "tanh",
+    },
+    "networks.ConvDecoder": lambda: {
+        "shape": SHAPE,
+        "filters": (4,),
+        "kernel_size": 3,
+        "dense_units": 8,
+        "activation": "tanh",
+    },
+    "networks.ResidualEncoder": lambda: {
+        "filters": (4,),
+        "blocks_per_stage": 1,
+        "kernel_size": 3,
+        "dense_units": 8,
+        "activation": "tanh",
+    },
+    "networks.ResidualDecoder": lambda: {
+        "shape": SHAPE,
+        "filters": (4,),
+        "blocks_per_stage": 1,
+        "kernel_size": 3,
+        "dense_units": 8,
+        "activation": "tanh",
+    },
+    "networks.ResidualBlock": lambda: {"filters": 4, "activation": "tanh"},
+    "networks.OutputBias": lambda: {},
+    "objectives.ELBO": lambda: {
+        "beta": 0.5,
+        "free_bits": 0.1,
+        "free_bits_mode": "per_example",
+        "num_samples": 2,
+    },
+    "schedules.Constant": lambda: {"value": 0.5},
+    "schedules.Linear": lambda: {"start": 0.25, "end": 2.0, "steps": 7},
+    "models.VAE": lambda: {**parts(), "objective": kv.objectives.ELBO(0.5), "seed": 3},
+    "models.BetaVAE": lambda: {**parts(), "beta": 2.0, "seed": 3},
+    "models.ConditionalVAE": lambda: {**parts(), "condition": CLASSES, "seed": 3},
+}
+
+# Each row is one small model; together they hold every head and network at least once. A row costs
+# one compilation by XLA, so a new head joins a row where it can.
+COMBINATIONS = {
+    "diagonal, standard, Bernoulli, MLP": (
+        ["posteriors.DiagonalNormal", "priors.StandardNormal", "likelihoods.Bernoulli"]
+        + ["networks.MLPEncoder", "networks.MLPDecoder", "networks.OutputBias"]
+    ),
+    "full covariance, mixture, continuous Bernoulli, convolutional": (
+        ["posteriors.FullCovarianceNormal", "priors.MixtureOfNormals"]
+        + ["likelihoods.ContinuousBernoulli", "networks.ConvEncoder", "networks.ConvDecoder"]
+    ),
+    "flow, VampPrior, normal, residual": (
+        ["posteriors.AutoregressiveFlow", "priors.VampPrior", "likelihoods.Normal"]
+        + ["networks.ResidualEncoder", "networks.ResidualDecoder", "networks.ResidualBlock"]
+    ),
+    "diagonal, flow, logistic mixture, MLP": (
+        ["posteriors.DiagonalNormal", "priors.AutoregressiveFlow"]
+        + ["likelihoods.DiscretizedLogisticMixture", "networks.MLPEncoder", "networks.MLPDecoder"]
+    ),
+    "diagonal, conditional, categorical, MLP": (
+        ["posteriors.DiagonalNormal", "priors.ConditionalNormal", "likelihoods.Categorical"]
+        + ["networks.MLPEncoder", "networks.MLPDecoder", "models.ConditionalVAE"]
+    ),
+}
+
+
+def public_objects():
+    """Return every public class and function, by its path below `keras_vae`."""
+    names = [n for n in kv.__all__ if inspect.ismodule(getattr(kv, n))]
+    found = {}
+    for room_name in sorted({*names, "models"}):
+        room = importlib.import_module(f"keras_vae.{room_name}")
+        found |= {f"{room_name}.{name}": getattr(room, name) for name in room.__all__}
+    in_rooms = {id(value) for value in found.values()}
+    found |= {n: getattr(kv, n) for n in kv.__all__ if id(getattr(kv, n)) not in in_rooms}
+    return {name: value for name, value in found.items() if callable(value)}
+
+
+def saved_classes():
+    """Return the public classes that Keras can save, without those made to be subclassed."""
+    return {
+        name: value
+        for name, value in public_objects().items()
+        if name.partition(".")[0] in SAVED_ROOMS
+        and inspect.isclass(value)
+        and hasattr(value, "get_config")
+        and name not in ABSTRACT
+    }
+
+
+def example(name, /, **changes):
+    """Return an instance of a public class, made from its entry above."""
+    return public_objects()[name](**{**ARGUMENTS[name](), **changes})
+
+
+def small_model(names):
+    """Return a model made of the named classes, the rest being those of `parts`."""
+    likelihood = _made(names, "likelihoods.", default="likelihoods.Bernoulli")
+    chosen = {
+        "encoder": _made(names, "networks.", "Encoder", default="networks.MLPEncoder"),
+        "decoder": _made(
+            names, "networks.", "Decoder", "networks.MLPDecoder", shape=likelihood.params_shape
+        ),
+        "posterior": _made(names, "posteriors.", default="posteriors.DiagonalNormal"),
+        "prior": _made(names, "priors.", default="priors.StandardNormal"),
+        "likelihood": likelihood,
+    }
+    if isinstance(chosen["prior"], kv.priors.ConditionalNormal):
+        return kv.ConditionalVAE(condition=CLASSES, **chosen, seed=5)
+    return kv.VAE(**chosen, seed=5)
+
+
+def _made(names, start, end="", default="", **changes):
+    found = [name for name in names if name.startswith(start) and name.endswith(end)]
+    return example(found[0] if found else default, **changes)
+
+
+def batch(model, size=8):
+    """Return data `(x, y)` within the support of a model's likelihood; y where it needs labels."""
+    rng = np.random.default_rng(0)
+    x = rng.random((size, *model.likelihood_head.shape), "float32")
+    if isinstance(model.likelihood_head, kv.likelihoods.Bernoulli):
+        x = np.round(x)
+    elif isinstance(model.likelihood_head, kv.likelihoods.DiscretizedLogisticMixture):
+        x = np.round(255.0 * x)
+    elif isinstance(model.likelihood_head, kv.likelihoods.Categorical):
+        x = rng.integers(0, CLASSES, x.shape)
+    labels = isinstance(model, kv.ConditionalVAE)
+    return x, (rng.integers(0, CLASSES, size) if labels else None)
+
+
+def pytest_generate_tests(metafunc):
+    """Runs a test for every public class, object or combination that it asks for."""
+    if "class_name" in metafunc.fixturenames:
+        metafunc.parametrize("class_name", sorted(saved_classes()))
+    if "public_name" in metafunc.fixturenames:
+        metafunc.parametrize("public_name", sorted(public_objects()))
+    if "combination" in metafunc.fixturenames:
+        metafunc.parametrize("combination", sorted(COMBINATIONS))
+
+
+class Registry:
+    """What tests use of this module; a `conftest` cannot be imported by its name."""
+
+    ABSTRACT, ARGUMENTS, COMBINATIONS = ABSTRACT, ARGUMENTS, COMBINATIONS
+    SHAPE, LATENT, CLASSES = SHAPE, LATENT, CLASSES
+    public_objects = staticmethod(public_objects)
+    saved_classes = staticmethod(saved_classes)
+    example = staticmethod(example)
+    small_model = staticmethod(small_model)
+    parts = staticmethod(parts)
+    batch = staticmethod(batch)
+
+
+@pytest.fixture(scope="session")
+def registry():
+    """Return the public API with an example of each class."""
+    return Registry
+
+
+@pytest.fixture
+def same_config():
+    """Return a function that says whether two configurations are equal, tuples being lists."""
+
+    def plain(value):
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(item) for item in value]
+        return value
+
+    return lambda a, b: plain(a) == plain(b)
+
+
+@pytest.fixture
+def policy():
+    """Return a function that sets Keras's dtype policy; `clean_state` takes it back."""
+
+    def set_policy(name):
+        if name == "float64":
+            keras.config.set_floatx("float64")
+        keras.config.set_dtype_policy(name)
+
+    return set_policy

@@ -1,0 +1,94 @@
+"""Docstrings of the public API: the sections of Google's form, in the order of this package."""
+
+import dataclasses
+import doctest
+import importlib
+import inspect
+import re
+
+SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Example", "References")
+HEADING = re.compile(r"^([A-Z][A-Za-z]+):$", re.MULTILINE)
+# What functions return; the examples are those of the functions.
+RESULTS = {"Terms", "evaluation.ActiveUnits", "evaluation.LogLikelihood"}
+ENTRY = re.compile(r"^ {4}(\*{0,2}\w+)(?: \([^)]*\))?:", re.MULTILINE)
+
+
+def sections(docstring):
+    """Return the text of each section by its heading."""
+    pieces = HEADING.split(inspect.cleandoc(docstring))
+    return dict(zip(pieces[1::2], pieces[2::2], strict=True))
+
+
+def entries(text):
+    return [name.lstrip("*") for name in ENTRY.findall(text)]
+
+
+def arguments(thing):
+    """Return the names of the arguments that a user gives."""
+    parameters = inspect.signature(thing).parameters
+    return [name for name in parameters if name not in ("self", "cls")]
+
+
+def test_docstring_starts_with_one_line(registry, public_name):
+    thing = registry.public_objects()[public_name]
+    assert thing.__doc__, "no docstring"
+    lines = inspect.cleandoc(thing.__doc__).split("\n")
+    assert lines[0].endswith("."), lines[0]
+    assert len(lines) == 1 or lines[1] == "", "the summary takes more than one line"
+
+
+def test_sections_are_known_and_in_order(registry, public_name):
+    found = list(sections(registry.public_objects()[public_name].__doc__))
+    assert set(found) <= set(SECTIONS)
+    assert found == sorted(found, key=SECTIONS.index)
+
+
+def test_documented_arguments_are_those_of_the_signature(registry, public_name):
+    thing = registry.public_objects()[public_name]
+    told = sections(thing.__doc__)
+    documented = entries(told.get("Args", "") + told.get("Attributes", ""))
+    own_constructor = not inspect.isclass(thing) or any(
+        {"__init__", "__new__"} & set(vars(kind)) and kind.__module__.startswith("keras_vae")
+        for kind in thing.__mro__
+    )
+    expected = arguments(thing) if own_constructor else documented
+    if dataclasses.is_dataclass(thing):  # a subclass may leave the fields of its base to the base
+        expected = [name for name in expected if name in vars(thing).get("__annotations__", {})]
+        expected = [name for name in expected if name in documented or not _in_base(thing, name)]
+    assert documented == expected
+
+
+def _in_base(kind, name):
+    return any(hasattr(base, name) for base in kind.__bases__)
+
+
+def test_example_is_collected_by_doctest(registry, public_name):
+    thing = registry.public_objects()[public_name]
+    module = importlib.import_module(thing.__module__)
+    found = {test.name: test for test in doctest.DocTestFinder().find(module)}
+    test = found.get(f"{thing.__module__}.{thing.__qualname__}")
+    if public_name in RESULTS:
+        return
+    assert test is not None, "doctest does not find it"
+    assert test.examples, "no example"
+    assert "Example" in sections(thing.__doc__)
+
+
+def test_every_reference_says_where_to_look(registry, public_name):
+    references = sections(registry.public_objects()[public_name].__doc__).get("References")
+    if references is not None:
+        assert re.search(r"\b(19|20)\d\d\b", references), "no year"
+
+
+def test_public_methods_are_documented(registry, public_name):
+    thing = registry.public_objects()[public_name]
+    if not inspect.isclass(thing):
+        return
+    for name, method in vars(thing).items():
+        if name.startswith("_") or not inspect.isfunction(method):
+            continue
+        overrides = any(hasattr(base, name) for base in thing.__bases__)
+        assert overrides or inspect.getdoc(method), f"{name} has no docstring"
+        told = sections(inspect.getdoc(method) or "")
+        documented = entries(told.get("Args", ""))
+        assert set(documented) <= set(arguments(method)), name

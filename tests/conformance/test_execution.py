@@ -1,0 +1,152 @@
+"""Eager, graph and XLA agree; so do float32, mixed_bfloat16 and float64."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_probability.python.internal import samplers
+
+import keras_vae as kv
+
+MODES = {
+    "eager": {"run_eagerly": True},
+    "graph": {"jit_compile": False},
+    "xla": {"jit_compile": True},
+}
+
+
+@pytest.fixture
+def same_noise(monkeypatch):
+    """Give XLA the normal draws that the other modes have.
+
+    On a CPU its floating-point draws come from another generator; integers of one algorithm do not.
+    """
+    integers = tf.random.stateless_uniform
+
+    def normal(shape, seed, mean=0.0, stddev=1.0, dtype=tf.float32, alg="philox"):
+        bits = integers(shape, seed, minval=None, maxval=None, dtype=tf.int32, alg=alg)
+        uniform = (tf.cast(bits, tf.float64) + 0.5) / 2.0**32 + 0.5
+        return mean + stddev * tf.cast(tf.math.ndtri(uniform), dtype)
+
+    monkeypatch.setattr(samplers.tf.random, "stateless_normal", normal)
+
+
+def two_steps(registry, names, mode):
+    """Return losses, weights and evaluation after two steps."""
+    keras.utils.set_random_seed(0)
+    model = registry.small_model(names)
+    x, y = registry.batch(model)
+    # SGD, not Adam: Adam's first steps are signs of gradients, and blow rounding up.
+    model.compile(keras.optimizers.SGD(1e-3), **MODES[mode])
+    history = model.fit(x, y, batch_size=4, shuffle=False, verbose=0).history
+    return history, [w.numpy() for w in model.trainable_variables]
+
+
+@pytest.mark.parametrize("mode", ["graph", "xla"])
+def test_modes_agree_with_eager(registry, same_noise, combination, mode):
+    names = registry.COMBINATIONS[combination]
+    eager, eager_weights = two_steps(registry, names, "eager")
+    other, other_weights = two_steps(registry, names, mode)
+    assert sorted(eager) == sorted(other) == ["elbo", "kl", "loss", "reconstruction"]
+    for name in eager:
+        np.testing.assert_allclose(eager[name], other[name], rtol=1e-4, atol=1e-4, err_msg=name)
+    for one, two in zip(eager_weights, other_weights, strict=True):
+        # Relative to the largest of a tensor: XLA sums in another order.
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-4 * np.abs(one).max() + 1e-7)
+
+
+def test_two_steps_move_every_weight(registry, combination):
+    # Else two modes would agree by doing nothing. A weight that never moves is one never learned.
+    keras.utils.set_random_seed(0)
+    names = registry.COMBINATIONS[combination]
+    model = registry.small_model(names)
+    x, y = registry.batch(model)
+    model.compile(keras.optimizers.Adam(1e-2), run_eagerly=True)
+    before = [w.numpy() for w in model.trainable_variables]
+    model.fit(x, y, batch_size=2, shuffle=False, verbose=0)
+    assert before
+    for old, new in zip(before, model.trainable_variables, strict=True):
+        assert np.any(old != new.numpy()), new.path
+
+
+def test_evaluate_agrees_between_modes(registry, same_noise):
+    losses = []
+    for mode in MODES:
+        keras.utils.set_random_seed(0)
+        model = registry.small_model([])
+        x, _ = registry.batch(model)
+        model.compile("sgd", **MODES[mode])
+        losses.append(model.evaluate(x, batch_size=4, verbose=0, return_dict=True))
+    for other in losses[1:]:
+        assert sorted(other) == sorted(losses[0])
+        for name, value in other.items():
+            np.testing.assert_allclose(value, losses[0][name], rtol=1e-4, err_msg=name)
+
+
+def densities(model, x, y, z):
+    """Return log-densities at a given z, in which there is no noise."""
+    q, p_z, p_x = model.encode(x, y), model.prior(y), model.decode(z, y)
+    standardized, _ = model.standardize(x, y)
+    return {
+        "log_q": q.log_prob(tf.cast(z, q.dtype)),
+        "log_p_z": p_z.log_prob(tf.cast(z, p_z.dtype)),
+        "log_p_x": p_x.log_prob(standardized),
+    }
+
+
+@pytest.mark.parametrize("policy_name", ["mixed_bfloat16", "float64"])
+def test_policies_agree_with_float32(registry, policy, combination, policy_name):
+    names = registry.COMBINATIONS[combination]
+    keras.utils.set_random_seed(0)
+    reference = registry.small_model(names)
+    x, y = registry.batch(reference)
+    z = np.random.default_rng(1).normal(size=(len(x), registry.LATENT)).astype("float32")
+    expected = densities(reference, x, y, z)
+    policy(policy_name)
+    model = registry.small_model(names)
+    for mine, theirs in zip(model.weights, reference.weights, strict=True):
+        mine.assign(theirs.numpy())
+    found = densities(model, x, y, z)
+    # bfloat16 has 8 significant bits: networks of 3 layers keep about 2 digits.
+    tolerance = {"mixed_bfloat16": 3e-2, "float64": 1e-4}[policy_name]
+    dtype = "float64" if policy_name == "float64" else "float32"
+    for name, value in found.items():
+        assert value.dtype.name == dtype, name
+        scale = np.abs(expected[name]).max()
+        np.testing.assert_allclose(
+            value, expected[name], rtol=tolerance, atol=tolerance * scale, err_msg=name
+        )
+    standardized, labels = model.standardize(x, y)
+    terms = model.compute_terms(standardized, 2, seed=0, y=labels)
+    assert {t.dtype.name for t in terms} == {dtype}
+    assert model.objective.beta.dtype == dtype
+
+
+@pytest.mark.parametrize("policy_name", ["mixed_bfloat16", "float64"])
+def test_policies_train(registry, policy, combination, policy_name):
+    policy(policy_name)
+    keras.utils.set_random_seed(0)
+    model = registry.small_model(registry.COMBINATIONS[combination])
+    x, y = registry.batch(model)
+    model.compile(keras.optimizers.SGD(1e-3), run_eagerly=True)
+    before = [w.numpy() for w in model.trainable_variables]
+    history = model.fit(x, y, batch_size=4, shuffle=False, verbose=0).history
+    assert all(np.isfinite(values).all() for values in history.values())
+    assert any(
+        np.any(a != b.numpy()) for a, b in zip(before, model.trainable_variables, strict=True)
+    )
+    expected = "float64" if policy_name == "float64" else "float32"
+    assert {w.dtype for w in model.trainable_variables} == {expected}
+
+
+def test_mixed_precision_runs_the_networks_in_bfloat16(registry, policy):
+    policy("mixed_bfloat16")
+    model = kv.VAE(**registry.parts())
+    assert model.encoder(tf.zeros([1, *registry.SHAPE])).dtype == tf.bfloat16
+    assert model.decoder(tf.zeros([1, registry.LATENT])).dtype == tf.bfloat16
+
+
+def test_float64_of_one_model_needs_no_global_setting(registry):
+    # The oracle tests want float64 of single parts; the heads follow their own dtype.
+    head = registry.example("posteriors.DiagonalNormal", dtype="float64")
+    assert head(tf.zeros([1, 3], tf.float64)).dtype == tf.float64

@@ -1,0 +1,269 @@
+"""A model in a `.keras` file is the same model in another process, and goes on training alike.
+
+All models are written first, then one fresh process, which imports Keras and this package and
+nothing else, reads them all while this process goes on with the originals.
+"""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+
+import keras_vae as kv
+
+USER_MODULE = """
+import keras
+
+
+@keras.saving.register_keras_serializable(package="user")
+class Encoder(keras.Model):
+    def __init__(self, units=8, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.flatten = keras.layers.Flatten()
+        self.dense = keras.layers.Dense(units, "relu")
+        # Active only in the sense of being called: Keras does not save where its draws had got to.
+        self.dropout = keras.layers.Dropout(0.0, seed=7)
+
+    def build(self, input_shape):
+        self.dense.build(self.flatten.compute_output_shape(input_shape))
+
+    def call(self, inputs, training=False):
+        return self.dropout(self.dense(self.flatten(inputs)), training=training)
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+"""
+
+# Everything that is compared, computed in the same words by both processes.
+MEASURE = """
+import numpy as np
+
+
+def data(file):
+    arrays = np.load(file)
+    return arrays["x"], (arrays["y"] if "y" in arrays else None)
+
+
+def measure(model, x, y):
+    outputs = {
+        "call": np.array(model(x, y=y)),
+        "reconstruct": np.array(model.reconstruct(x, y=y)),
+        "log_weights": np.array(model.log_weights(x, num_samples=3, seed=1, y=y)),
+        "sample": np.array(model.sample(len(x), seed=2, y=y)),
+        "iterations": model.optimizer.iterations.numpy(),
+    }
+    history = model.fit(x, y, batch_size=8, epochs=1, shuffle=False, verbose=0).history
+    outputs |= {f"next {name}": value for name, value in history.items()}
+    return outputs | {f"then {i}": w.numpy() for i, w in enumerate(model.trainable_variables)}
+"""
+
+# Users' modules are imported last, so that the package's own files are read without them.
+READ = """
+import sys
+
+import keras
+import keras_vae
+import measuring
+
+for name in sys.argv[1:]:
+    if "/user-" in name:
+        import user_networks
+    model = keras.saving.load_model(f"{name}.keras")
+    np_file = f"{name}.result.npz"
+    measuring.np.savez(np_file, **measuring.measure(model, *measuring.data(f"{name}.data.npz")))
+"""
+
+SMALL = (32, 32, 3)
+
+
+def sequential():
+    layers = [
+        keras.layers.Flatten(),
+        keras.layers.Dense(8, "relu"),
+        keras.layers.LayerNormalization(),
+    ]
+    return {"encoder": keras.Sequential([keras.Input((8, 8, 1)), *layers])}
+
+
+def functional():
+    z = keras.Input((2,))
+    hidden = keras.layers.Dense(8, "relu")(z)
+    joined = keras.layers.Concatenate()([z, hidden])
+    pixels = keras.layers.Reshape((8, 8, 1))(keras.layers.Dense(64)(joined))
+    return {"decoder": keras.Model(z, kv.networks.OutputBias()(pixels))}
+
+
+def backbone():
+    network = keras.applications.MobileNetV2(
+        SMALL, alpha=0.35, include_top=False, weights=None, pooling="avg"
+    )
+    return {
+        "encoder": network,
+        "decoder": kv.networks.MLPDecoder(SMALL, (8,)),
+        "likelihood": kv.likelihoods.Bernoulli(SMALL),
+    }
+
+
+def subclassed():
+    return {"encoder": sys.modules["user_networks"].Encoder()}
+
+
+USERS = {
+    "Sequential of users": sequential,
+    "Functional of users": functional,
+    "backbone of users": backbone,
+    "user subclass": subclassed,
+}
+
+
+def models(registry):
+    """Return each head in a model of its own, the other parts being the simplest, and some more."""
+    made = {}
+    for names in groups(registry):
+        made[" and ".join(names)] = lambda names=names: registry.small_model(names)
+    for name in ("models.BetaVAE", "models.ConditionalVAE"):
+        made[name] = lambda name=name: registry.example(name)
+    for scale in (0.5, "per_dimension"):
+        likelihood = kv.likelihoods.Normal(registry.SHAPE, scale)
+        made[f"normal {scale}"] = lambda head=likelihood: kv.VAE(**registry.parts(likelihood=head))
+    objective = registry.example("objectives.ELBO")
+    made["objective"] = lambda: kv.VAE(**registry.parts(objective=objective))
+    for name, changes in USERS.items():
+        made[name] = lambda changes=changes: kv.VAE(**registry.parts(**changes()))
+    return made
+
+
+def groups(registry):
+    """Return names of classes: one group for one model, whose other parts are the simplest."""
+    simplest = ["models.VAE", "posteriors.DiagonalNormal", "priors.StandardNormal"]
+    simplest += ["likelihoods.Bernoulli", "networks.OutputBias"]
+    heads = [n for n in registry.ARGUMENTS if n.startswith(("post", "prior", "likeli"))]
+    encoders = [n for n in registry.ARGUMENTS if n.endswith("Encoder")]
+    pairs = [[name, name.replace("Encoder", "Decoder")] for name in encoders]
+    return [simplest, *([name] for name in heads if name not in simplest), *pairs]
+
+
+@pytest.fixture(scope="module")
+def results(registry, tmp_path_factory):
+    """Return what this process and a fresh one measure of every model: `{name: (here, there)}`."""
+    folder = tmp_path_factory.mktemp("saved")
+    for name, text in {"user_networks": USER_MODULE, "measuring": MEASURE}.items():
+        (folder / f"{name}.py").write_text(textwrap.dedent(text))
+    sys.path.insert(0, str(folder))
+    __import__("user_networks")
+    measuring = __import__("measuring")
+    originals = {}
+    try:
+        for number, (name, make) in enumerate(models(registry).items()):
+            file = folder / f"{name.split()[0]}-{number}"
+            originals[name] = (file, trained(make, registry, file))
+        files = [str(file) for file, _ in originals.values()]
+        with start(READ, files, folder) as process:
+            here = {
+                name: measuring.measure(model, *measuring.data(f"{file}.data.npz"))
+                for name, (file, model) in originals.items()
+            }
+            _, errors = process.communicate(timeout=300)
+        there = {
+            name: dict(np.load(f"{file}.result.npz"))
+            for name, (file, _) in originals.items()
+            if os.path.exists(f"{file}.result.npz")
+        }
+        yield here, there, errors
+    finally:
+        sys.path.remove(str(folder))
+        for module in ("user_networks", "measuring"):
+            del sys.modules[module]
+
+
+def trained(make, registry, file):
+    """Return a model after an epoch, which it and its data were then saved to files."""
+    keras.utils.set_random_seed(0)
+    model = make()
+    x, y = registry.batch(model, size=4 if "backbone" in str(file) else 8)
+    np.savez(f"{file}.data.npz", x=x, **({} if y is None else {"y": y}))
+    # Eager: the models are so small that tracing them would take most of the time.
+    model.compile(keras.optimizers.Adam(0.01), run_eagerly=True)
+    model.fit(x, y, batch_size=8, shuffle=False, verbose=0)
+    model.objective.beta.assign(0.75)  # as an annealing would leave it
+    model.save(f"{file}.keras")
+    return model
+
+
+def start(program, arguments, folder):
+    root = os.path.dirname(os.path.dirname(os.path.abspath(kv.__file__)))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, str(folder)])}
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
+        cwd=folder,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_every_head_and_network_is_among_them(registry):
+    rooms = ("posteriors.", "priors.", "likelihoods.", "models.")
+    wanted = {n for n in registry.ARGUMENTS if n.startswith(rooms) or n.endswith("coder")}
+    names = " and ".join(models(registry)).split(" and ")
+    assert wanted <= set(names)
+
+
+def test_fresh_process_reads_every_file(results):
+    here, there, errors = results
+    assert set(there) == set(here), errors[-3000:]
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    "what", ["reconstruct", "log_weights", "sample", "iterations", "next", "then"]
+)
+def test_fresh_process_computes_the_same(results, what):
+    here, there, _ = results
+    failures = []
+    for name in there:
+        keys = [key for key in here[name] if key.split()[0] == what]
+        assert keys
+        assert set(here[name]) == set(there[name]), name
+        for key in keys:
+            # The same operations on the same machine: far closer than a lost weight would leave it.
+            if not np.allclose(here[name][key], there[name][key], rtol=1e-5, atol=1e-6):
+                worst = np.max(np.abs(here[name][key] - there[name][key]))
+                failures.append(f"{name}: {key} differs by {worst:.2g}")
+    assert not failures, "\n".join(failures)
+
+
+def test_call_and_reconstruct_agree(results):
+    here, _, _ = results
+    for name, outputs in here.items():
+        np.testing.assert_allclose(outputs["call"], outputs["reconstruct"], rtol=1e-6, err_msg=name)
+
+
+def test_training_went_on(results):
+    # Else equal outputs would say nothing about optimizers.
+    here, _, _ = results
+    assert all(outputs["iterations"] >= 1 for outputs in here.values())
+    assert all(np.isfinite(outputs["next loss"]).all() for outputs in here.values())
+
+
+def test_weights_file_alone_restores_a_model(registry, tmp_path):
+    model = registry.example("models.VAE")
+    x, _ = registry.batch(model)
+    model.save_weights(tmp_path / "m.weights.h5")
+    other = registry.example("models.VAE")
+    assert np.abs(other.reconstruct(x) - model.reconstruct(x)).max() > 0
+    other.load_weights(tmp_path / "m.weights.h5")
+    np.testing.assert_array_equal(other.reconstruct(x), model.reconstruct(x))
+
+
+def test_clone_of_a_config_has_its_own_weights(registry):
+    model = registry.example("models.VAE")
+    clone = type(model).from_config(model.get_config())
+    mine = {id(w) for w in model.weights}
+    assert not mine & {id(w) for w in clone.weights}
+    assert [w.shape for w in clone.weights] == [w.shape for w in model.weights]
