@@ -1,0 +1,86 @@
+"""Small models and data for whole trainings."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_vae as kv
+from keras_vae import bounds
+
+SHAPE, LATENT = (8, 8, 1), 2
+
+
+def make_vae(model_class=kv.VAE, **changes):
+    """Return a small VAE whose weights are the same at every call."""
+    keras.utils.set_random_seed(0)
+    parts = {
+        "encoder": kv.networks.MLPEncoder((8,)),
+        "decoder": kv.networks.MLPDecoder(SHAPE, (8,)),
+        "posterior": kv.posteriors.DiagonalNormal(LATENT),
+        "likelihood": kv.likelihoods.Bernoulli(SHAPE),
+    }
+    return model_class(**{**parts, **changes})
+
+
+@pytest.fixture(name="make_vae")
+def make_vae_fixture():
+    """Return the function that makes small models."""
+    return make_vae
+
+
+class MeanVAE(kv.VAE):
+    """A VAE without noise: z is the mean of q(z|x)."""
+
+    def compute_terms(self, x, num_samples=1, training=False, seed=0, y=None):
+        p_z, q = self.prior(y), self._posterior(x, y, training)
+        z = q.mean()[None]  # [1, B, D]
+        log_p_x = self._likelihood(z, y, training).log_prob(x)
+        kl = bounds.closed_form_kl(q, p_z)
+        return kv.Terms(log_p_x, p_z.log_prob(z), q.log_prob(z), kl)
+
+
+@pytest.fixture
+def make_mean_vae():
+    """Return a function that makes small models without noise."""
+    return lambda **changes: make_vae(MeanVAE, **changes)
+
+
+@pytest.fixture
+def x():
+    """Return 28 binary images; no power of two, so that last batches are partial."""
+    return np.random.default_rng(0).integers(0, 2, (28, *SHAPE)).astype("float32")
+
+
+@pytest.fixture
+def dataset():
+    """Return a function from arrays to a dataset of batches."""
+    return lambda *arrays, size=8: tf.data.Dataset.from_tensor_slices(
+        arrays[0] if len(arrays) == 1 else arrays
+    ).batch(size)
+
+
+def weights_of(model):
+    """Return copies of all weights, the optimizer's too."""
+    optimizer = getattr(model, "optimizer", None)
+    variables = [*model.weights, *(optimizer.variables if optimizer else [])]
+    return {id(v): v.numpy().copy() for v in variables}
+
+
+@pytest.fixture(name="weights_of")
+def weights_of_fixture():
+    """Return the function that copies all weights."""
+    return weights_of
+
+
+@pytest.fixture
+def trainable():
+    """Return a function that copies the trainable weights."""
+    return lambda model: [w.numpy().copy() for w in model.trainable_variables]
+
+
+@pytest.fixture
+def replicas():
+    """Return a strategy of two logical CPUs."""
+    assert len(tf.config.list_logical_devices("CPU")) >= 2
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

@@ -1,0 +1,394 @@
+"""Bad input gives one clear error, and leaves every weight as it was."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_vae as kv
+
+SHAPE = (8, 8, 1)
+
+
+@pytest.fixture
+def refuse(weights_of):
+    """Return a function that checks the error of an action, and that a model is left as it was."""
+
+    def check(model, action, *words, error=ValueError):
+        before = weights_of(model)
+        with pytest.raises(error) as caught:
+            action()
+        text = str(caught.value)
+        for word in words:
+            assert word in text, text
+        assert len(text) < 600, "not one clear sentence: " + text
+        assert "Traceback" not in text and "node " not in text, text
+        optimizer = getattr(model, "optimizer", None)
+        for v in [*model.weights, *(optimizer.variables if optimizer else [])]:
+            if id(v) in before:
+                np.testing.assert_array_equal(v.numpy(), before[id(v)], err_msg=v.path)
+        if optimizer is not None:
+            assert int(optimizer.iterations) == 0
+
+    return check
+
+
+@pytest.fixture
+def model(make_vae):
+    """Return a model that runs eagerly."""
+    model = make_vae()
+    model.compile("adam", run_eagerly=True)
+    return model
+
+
+def spoiled(x, value, where=-1):
+    x = x.copy()
+    x.reshape(-1)[where] = value
+    return x
+
+
+VALUES = {"gray 0..255": 255.0, "negative": -0.01, "NaN": np.nan, "Inf": np.inf, "-Inf": -np.inf}
+
+
+@pytest.mark.parametrize("value", VALUES.values(), ids=VALUES.keys())
+def test_array_with_one_bad_last_value(model, refuse, x, value):
+    bad = spoiled(x, value)
+    words = ("`x`", "must be in [0, 1]", "Bernoulli", "Received")
+    refuse(model, lambda: model.fit(bad, batch_size=4, verbose=0), *words)
+    refuse(model, lambda: model.fit(tf.constant(bad), batch_size=4, verbose=0), *words)
+    refuse(model, lambda: model.evaluate(bad, batch_size=4, verbose=0), *words)
+    for method in (model.encode, model.log_weights, model.reconstruct):
+        refuse(model, lambda method=method: method(bad), *words)
+
+
+@pytest.mark.parametrize("value", VALUES.values(), ids=VALUES.keys())
+def test_validation_data_with_a_bad_value(model, refuse, x, value):
+    bad = spoiled(x, value)
+    refuse(model, lambda: model.fit(x, validation_data=(bad, None), verbose=0), "must be in [0, 1]")
+
+
+@pytest.mark.parametrize("value", [255.0, np.nan], ids=["gray 0..255", "NaN"])
+@pytest.mark.parametrize(
+    "options", [{}, {"jit_compile": True}, {"steps_per_execution": 2}], ids=str
+)
+def test_dataset_with_a_bad_first_batch(make_vae, refuse, dataset, x, value, options):
+    model = make_vae()
+    model.compile("adam", **options)
+    data = dataset(spoiled(x, value, 0))
+    words = ("`x`", "must be in [0, 1]", "Received", "largest value")
+    refuse(model, lambda: model.fit(data, verbose=0), *words)
+    if not options:
+        refuse(model, lambda: model.evaluate(data, verbose=0), *words)
+
+
+def test_generator_with_a_bad_first_batch(model, refuse, x):
+    refuse(model, lambda: model.fit(iter([255 * x]), verbose=0), "`x`", "must be in [0, 1]", "255")
+
+
+def test_normal_likelihood_takes_any_finite_number(make_vae, refuse, x):
+    model = make_vae(likelihood=kv.likelihoods.Normal(SHAPE))
+    model.compile("adam", run_eagerly=True)
+    assert np.isfinite(model.fit(x * 5 - 9, verbose=0).history["loss"]).all()
+    model = make_vae(likelihood=kv.likelihoods.Normal(SHAPE))
+    model.compile("adam", run_eagerly=True)
+    refuse(model, lambda: model.fit(spoiled(x, np.nan), verbose=0), "`x`", "finite", "1 values")
+
+
+SHAPES = {
+    "no channel": (28, 8, 8),
+    "other size": (28, 8, 9, 1),
+    "more channels": (28, 8, 8, 3),
+    "flat": (28, 64),
+    "rank 5": (28, 1, 8, 8, 1),
+    "one image": (8, 8, 1),
+    "scalar a row": (28,),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+def test_wrong_shape(model, refuse, dataset, shape):
+    bad = np.zeros(shape, "float32")
+    words = ("`x`", "must have shape [batch, 8, 8, 1]", "Received")
+    refuse(model, lambda: model.fit(bad, verbose=0), *words)
+    refuse(model, lambda: model.encode(bad), *words)
+    refuse(model, lambda: model.evaluate(bad, verbose=0), *words)
+    refuse(model, lambda: model.fit(dataset(bad), verbose=0), *words)
+
+
+def test_wrong_shape_of_z(model):
+    for shape in [(3,), (5, 3), ()]:
+        with pytest.raises(ValueError, match=r"`z` must have shape \[..., 2\]. Received"):
+            model.decode(tf.zeros(shape))
+
+
+DTYPES = {
+    "float64": lambda x: x.astype("float64"),
+    "float16": lambda x: x.astype("float16"),
+    "int64": lambda x: x.astype("int64"),
+    "uint8": lambda x: x.astype("uint8"),
+    "bool": lambda x: x.astype("bool"),
+}
+
+
+@pytest.mark.parametrize("convert", DTYPES.values(), ids=DTYPES.keys())
+def test_dtypes_that_mean_the_same(make_vae, dataset, x, convert):
+    losses = []
+    for data in (x, convert(x), dataset(convert(x), size=28)):
+        model = make_vae()
+        model.compile("adam", run_eagerly=True)
+        size = {} if isinstance(data, tf.data.Dataset) else {"batch_size": 28}
+        losses.append(model.fit(data, shuffle=False, verbose=0, **size).history["loss"][0])
+    assert losses == [losses[0]] * 3
+    np.testing.assert_array_equal(model.reconstruct(convert(x)), model.reconstruct(x))
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "str", "object"])
+def test_dtypes_without_meaning(model, refuse, x, dtype):
+    bad = x.astype(dtype)
+    refuse(model, lambda: model.fit(bad, verbose=0), "`x`", "real numbers", "Received")
+    refuse(model, lambda: model.encode(bad), "`x`", "real numbers", "Received")
+
+
+def test_uint8_pixels_into_bernoulli(model, refuse, x):
+    bad = (255 * x).astype("uint8")
+    refuse(model, lambda: model.fit(bad, verbose=0), "`x`", "must be in [0, 1]", "255")
+
+
+EMPTY = {
+    "array": lambda: np.zeros((0, *SHAPE), "float32"),
+    "dataset": lambda: tf.data.Dataset.from_tensor_slices(np.zeros((0, *SHAPE), "float32")).batch(
+        4
+    ),
+    "dataset of unknown length": lambda: tf.data.Dataset.from_generator(
+        lambda: iter(()), output_signature=tf.TensorSpec((None, *SHAPE), "float32")
+    ),
+    "dataset that drops its only batch": lambda: tf.data.Dataset.from_tensor_slices(
+        np.zeros((3, *SHAPE), "float32")
+    ).batch(4, drop_remainder=True),
+}
+
+
+@pytest.mark.parametrize("make", EMPTY.values(), ids=EMPTY.keys())
+@pytest.mark.parametrize("eager", [True, False], ids=["eager", "graph"])
+def test_empty_data(make_vae, refuse, make, eager):
+    model = make_vae()
+    model.compile("adam", run_eagerly=eager)
+    words = ("`x`", "must hold at least one", "Received")
+    refuse(model, lambda: model.fit(make(), verbose=0), *words)
+    refuse(model, lambda: model.evaluate(make(), verbose=0), *words)
+
+
+def test_empty_data_after_a_training(model, x):
+    # Counts of an earlier training or evaluation must not hide that there was nothing.
+    model.fit(x, verbose=0)
+    model.evaluate(x, verbose=0)
+    for action in (model.fit, model.evaluate):
+        with pytest.raises(ValueError, match="`x` must hold at least one"):
+            action(EMPTY["dataset of unknown length"](), verbose=0)
+
+
+def test_no_data(model, refuse):
+    refuse(model, lambda: model.fit(None, verbose=0), "`x`", "must")
+    refuse(model, lambda: model.fit([], verbose=0), "`x`", "must")
+
+
+def test_fit_before_compile(make_vae, x):
+    with pytest.raises(ValueError, match="compile"):
+        make_vae().fit(x, verbose=0)
+
+
+# Parts that do not fit each other.
+
+
+class Returns(keras.layers.Layer):
+    """A network that returns what it was told to."""
+
+    def __init__(self, what):
+        super().__init__()
+        self.what = what
+
+    def call(self, inputs):
+        flat = tf.reshape(inputs, [-1, 64])
+        return {
+            "a list": [flat, flat],
+            "a dictionary": {"features": flat},
+            "one number a row": flat[:, 0],
+            "nothing": None,
+            "no features": flat[:, :0],
+        }[self.what]
+
+
+@pytest.mark.parametrize(
+    "what", ["a list", "a dictionary", "one number a row", "nothing", "no features"]
+)
+def test_encoder_without_features(make_vae, what):
+    with pytest.raises(ValueError, match="`encoder` must return one tensor.*Received") as error:
+        make_vae(encoder=Returns(what))
+    assert len(str(error.value)) < 600
+
+
+def test_encoder_that_cannot_take_the_images(make_vae):
+    with pytest.raises(ValueError, match=r"`encoder` must take inputs of shape \(None, 8, 8, 1\)"):
+        make_vae(encoder=keras.Sequential([keras.Input((5, 5, 1)), keras.layers.Flatten()]))
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 3), (64,), (7, 7, 1), (1, 8, 8, 1)])
+def test_decoder_that_does_not_fit(make_vae, shape):
+    with pytest.raises(ValueError) as error:
+        make_vae(decoder=kv.networks.MLPDecoder(shape))
+    for word in ("`decoder`", "must return", "(8, 8, 1)", str((None, *shape)), "Received"):
+        assert word in str(error.value)
+
+
+def test_prior_of_another_size(make_vae):
+    with pytest.raises(ValueError, match=r"`prior` must .*\(2,\).*Received.*\(3,\)"):
+        make_vae(prior=kv.priors.StandardNormal(3))
+
+
+@pytest.mark.parametrize("name", ["encoder", "decoder", "posterior", "likelihood", "prior"])
+@pytest.mark.parametrize("value", ["nothing of the kind", 3])
+def test_part_of_a_wrong_kind(make_vae, name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be an instance of .*Received: {name}="):
+        make_vae(**{name: value})
+
+
+def test_class_in_place_of_an_instance(make_vae):
+    with pytest.raises(ValueError, match="`posterior` must be an instance of"):
+        make_vae(posterior=kv.posteriors.DiagonalNormal)
+
+
+def test_heads_swapped(make_vae):
+    with pytest.raises(ValueError, match="`prior` must be an instance of"):
+        make_vae(prior=kv.posteriors.DiagonalNormal(2))
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        kv.posteriors.DiagonalNormal,
+        kv.posteriors.FullCovarianceNormal,
+        kv.posteriors.AutoregressiveFlow,
+        kv.priors.StandardNormal,
+        kv.priors.AutoregressiveFlow,
+        kv.priors.ConditionalNormal,
+    ],
+    ids=lambda head: f"{head.__module__.split('.')[1]}.{head.__name__}",
+)
+@pytest.mark.parametrize("size", [0, -1, 2.5, "2", None, True])
+def test_latent_dim(head, size):
+    with pytest.raises(
+        ValueError, match="`latent_dim` must be an integer >= 1. Received: latent_dim="
+    ):
+        head(size)
+
+
+@pytest.mark.parametrize("name", ["beta", "free_bits"])
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf"), "1", None])
+def test_numbers_of_the_objective(name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be .*>= 0. Received: {name}="):
+        kv.objectives.ELBO(**{name: value})
+    if name == "beta":
+        with pytest.raises(ValueError, match="`beta` must be .*>= 0. Received: beta="):
+            kv.BetaVAE(
+                kv.networks.MLPEncoder((8,)),
+                kv.networks.MLPDecoder(SHAPE, (8,)),
+                kv.posteriors.DiagonalNormal(2),
+                kv.likelihoods.Bernoulli(SHAPE),
+                beta=value,
+            )
+
+
+OPTIONS = {
+    "free_bits_mode": (lambda v: kv.objectives.ELBO(free_bits_mode=v), "per_dimension"),
+    "activation": (lambda v: kv.priors.VampPrior(2, 3, activation=v), "sigmoid"),
+    "scale": (lambda v: kv.likelihoods.Normal(SHAPE, scale=v), "per_dimension"),
+    "binarize": (lambda v: kv.data.load("digits", binarize=v), "dynamic"),
+    "split": (lambda v: kv.data.load("digits", split=v), "train"),
+    "name": (lambda v: kv.data.load(v), "mnist_5k"),
+}
+
+
+@pytest.mark.parametrize("argument", OPTIONS)
+def test_unknown_options_list_the_known(argument):
+    make, known = OPTIONS[argument]
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        make("no_such_option")
+    for word in (argument, known, "no_such_option"):
+        assert word in str(error.value), str(error.value)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "0", None])
+def test_seed_of_the_model(make_vae, seed):
+    with pytest.raises(ValueError, match="`seed` must be an integer >= 0"):
+        make_vae(seed=seed)
+
+
+@pytest.mark.parametrize("count", [0, -3, 2.5])
+def test_numbers_of_samples(model, x, count):
+    with pytest.raises(ValueError, match="`num_samples` must be an integer >= 1"):
+        model.sample(count)
+    with pytest.raises(ValueError, match="`num_samples` must be an integer >= 1"):
+        model.log_weights(x, num_samples=count)
+    with pytest.raises(ValueError, match="`num_samples` must be an integer >= 1"):
+        kv.objectives.ELBO(num_samples=count)
+
+
+# Labels.
+
+
+@pytest.fixture
+def conditional(make_vae):
+    """Return a conditional model of three classes."""
+    model = make_vae(kv.ConditionalVAE, condition=3)
+    model.compile("adam", run_eagerly=True)
+    return model
+
+
+def test_missing_labels(conditional, refuse, dataset, x):
+    words = ("`y`", "must be given")
+    refuse(conditional, lambda: conditional.fit(x, verbose=0), *words)
+    refuse(conditional, lambda: conditional.fit(dataset(x), verbose=0), *words)
+    refuse(conditional, lambda: conditional.evaluate(x, verbose=0), *words)
+    for action in (conditional.encode, conditional.reconstruct, conditional.log_weights):
+        refuse(conditional, lambda action=action: action(x), *words)
+    refuse(conditional, lambda: conditional.sample(2), *words)
+    refuse(conditional, lambda: conditional.decode(tf.zeros([2, 2])), *words)
+
+
+@pytest.mark.parametrize("label", [3, -1, 255])
+def test_labels_out_of_range(conditional, refuse, dataset, x, label):
+    y = np.zeros(len(x), "int64")
+    y[-1] = label
+    words = ("`y`", "must be whole numbers in [0, 2]", "Received", str(label))
+    refuse(conditional, lambda: conditional.fit(x, y, batch_size=4, verbose=0), *words)
+    refuse(conditional, lambda: conditional.encode(x, y), *words)
+    refuse(conditional, lambda: conditional.fit(dataset(x, y[::-1].copy()), verbose=0), *words)
+
+
+@pytest.mark.parametrize(
+    "y",
+    [np.full(28, 0.5), np.full(28, np.nan), np.zeros((28, 3)), np.zeros((28, 2, 2))],
+    ids=["fraction", "NaN", "one-hot", "rank 3"],
+)
+def test_labels_that_are_none(conditional, refuse, x, y):
+    refuse(conditional, lambda: conditional.fit(x, y, verbose=0), "`y`", "must", "Received")
+
+
+def test_labels_of_another_count(conditional, refuse, x):
+    refuse(conditional, lambda: conditional.sample(3, y=[0, 1]), "`y`", "must", "num_samples=3")
+    refuse(conditional, lambda: conditional.encode(x, np.zeros(5)), "`y`", "must", "28")
+
+
+# Weights.
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf], ids=str)
+def test_sample_weights_that_are_not_finite(model, refuse, x, value):
+    weights = np.ones(len(x), "float32")
+    weights[-1] = value
+    refuse(
+        model,
+        lambda: model.fit(x, sample_weight=weights, batch_size=28, verbose=0),
+        "sample_weight",
+        error=(ValueError, ArithmeticError),
+    )

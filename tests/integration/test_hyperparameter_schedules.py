@@ -1,0 +1,179 @@
+"""A driven number has the value of its schedule at every optimizer step."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_vae as kv
+
+STEPS = 16
+
+
+@keras.saving.register_keras_serializable(package="test_hyperparameter_schedules")
+class Recording(kv.objectives.ELBO):
+    """Writes down, at each step, the β that its loss had: (loss - reconstruction) / KL."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        number = {"trainable": False, "autocast": False, "initializer": "zeros"}
+        self.used = self.add_weight(shape=(STEPS,), name="used", **number)
+        self.held = self.add_weight(shape=(STEPS,), name="held", **number)
+        self.count = self.add_weight(shape=(), dtype="int32", name="count", **number)
+
+    def loss(self, terms):
+        loss = super().loss(terms)
+        beta = tf.reduce_sum(loss - terms.reconstruction) / tf.reduce_sum(terms.kl_total)
+        here = tf.one_hot(self.count.value, STEPS)
+        self.used.assign(self.used + here * tf.stop_gradient(beta))
+        self.held.assign(self.held + here * self.beta)
+        self.count.assign_add(1)
+        return loss
+
+
+def schedule():
+    return kv.schedules.Linear(0.5, 2.0, steps=11)
+
+
+def data(kind, x):
+    return {"array": x, "dataset": tf.data.Dataset.from_tensor_slices(x).batch(4)}[kind]
+
+
+def fit(model, x, kind, epochs=1, **kwargs):
+    size = {"batch_size": 4} if kind == "array" else {}
+    callbacks = [kv.callbacks.KLAnnealing(schedule())]
+    return model.fit(
+        data(kind, x), epochs=epochs, callbacks=callbacks, verbose=0, **size, **kwargs
+    ).history
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("array", {"steps_per_execution": 1}),
+        ("dataset", {"steps_per_execution": 1}),
+        ("array", {"steps_per_execution": 7}),
+        ("dataset", {"steps_per_execution": 7}),
+        ("array", {"steps_per_execution": 7, "jit_compile": True}),
+        ("dataset", {"steps_per_execution": 1, "jit_compile": True}),
+        ("array", {"run_eagerly": True}),
+    ],
+)
+def test_beta_is_exact_at_every_step(make_vae, x, kind, options):
+    # 28 examples in batches of 4: two trainings of one epoch are 14 steps, counted on.
+    model = make_vae(objective=Recording())
+    model.compile(keras.optimizers.SGD(1e-3), **options)
+    histories = [fit(model, x, kind) for _ in range(2)]
+    assert model.optimizer.iterations == model.objective.count == 14
+    expected = np.array([float(schedule()(t)) for t in range(14)], "float32")
+    np.testing.assert_array_equal(model.objective.held.numpy()[:14], expected)
+    # (loss - reconstruction) / KL loses digits where the KL is small beside the reconstruction.
+    np.testing.assert_allclose(model.objective.used.numpy()[:14], expected, atol=5e-3)
+    assert [history["beta"][0] for history in histories] == [expected[6], expected[13]]
+    assert float(model.objective.beta) == expected[13], "the last value is kept"
+
+
+def test_learning_rate_is_exact_at_every_step(make_mean_vae, x):
+    # With a constant gradient (none but the add_loss below) SGD moves a weight by the rate.
+    model = make_mean_vae()
+    model.compile(keras.optimizers.SGD(0.0), steps_per_execution=7, jit_compile=False)
+    moved = kv.callbacks.HyperparameterSchedule(
+        "learning_rate", lambda t: 1e-3 * tf.cast(t, "float32")
+    )
+    history = model.fit(x, batch_size=4, callbacks=[moved], verbose=0).history
+    assert history["learning_rate"][0] == pytest.approx(6e-3)
+    assert float(model.optimizer.learning_rate) == pytest.approx(6e-3)
+
+
+def test_number_without_callback_stays(make_vae, x):
+    model = make_vae(objective=kv.objectives.ELBO(0.3))
+    model.compile("sgd", run_eagerly=True)
+    fit(model, x, "array")
+    last = float(model.objective.beta)
+    assert last == float(schedule()(6))
+    history = model.fit(x, batch_size=4, verbose=0).history
+    assert float(model.objective.beta) == last
+    assert "beta" not in history
+
+
+def test_evaluation_in_between_does_not_count(make_vae, x):
+    model = make_vae(objective=kv.objectives.ELBO())
+    model.compile("sgd", run_eagerly=True)
+    history = fit(model, x, "array", epochs=2, validation_data=x)
+    assert history["beta"] == [float(schedule()(6)), float(schedule()(13))]
+
+
+def test_gradient_accumulation_counts_as_the_optimizer_does(make_vae, x):
+    # `optimizer.iterations` is the clock, whatever Keras makes of accumulation.
+    model = make_vae()
+    model.compile(keras.optimizers.SGD(1e-3, gradient_accumulation_steps=2), run_eagerly=True)
+    fit(model, x, "array")
+    assert float(model.objective.beta) == float(schedule()(int(model.optimizer.iterations) - 1))
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        lambda: kv.callbacks.KLAnnealing(kv.schedules.Constant(1.0)),
+        lambda: kv.callbacks.HyperparameterSchedule("beta", kv.schedules.Constant(1.0)),
+    ],
+)
+def test_two_callbacks_for_one_number_are_refused(make_vae, weights_of, x, second):
+    model = make_vae()
+    model.compile("sgd", run_eagerly=True)
+    before = weights_of(model)
+    callbacks = [kv.callbacks.KLAnnealing(schedule()), second()]
+    with pytest.raises(ValueError, match="'beta' is driven by another callback"):
+        model.fit(x, callbacks=callbacks, verbose=0)
+    for v in model.weights:
+        np.testing.assert_array_equal(v.numpy(), before[id(v)])
+    # The first one was taken off again.
+    assert "beta" not in model.fit(x, verbose=0).history
+
+
+def test_unknown_number_is_refused_with_the_known_ones(make_vae, x):
+    model = make_vae()
+    model.compile("sgd", run_eagerly=True)
+    callback = kv.callbacks.HyperparameterSchedule("gamma", kv.schedules.Constant(1.0))
+    with pytest.raises(ValueError) as error:
+        model.fit(x, callbacks=[callback], verbose=0)
+    for word in ("`name`", "gamma", "beta", "free_bits", "learning_rate"):
+        assert word in str(error.value)
+
+
+def test_learning_rate_that_a_schedule_computes_cannot_be_driven(make_vae, x):
+    model = make_vae()
+    model.compile(keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.1, 10)))
+    callback = kv.callbacks.HyperparameterSchedule("learning_rate", kv.schedules.Constant(1.0))
+    with pytest.raises(ValueError, match="`name` must be a hyperparameter"):
+        model.fit(x, callbacks=[callback], verbose=0)
+
+
+class Crash(Exception):
+    pass
+
+
+@pytest.mark.parametrize("where", ["on_train_begin", "on_train_batch_end", "on_epoch_end"])
+def test_crash_leaves_no_controller(make_vae, x, where):
+    def crash(*args):
+        raise Crash
+
+    callback = keras.callbacks.Callback()
+    setattr(callback, where, crash)
+    model = make_vae()
+    model.compile("sgd", run_eagerly=True)
+    with pytest.raises(Crash):
+        model.fit(x, callbacks=[kv.callbacks.KLAnnealing(schedule()), callback], verbose=0)
+    beta = float(model.objective.beta)
+    assert "beta" not in model.fit(x, verbose=0).history
+    assert float(model.objective.beta) == beta
+    fit(model, x, "array")  # and another one can be attached
+
+
+def test_callback_can_be_used_again(make_vae, x):
+    model = make_vae()
+    model.compile("sgd", run_eagerly=True)
+    callback = kv.callbacks.KLAnnealing(schedule())
+    for end in (6, 13):
+        history = model.fit(x, batch_size=4, callbacks=[callback], verbose=0).history
+        assert history["beta"] == [float(schedule()(end))]

@@ -1,0 +1,128 @@
+"""Two replicas train as one device does at the same global batch, with noise of their own."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_vae as kv
+
+
+def train(model, x, optimizer=None, batch_size=8, **kwargs):
+    model.compile(optimizer or keras.optimizers.SGD(0.05))
+    return model.fit(x, batch_size=batch_size, shuffle=False, verbose=0, **kwargs).history
+
+
+@pytest.mark.parametrize(
+    ("size", "objective"),
+    [
+        (16, {}),
+        pytest.param(20, {}, id="last batch of 4"),
+        pytest.param(19, {}, id="last batch of 3, uneven"),
+        pytest.param(17, {}, id="last batch of 1, one replica without data"),
+        pytest.param(20, {"beta": 0.5, "free_bits": 0.2}, id="free bits of the global batch"),
+        pytest.param(
+            19, {"free_bits": 0.2, "free_bits_mode": "batch_averaged"}, id="free bits, uneven"
+        ),
+    ],
+)
+def test_two_replicas_equal_one_device(make_mean_vae, trainable, replicas, x, size, objective):
+    x = x[:size]
+    one = make_mean_vae(objective=kv.objectives.ELBO(**objective))
+    expected = train(one, x, epochs=2)
+    with replicas.scope():
+        two = make_mean_vae(objective=kv.objectives.ELBO(**objective))
+    start = trainable(two)
+    found = train(two, x, epochs=2)
+    assert any(np.abs(a - b).max() > 1e-3 for a, b in zip(start, trainable(two), strict=True))
+    for a, b in zip(trainable(one), trainable(two), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, err_msg=name)
+
+
+def test_weights_and_regularizers_on_replicas(make_mean_vae, trainable, replicas, x):
+    def make():
+        dense = keras.layers.Dense(8, "tanh", kernel_regularizer=keras.regularizers.L2(0.1))
+        return make_mean_vae(encoder=keras.Sequential([keras.layers.Flatten(), dense]))
+
+    weights = np.linspace(0.0, 2.0, 16).astype("float32")
+    one = make()
+    train(one, x[:16], sample_weight=weights)
+    with replicas.scope():
+        two = make()
+    train(two, x[:16], sample_weight=weights)
+    for a, b in zip(trainable(one), trainable(two), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+
+
+class Noise(kv.objectives.ELBO):
+    """Keeps log q of what each replica drew; all examples being equal, only noise tells them apart."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.log_q = self.add_weight(
+            shape=(2,), initializer="zeros", trainable=False, aggregation="sum", name="log_q"
+        )
+
+    def loss(self, terms):
+        here = tf.distribute.get_replica_context().replica_id_in_sync_group
+        self.log_q.assign(tf.one_hot(here, 2) * tf.stop_gradient(terms.log_q[0, 0]))
+        return super().loss(terms)
+
+
+def test_replicas_draw_different_noise(make_vae, replicas, x):
+    with replicas.scope():
+        model = make_vae(objective=Noise())
+    train(model, np.repeat(x[:1], 8, axis=0))
+    one, two = model.objective.log_q.numpy()
+    assert one != 0 and two != 0 and one != two
+
+
+def test_annealing_on_replicas(make_vae, replicas, x):
+    schedule = kv.schedules.Linear(0.0, 1.0, steps=5)
+    with replicas.scope():
+        model = make_vae()
+    history = train(
+        model,
+        x[:24],
+        keras.optimizers.Adam(1e-2),
+        epochs=2,
+        validation_data=x[:8],
+        callbacks=[kv.callbacks.KLAnnealing(schedule)],
+    )
+    assert history["beta"] == [float(schedule(2)), 1.0]
+    assert {"loss", "elbo", "reconstruction", "kl", "val_elbo"} <= set(history)
+    assert model.objective.beta.numpy() == 1.0
+    assert np.isfinite(history["loss"]).all()
+
+
+def test_dataset_with_weights_on_replicas(make_vae, replicas, dataset, x):
+    with replicas.scope():
+        model = make_vae()
+    model.compile("sgd")
+    data = dataset(x, np.zeros(len(x)), np.ones(len(x), "float32"))
+    history = model.fit(data, validation_data=data, verbose=0).history
+    assert np.isfinite(history["loss"]).all() and np.isfinite(history["val_loss"]).all()
+
+
+@pytest.mark.parametrize(
+    "options", [{"jit_compile": True}, {"steps_per_execution": 5}], ids=["jit", "steps"]
+)
+def test_what_replicas_do_not_support_is_refused(make_vae, replicas, options):
+    with replicas.scope():
+        model = make_vae()
+        (name, value), *_ = options.items()
+        with pytest.raises(ValueError, match=rf"`{name}` must be .*replicas.*{name}={value}"):
+            model.compile("sgd", **options)
+
+
+def test_bad_data_is_refused_on_replicas(make_vae, trainable, replicas, dataset, x):
+    with replicas.scope():
+        model = make_vae()
+    model.compile("sgd")
+    before = trainable(model)
+    with pytest.raises(ValueError, match=r"`x` must be in \[0, 1\]"):
+        model.fit(dataset(255.0 * x), verbose=0)
+    for a, b in zip(before, trainable(model), strict=True):
+        np.testing.assert_array_equal(a, b)
