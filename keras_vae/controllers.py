@@ -26,6 +26,11 @@ class Controller:
         self.name = name
         self.variable = variable
 
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What a traced step depends on: controllers with equal keys do the same."""
+        return self.name, id(self.variable), id(self)
+
     def before_step(self, step: tf.Tensor) -> None:
         """Sets the number for an optimizer step.
 
@@ -47,6 +52,10 @@ class ScheduledValue(Controller):
     def __init__(self, name: str, variable: keras.Variable, schedule: Any):
         super().__init__(name, variable)
         self.schedule = schedule
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return self.name, id(self.variable), id(self.schedule)
 
     def before_step(self, step: tf.Tensor) -> None:
         self.variable.assign(tf.cast(self.schedule(step), self.variable.dtype))

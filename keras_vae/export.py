@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import shutil
 import tempfile
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +12,7 @@ import tensorflow as tf
 
 from keras_vae.core import checks
 from keras_vae.core.randomness import fold
-from keras_vae.models import VAE
+from keras_vae.models import VAE, graph_errors
 from keras_vae.models.importance import importance_estimate
 
 __all__ = ["export_saved_model"]
@@ -70,10 +69,20 @@ def export_saved_model(model: VAE, path: str | os.PathLike, overwrite: bool = Fa
         module = tf.Module()
         module.weights = [variable.value for variable in model.variables]
         tf.saved_model.save(module, str(written), signatures=_signatures(model))
-        if target.exists():
-            shutil.move(target, pathlib.Path(folder, "replaced"))
-        os.replace(written, target)
+        _put(written, target, pathlib.Path(folder, "replaced"))
     return str(path)
+
+
+def _put(written: pathlib.Path, target: pathlib.Path, replaced: pathlib.Path) -> None:
+    """Renames `written` to `target`; what is there goes aside, and comes back if that fails."""
+    if target.exists():
+        os.replace(target, replaced)
+    try:
+        os.replace(written, target)
+    except BaseException:
+        if replaced.exists():
+            os.replace(replaced, target)
+        raise
 
 
 def _signatures(model: VAE) -> dict[str, Callable[..., Any]]:
@@ -85,21 +94,23 @@ def _signatures(model: VAE) -> dict[str, Callable[..., Any]]:
         return {"mean": head.mean(q), "scale": head.stddev(q)}
 
     def decode(z: tf.Tensor, y: Any = None) -> dict[str, tf.Tensor]:
-        return {"mean": model.decode(z, y).mean()}
+        return {"mean": model.decode(z, model.checked_labels(y)).mean()}
 
     def reconstruct(x: tf.Tensor, y: Any = None) -> dict[str, tf.Tensor]:
         x, y = checked(x, y)
         return {"mean": model(x, y=y)}
 
     def sample(count: tf.Tensor, seed: tf.Tensor, y: Any = None) -> dict[str, tf.Tensor]:
-        return {"mean": model.sample(count, seed=_stateless(seed), y=y)}
+        labels = model.checked_labels(y)
+        return {"mean": model.sample(_positive(count), seed=_stateless(seed), y=labels)}
 
     def log_likelihood(
         x: tf.Tensor, count: tf.Tensor, seed: tf.Tensor, y: Any = None
     ) -> dict[str, tf.Tensor]:
         x, y = checked(x, y)
         # The seed of the first batch in `evaluation.log_likelihood`, so that the two agree.
-        estimate = importance_estimate(model, x, count, fold(_stateless(seed), 0), y)
+        batch_seed = fold(_stateless(seed), 0)
+        estimate = importance_estimate(model, x, _positive(count), batch_seed, y)
         return {"log_likelihood": estimate.log_likelihood}
 
     dtype, labels = model.likelihood_head.density_dtype, model.label_spec
@@ -121,6 +132,11 @@ def _signatures(model: VAE) -> dict[str, Callable[..., Any]]:
 
 def _traced(function: Callable[..., Any], specs: dict[str, tf.TensorSpec]) -> Any:
     return tf.function(function, autograph=False).get_concrete_function(**specs)
+
+
+def _positive(count: tf.Tensor) -> tf.Tensor:
+    rule = "Argument `count` must be an integer >= 1. Received: count={}"
+    return graph_errors.require(count >= 1, lambda: tf.strings.format(rule, count), count)
 
 
 def _stateless(seed: tf.Tensor) -> tf.Tensor:

@@ -49,8 +49,10 @@ def learning_curves(history: Mapping[str, Sequence[float]], driven: str = "beta"
                 axes[0, 0].plot(epochs[: len(values)], sign * np.asarray(values), **line)
     axes[0, 0].set_ylabel("nats per example")
     # The first epochs would flatten all that follows.
-    settled = -np.asarray(history["elbo"])[len(history["elbo"]) // 20 :]
-    axes[0, 0].set_ylim(0.0, 1.05 * max(np.max(settled), 1e-6))
+    lines = [np.asarray(line.get_ydata()) for line in axes[0, 0].get_lines()]
+    settled = np.concatenate([line[len(line) // 20 :] for line in lines])
+    margin = 0.05 * (np.max(settled) - min(0.0, np.min(settled))) + 1e-6
+    axes[0, 0].set_ylim(min(0.0, np.min(settled)) - margin, np.max(settled) + margin)
     axes[0, 0].legend(frameon=False, ncols=3, fontsize="small")
     if driven in history:
         axes[1, 0].plot(epochs, history[driven], color="C3")
@@ -59,13 +61,14 @@ def learning_curves(history: Mapping[str, Sequence[float]], driven: str = "beta"
     return figure
 
 
-def image_grid(images: Any, columns: int = 8, title: str = "") -> Figure:
+def image_grid(images: Any, columns: int = 8, title: str = "", *, white: float = 1.0) -> Figure:
     """Draws images in rows.
 
     Args:
-        images: Array `[N, H, W, C]` with C = 1 or 3, in [0, 1] or, beyond, in 0..255.
+        images: Array `[N, H, W, C]` with C = 1 or 3.
         columns: Number of columns.
         title: Title of the figure.
+        white: The value drawn white, such as 255 for 8-bit images; 0 is black.
 
     Returns:
         A matplotlib `Figure`.
@@ -77,7 +80,7 @@ def image_grid(images: Any, columns: int = 8, title: str = "") -> Figure:
         >>> len(image_grid(np.zeros([6, 8, 8, 1]), columns=3).get_axes())
         1
     """
-    images = _pixels(images)
+    images = _pixels(images, white)
     columns = min(checks.integer("columns", columns), len(images))
     rows = -(-len(images) // columns)
     height, width, channels = images.shape[1:]
@@ -94,13 +97,16 @@ def image_grid(images: Any, columns: int = 8, title: str = "") -> Figure:
     return figure
 
 
-def reconstructions(originals: Any, reconstructed: Any, columns: int = 10) -> Figure:
+def reconstructions(
+    originals: Any, reconstructed: Any, columns: int = 10, *, white: float = 1.0
+) -> Figure:
     """Draws originals with their reconstructions below them, row by row.
 
     Args:
         originals: Array `[N, H, W, C]`.
         reconstructed: Array of the same shape.
-        columns: Number of columns.
+        columns: Number of columns. A last row that is not full is left out.
+        white: The value drawn white, such as 255 for 8-bit images; 0 is black.
 
     Returns:
         A matplotlib `Figure`.
@@ -112,11 +118,11 @@ def reconstructions(originals: Any, reconstructed: Any, columns: int = 10) -> Fi
         >>> reconstructions(np.zeros([4, 8, 8, 1]), np.ones([4, 8, 8, 1])).get_axes()[0].get_title()
         'originals, and below each its reconstruction'
     """
-    originals, reconstructed = _pixels(originals), _pixels(reconstructed)
+    originals, reconstructed = _pixels(originals, white), _pixels(reconstructed, white)
     if originals.shape != reconstructed.shape:
         rule = f"must have the shape of `originals`, {originals.shape}"
         raise checks.invalid("reconstructed", rule, reconstructed.shape)
-    columns = min(columns, len(originals))
+    columns = min(checks.integer("columns", columns), len(originals))
     rows = []
     for start in range(0, len(originals) - columns + 1, columns):
         rows += [originals[start : start + columns], reconstructed[start : start + columns]]
@@ -185,8 +191,8 @@ def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained", dpi=120)
 
 
-def _pixels(images: Any) -> np.ndarray:
+def _pixels(images: Any, white: float) -> np.ndarray:
     images = np.asarray(images, np.float64)
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
         raise checks.invalid("images", "must have shape [N, H, W, 1 or 3]", images.shape)
-    return np.clip(images / 255.0 if images.max() > 1.0 else images, 0.0, 1.0)
+    return np.clip(images / checks.number("white", white, 0.0, exclusive=True), 0.0, 1.0)

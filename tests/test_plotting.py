@@ -45,7 +45,7 @@ def test_image_grid_places_images_row_by_row():
 
 
 def test_image_grid_takes_8_bit_images():
-    canvas = _canvas(kv.plotting.image_grid(np.full([1, 2, 2, 3], 255, np.uint8)))
+    canvas = _canvas(kv.plotting.image_grid(np.full([1, 2, 2, 3], 255, np.uint8), white=255.0))
     np.testing.assert_array_equal(canvas, np.ones([2, 2, 3]))
 
 

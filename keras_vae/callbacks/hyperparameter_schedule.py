@@ -45,6 +45,7 @@ class HyperparameterSchedule(keras.callbacks.Callback):
         super().set_model(model)
         hyperparameters = getattr(model, "hyperparameters", {})
         if self.name not in hyperparameters:
+            # A learning rate that a schedule of Keras computes is none.
             rule = f"must be a hyperparameter of the model, one of {sorted(hyperparameters)}"
             raise checks.invalid("name", rule, self.name)
         self._controller = ScheduledValue(self.name, hyperparameters[self.name], self.schedule)

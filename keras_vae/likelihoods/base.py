@@ -143,11 +143,11 @@ class Likelihood(Head):
         return tfd.Independent(distribution, reinterpreted_batch_ndims=len(self.shape))
 
     def build(self, params_shape: Sequence[int | None]) -> None:
-        """Checks the decoder's output shape `[batch, *params_shape]` before adding weights.
+        """Makes the weights, for parameters `[..., *params_shape]`."""
+        self.built = True
 
-        Raises:
-            ValueError: If it has another rank or other dimensions.
-        """
+    def check_params_shape(self, params_shape: Sequence[int | None]) -> None:
+        """Raises a `ValueError` if a decoder's output is not of shape `[batch, *params_shape]`."""
         rank = len(self.params_shape)
         if tuple(params_shape[-rank:]) != self.params_shape or len(params_shape) != rank + 1:
             raise ValueError(
@@ -155,7 +155,6 @@ class Likelihood(Head):
                 f"params_shape={self.params_shape}, as {type(self).__name__}(shape={self.shape}) "
                 f"requires. Received: a decoder with output shape {tuple(params_shape)}"
             )
-        self.built = True
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""

@@ -23,7 +23,8 @@ class LatentVariableModel(keras.Model):
 
     A subclass says what its terms are by `compute_terms`, which data it takes by `standardize` and
     `check_support`, and what `call` returns. `fit`, `evaluate`, the metrics, the controllers,
-    saving, distribution and evaluation are built on those.
+    saving, distribution and evaluation are built on those. Layers may be built by `build` or by
+    the constructor; those that are not are built by the first data.
 
     Args:
         objective: What to minimize; `ELBO()` by default.
@@ -46,7 +47,22 @@ class LatentVariableModel(keras.Model):
             )
         self.seed = checks.integer("seed", seed, minimum=0)
         self._controllers: dict[str, Controller] = {}
-        self._steps_run = 0
+        self._driven: dict[str, Any] = {}
+        self._calls = {"train_function": 0, "test_function": 0}
+        self._gradients_function: Callable[..., Any] = self._loss_and_gradients
+        self._apply_function: Callable[..., Any] = self._apply_gradients
+        self._measure_function: Callable[..., Any] = self._measure
+        # Not the optimizer's iterations: those stand still while gradients accumulate and when a
+        # step is skipped, and begin anew with another optimizer.
+        self._trained_batches = self.add_weight(
+            shape=(),
+            dtype="int64",
+            initializer="zeros",
+            trainable=False,
+            autocast=False,
+            aggregation="only_first_replica",
+            name="trained_batches",
+        )
         self._means = {
             name: keras.metrics.Mean(name=name) for name in ("loss", "elbo", "reconstruction", "kl")
         }
@@ -83,6 +99,13 @@ class LatentVariableModel(keras.Model):
             y: What the model is conditioned on, or None.
         """
         raise NotImplementedError
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Builds all layers, here by tracing the terms of data of this shape `[B, ...]`."""
+        x = tf.TensorSpec(input_shape, keras.config.floatx())
+        trace = tf.function(lambda x: self.compute_terms(*self.standardize(x)[:1]), autograph=False)
+        trace.get_concrete_function(x)
+        self.built = True
 
     # Importance weights.
 
@@ -124,22 +147,19 @@ class LatentVariableModel(keras.Model):
             ValueError: If another controller drives the same number.
         """
         if controller.name in self._controllers:
-            raise ValueError(
-                f"The hyperparameter {controller.name!r} is driven by another callback already. "
-                f"Driven: {sorted(self._controllers)}"
-            )
-        self._set_controllers({**self._controllers, controller.name: controller})
+            rule = f"must not be driven by another callback already, as {sorted(self._controllers)}"
+            raise checks.invalid("name", f"{rule} are", controller.name)
+        self._controllers = {**self._controllers, controller.name: controller}
 
     def detach(self, controller: Controller) -> None:
         """Takes a controller out of the train step; its number keeps the last value."""
-        left = {n: c for n, c in self._controllers.items() if c is not controller}
-        self._set_controllers(left)
+        attached = self._controllers.items()
+        self._controllers = {name: c for name, c in attached if c is not controller}
 
-    def _set_controllers(self, controllers: Mapping[str, Controller]) -> None:
-        if controllers != self._controllers:
-            self._controllers = dict(controllers)
-            # The functions were traced with the controllers of their time.
-            self.train_function = self.test_function = None
+    def _detach_new(self, before: Mapping[str, Controller]) -> None:
+        """Detaches what was attached since, as callbacks have not if the training broke off."""
+        attached = self._controllers.items()
+        self._controllers = {name: c for name, c in attached if before.get(name) is c}
 
     # Keras's training protocol.
 
@@ -186,17 +206,24 @@ class LatentVariableModel(keras.Model):
             ValueError: If there is no data, or data without a density. Arrays are looked through
                 before the first step, every batch of a dataset before its step.
         """
-        inputs.check(self._checked, x, y)
-        inputs.check_pair(self._checked, "validation_data", kwargs.get("validation_data"))
+        validation = inputs.Data.of_tuple("validation_data", kwargs.get("validation_data"))
+        training = inputs.Data("x", x, y, kwargs.get("sample_weight"))
+        for data in (training, validation):
+            data.check(self._checked)
+        if kwargs.get("class_weight") is not None and training.is_array and y is None:
+            raise checks.invalid("class_weight", "needs labels `y`", kwargs["class_weight"])
+        if kwargs.get("validation_data") is not None:
+            kwargs["validation_data"] = validation.with_labels().as_tuple()
         if isinstance(x, tf.data.Dataset) and not args:
             kwargs.setdefault("shuffle", False)  # Keras warns of its own default, True.
-        controllers, steps_run = dict(self._controllers), self._steps_run
+        if not self.built and training.shape is not None:
+            self.build(training.shape)
+        controllers, calls = dict(self._controllers), self._calls["train_function"]
         try:
-            history = super().fit(x, y, *args, **kwargs)
+            history = super().fit(x, training.with_labels().y, *args, **kwargs)
         finally:
-            # A training that broke off has not called the callbacks that detach.
-            self._set_controllers(controllers)
-        if history.epoch and self._steps_run == steps_run:
+            self._detach_new(controllers)
+        if history.epoch and self._calls["train_function"] == calls:
             raise checks.invalid("x", "must hold at least one batch", x)
         return history
 
@@ -206,16 +233,32 @@ class LatentVariableModel(keras.Model):
         Raises:
             ValueError: If there is no data, or data without a density.
         """
-        if not kwargs.get("_use_cached_eval_dataset"):  # Keras, within fit: checked there.
-            inputs.check(self._checked, x, y)
-        result = super().evaluate(x, y, *args, **kwargs)
-        if float(self._means["loss"].count) == 0.0:
+        data = inputs.Data("x", x, y, kwargs.get("sample_weight"))
+        within_fit = kwargs.get("_use_cached_eval_dataset")
+        if not within_fit:
+            data.check(self._checked)
+        controllers, calls = dict(self._controllers), self._calls["test_function"]
+        try:
+            result = super().evaluate(x, data.with_labels().y, *args, **kwargs)
+        finally:
+            if not within_fit:
+                self._detach_new(controllers)
+        if self._calls["test_function"] == calls:
             raise checks.invalid("x", "must hold at least one batch", x)
         return result
 
+    def get_metrics_result(self) -> dict[str, Any]:
+        """Returns the means since the last reset, and the numbers that are driven."""
+        driven = {
+            name: keras.ops.convert_to_tensor(controller.variable)
+            for name, controller in self._controllers.items()
+        }
+        return {**super().get_metrics_result(), **driven}
+
     def make_train_function(self, force: bool = False) -> Any:
-        if self.train_function is None or force:
-            self.optimizer.build(self.trainable_variables)
+        if self._must_be_made("train_function", force):
+            if self.built:
+                self.optimizer.build(self.trainable_variables)
             self._gradients_function = self._compiled(self._loss_and_gradients)
             self._apply_function = self._compiled(self._apply_gradients)
             make = functools.partial(super().make_train_function, force=True)
@@ -223,11 +266,18 @@ class LatentVariableModel(keras.Model):
         return self.train_function
 
     def make_test_function(self, force: bool = False) -> Any:
-        if self.test_function is None or force:
+        if self._must_be_made("test_function", force):
             self._measure_function = self._compiled(self._measure)
             make = functools.partial(super().make_test_function, force=True)
             self.test_function = self._make_outer(make, "test_function")
         return self.test_function
+
+    def _must_be_made(self, name: str, force: bool) -> bool:
+        """Whether a function is missing, or was traced with other controllers than there are."""
+        driven = sorted(controller.key for controller in self._controllers.values())
+        changed = self._driven.get(name) != driven
+        self._driven = {**self._driven, name: driven}
+        return force or changed or getattr(self, name) is None
 
     def _make_outer(self, make: Callable[[], Any], name: str) -> Callable[..., Any]:
         """Makes Keras's step function without XLA, in which data can still be refused."""
@@ -240,20 +290,24 @@ class LatentVariableModel(keras.Model):
 
         def counted(iterator: Any) -> Any:
             logs = function(iterator)
-            self._steps_run += 1
+            self._calls[name] += 1
             return logs
 
         return counted
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        step = self.optimizer.iterations
         x, y, weights = self._unpack(data)
         for controller in self._controllers.values():
-            controller.before_step(step)
+            controller.before_step(self.optimizer.iterations)
         measures, gradients, first_bad = self._gradients_function(
-            x, y, weights, global_batch_size(weights), self._step_seed("train", step)
+            x,
+            y,
+            weights,
+            global_batch_size(weights),
+            self._step_seed("train", self._trained_batches),
         )
         self._apply_function(self._require_finite(gradients, first_bad))
+        self._trained_batches.assign_add(1)
         return self._update_metrics(measures, weights)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
@@ -264,6 +318,20 @@ class LatentVariableModel(keras.Model):
     def predict_step(self, data: Any) -> Any:
         x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
         return self(x, y=y, training=False)
+
+    def get_config(self) -> dict[str, Any]:
+        objective = keras.saving.serialize_keras_object(self.objective)
+        return {**super().get_config(), "objective": objective, "seed": self.seed}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> LatentVariableModel:
+        def revive(value: Any) -> Any:
+            is_object = isinstance(value, dict) and "class_name" in value
+            if not is_object:
+                return value
+            return keras.saving.deserialize_keras_object(value, custom_objects=custom_objects)
+
+        return cls(**{name: revive(value) for name, value in config.items()})
 
     # The parts of a step: what XLA may compile, and what surrounds it.
 
@@ -310,7 +378,7 @@ class LatentVariableModel(keras.Model):
         x, y = self.check_support(*self.standardize(x, y))
         if weights is None:
             return x, y, tf.ones(tf.shape(x)[:1], x.dtype)
-        return x, y, tf.reshape(tf.cast(weights, x.dtype), tf.shape(x)[:1])
+        return x, y, inputs.checked_weights(weights, x)
 
     def _checked(self, x: Any, y: Any = None) -> tuple[tf.Tensor, Any]:
         """Returns standardized data, whose values are checked where they are at hand."""
@@ -332,8 +400,7 @@ class LatentVariableModel(keras.Model):
         for name, values in measures.items():
             # The loss has the weights in it already, as Keras's losses do.
             self._means[name].update_state(values, None if name == "loss" else weights)
-        driven = {name: tf.identity(c.variable) for name, c in self._controllers.items()}
-        return {**self.get_metrics_result(), **driven}
+        return self.get_metrics_result()
 
 
 def _measures(terms: Terms, loss: tf.Tensor) -> dict[str, tf.Tensor]:

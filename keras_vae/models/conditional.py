@@ -11,6 +11,7 @@ import tensorflow_probability as tfp
 from keras_vae.core import checks
 from keras_vae.core.head import serializable
 from keras_vae.likelihoods import Support
+from keras_vae.models import graph_errors
 from keras_vae.models.vae import VAE, Shape, inside, output_shape
 
 tfd = tfp.distributions
@@ -91,7 +92,10 @@ class ConditionalVAE(VAE):
             raise checks.invalid("condition", rule, condition)
         # The constructor of the base builds all parts, and asks for the condition's shape.
         self._label_shape = tuple(shape[1:])
-        self._num_features = int(output_shape("condition", layer, shape)[-1] or 0)
+        features_shape = output_shape("condition", layer, shape)
+        if len(features_shape) != 2:
+            raise checks.invalid("condition", "must return features [batch, C]", condition)
+        self._num_features = int(features_shape[-1] or 0)
         self.condition = layer
         super().__init__(**kwargs)
 
@@ -117,21 +121,32 @@ class ConditionalVAE(VAE):
     def _condition_shape(self) -> Shape:
         return (None, self._num_features)
 
-    def _encoder_input(self, x: tf.Tensor, y: Any) -> tf.Tensor:
-        x, c = super()._encoder_input(x, y), self._condition(y)
-        return _join(x, tf.reshape(c, [-1, *[1] * (x.shape.rank - 2), c.shape[-1]]))
+    def _condition(self, y: Any, training: bool = False) -> tf.Tensor:
+        return self.likelihood_head.to_density(self.condition(y, training=training))
 
-    def _decoder_input(self, z: tf.Tensor, y: Any) -> tf.Tensor:
-        return _join(z, self._condition(y))
+    def _encoder_input(self, x: tf.Tensor, condition: tf.Tensor | None) -> tf.Tensor:
+        x = super()._encoder_input(x, condition)
+        between = [1] * (x.shape.rank - 2)
+        return _join(x, tf.reshape(condition, [-1, *between, self._num_features]))
 
-    def _condition(self, y: Any) -> tf.Tensor:
-        return self.likelihood_head.to_density(self.condition(self._labels(y)))
+    def _decoder_input(self, z: tf.Tensor, condition: tf.Tensor | None) -> tf.Tensor:
+        return _join(z, condition)
+
+    def _sample_prior(self, num_samples: int | tf.Tensor, seed: tf.Tensor, y: Any) -> tf.Tensor:
+        y = self._labels(y)
+        rows = tf.shape(y)[0]
+        rule = "Argument `y` must have a row for each of the num_samples. Received: {} rows for {}"
+        y = graph_errors.require(
+            rows == num_samples, lambda: tf.strings.format(rule, (rows, num_samples)), y
+        )
+        prior = self._prior(self._condition(y))
+        # A prior that heeds the condition has a batch of one distribution a row.
+        return prior.sample(seed=seed) if prior.batch_shape.rank else prior.sample(rows, seed=seed)
 
     def _labels(self, y: Any) -> tf.Tensor:
-        """Returns standardized labels, whose values are checked where they are at hand."""
         if y is None:
             raise checks.invalid("y", "must be given, as the model is conditioned on it", y)
-        y = self.likelihood_head.to_density(y)
+        y = self._to_numbers(y)
         rank = len(self._label_shape) + 1
         if y.shape.rank == rank + 1 and y.shape[-1] == 1:
             y = tf.squeeze(y, -1)
@@ -142,9 +157,18 @@ class ConditionalVAE(VAE):
             )
         return self._supported(y) if tf.executing_eagerly() else y
 
+    def _to_numbers(self, y: Any) -> tf.Tensor:
+        try:
+            return self.likelihood_head.to_density(y)
+        except (TypeError, ValueError, tf.errors.UnimplementedError) as error:
+            raise checks.invalid("y", "must hold numbers", y) from error
+
     def _supported(self, y: tf.Tensor) -> tf.Tensor:
         rule = f"must be {self._support}, as the condition requires"
         return inside(self._support, "y", rule, y)
+
+    def checked_labels(self, y: Any) -> tf.Tensor:
+        return self._supported(self._labels(y))
 
     def standardize(self, x: Any, y: Any = None) -> tuple[tf.Tensor, Any]:
         x, _ = super().standardize(x)
@@ -153,17 +177,6 @@ class ConditionalVAE(VAE):
     def check_support(self, x: tf.Tensor, y: Any = None) -> tuple[tf.Tensor, Any]:
         x, _ = super().check_support(x)
         return x, self._supported(y)
-
-    def _sample_prior(self, num_samples: int | tf.Tensor, seed: tf.Tensor, y: Any) -> tf.Tensor:
-        rows = tf.shape(self._labels(y))[0]
-        if tf.executing_eagerly() and int(rows) != int(num_samples):
-            raise ValueError(
-                f"Argument `y` must have one row for each of num_samples={int(num_samples)} draws. "
-                f"Received: {int(rows)} rows"
-            )
-        prior = self._prior(y)
-        # A prior that heeds the condition has a batch of one distribution a row.
-        return prior.sample(seed=seed) if prior.batch_shape.rank else prior.sample(rows, seed=seed)
 
     def get_config(self) -> dict[str, Any]:
         condition = keras.saving.serialize_keras_object(self.condition)

@@ -25,7 +25,7 @@ def message(first: tf.Tensor, variables: Sequence[Any]) -> tf.Tensor:
     names = ["log p(x|z)", "KL(q(z|x) || p(z))", "the loss"]
     names += [f"the gradient of {variable.path}" for variable in variables]
     told = tf.strings.join([tf.gather(names, tf.maximum(first, 0)), " is not finite"])
-    return tf.strings.join([told, "; the weights are as before this step. ", _REMEDIES])
+    return tf.strings.join([told, "; the trainable weights are as before this step. ", _REMEDIES])
 
 
 def _has_bad(value: Any) -> tf.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -48,12 +49,12 @@ def importance_estimate(
         Burda et al., 2016, eq. 8, arXiv:1509.00519.
     """
     seed, total = seed_tensor(seed), tf.cast(num_samples, tf.int32)
-    zeros = tf.zeros(tf.shape(x)[:1], x.dtype)
-    log_zero = zeros - float("inf")
+    log_zero = tf.fill(tf.shape(x)[:1], tf.constant(-math.inf, tf.float64))
 
     def add_chunk(done: tf.Tensor, log_sum: tf.Tensor, log_sum_of_squares: tf.Tensor) -> Any:
         size = tf.minimum(chunk_size, total - done)
         log_w = model.compute_terms(x, size, False, fold(seed, done), y).log_w  # [size, B]
+        log_w = tf.cast(log_w, tf.float64)  # In float32, sums near -1e5 have lost the weights.
         return (
             done + size,
             _log_add(log_sum, tf.reduce_logsumexp(log_w, axis=0)),
@@ -63,9 +64,10 @@ def importance_estimate(
     _, log_sum, log_sum_of_squares = tf.while_loop(
         lambda done, *_: done < total, add_chunk, (tf.constant(0), log_zero, log_zero)
     )
+    log_likelihood = log_sum - tf.math.log(tf.cast(total, tf.float64))
+    effective_sample_size = tf.exp(2.0 * log_sum - log_sum_of_squares)
     return ImportanceEstimate(
-        log_likelihood=log_sum - tf.math.log(tf.cast(total, x.dtype)),
-        effective_sample_size=tf.exp(2.0 * log_sum - log_sum_of_squares),
+        tf.cast(log_likelihood, x.dtype), tf.cast(effective_sample_size, x.dtype)
     )
 
 

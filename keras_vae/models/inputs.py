@@ -3,50 +3,107 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_vae.core import checks
+from keras_vae.models import graph_errors
 
 _CHUNK = 1024
 
 
-def check(check_batch: Callable[[Any, Any], Any], x: Any, y: Any = None, name: str = "x") -> None:
-    """Raises a `ValueError` if `x` is empty or holds data that `check_batch` refuses.
+class Data(NamedTuple):
+    """What `fit` calls `x`, `y` and `sample_weight`, and the name of the argument it came by."""
 
-    Of a dataset the element types are checked here, and the values batch by batch within the steps;
-    of a generator, both within the steps.
-    """
-    if _length(x) == 0:
-        raise checks.invalid(name, "must hold at least one example", x)
-    if isinstance(x, tf.data.Dataset):
-        # Tracing checks dtypes and shapes, and that labels are there where they must be.
-        x, y, _ = keras.utils.unpack_x_y_sample_weight(x.element_spec)
+    name: str
+    x: Any
+    y: Any = None
+    sample_weight: Any = None
+
+    @classmethod
+    def of_tuple(cls, name: str, data: Any) -> Data:
+        """Reads `x`, `(x,)`, `(x, y)` or `(x, y, sample_weight)`."""
+        return cls(name, *(data if isinstance(data, tuple) else (data,)))
+
+    def as_tuple(self) -> Any:
+        """Returns what `of_tuple` reads."""
+        return self.x if self.y is None else (self.x, self.y, self.sample_weight)
+
+    @property
+    def is_array(self) -> bool:
+        """Whether all of x is at hand."""
+        return isinstance(self.x, (np.ndarray, tf.Tensor))
+
+    @property
+    def shape(self) -> tuple[int | None, ...] | None:
+        """Shape of a batch of x, `[None, ...]`, where it can be told without reading."""
+        if isinstance(self.x, tf.data.Dataset):
+            x, _, _ = keras.utils.unpack_x_y_sample_weight(self.x.element_spec)
+            return (None, *x.shape[1:])
+        return (None, *self.x.shape[1:]) if self.is_array else None
+
+    def with_labels(self) -> Data:
+        """Returns the same with labels, without which Keras would drop the sample weights."""
+        if not self.is_array or self.y is not None or self.sample_weight is None:
+            return self
+        return self._replace(y=np.zeros(len(self.x), np.float32))
+
+    def check(self, check_batch: Callable[[Any, Any], Any]) -> None:
+        """Raises a `ValueError` if x is empty or holds data that `check_batch` refuses.
+
+        Of a dataset the element types are checked here, and the values batch by batch within the
+        steps; of a generator, both within the steps.
+        """
+        if isinstance(self.x, (dict, list)):
+            raise checks.invalid(self.name, "must be one array, or a dataset of such", type(self.x))
+        if _length(self.x) == 0:
+            raise checks.invalid(self.name, "must hold at least one example", self.x)
+        if isinstance(self.x, tf.data.Dataset):
+            self._check_types(check_batch)
+        if self.is_array:
+            self._check_values(check_batch)
+
+    def _check_types(self, check_batch: Callable[[Any, Any], Any]) -> None:
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(self.x.element_spec)
+        if not isinstance(x, tf.TensorSpec):
+            raise checks.invalid(self.name, "must be a dataset of single tensors x", x)
+        # Tracing finds wrong dtypes and shapes, and labels that are missing.
         tf.function(check_batch, autograph=False).get_concrete_function(x, y)
-    if not isinstance(x, (np.ndarray, tf.Tensor)):
-        return
-    for start in range(0, len(x), _CHUNK):
-        labels = y[start : start + _CHUNK] if isinstance(y, (np.ndarray, tf.Tensor)) else y
-        check_batch(x[start : start + _CHUNK], labels)
+
+    def _check_values(self, check_batch: Callable[[Any, Any], Any]) -> None:
+        for start in range(0, len(self.x), _CHUNK):
+            chunk = slice(start, start + _CHUNK)
+            y = self.y[chunk] if isinstance(self.y, (np.ndarray, tf.Tensor)) else self.y
+            check_batch(self.x[chunk], y)
+        if self.sample_weight is not None:
+            checked_weights(tf.convert_to_tensor(self.sample_weight), self.x)
 
 
-def check_pair(check_batch: Callable[[Any, Any], Any], name: str, data: Any) -> None:
-    """Does the same for `x`, `(x,)`, `(x, y)` or `(x, y, sample_weight)`."""
-    x, y = (*data, None)[:2] if isinstance(data, tuple) and data else (data, None)
-    check(check_batch, x, y, name)
+def checked_weights(weights: tf.Tensor, x: Any) -> tf.Tensor:
+    """Returns the weights of examples as `[B]`, whose use raises a `ValueError` if they are none.
 
+    Args:
+        weights: Tensor `[B]` or `[B, 1]`.
+        x: The examples `[B, ...]`.
+    """
+    fits = weights.shape.rank == 1 or (weights.shape.rank == 2 and weights.shape[1] == 1)
+    if not fits or not weights.shape[:1].is_compatible_with(x.shape[:1]):
+        raise ValueError(
+            f"Argument `sample_weight` must have shape [{x.shape[0]}], a weight for each example. "
+            f"Received: shape={tuple(weights.shape)}"
+        )
+    dtype = x.dtype if isinstance(x, tf.Tensor) and x.dtype.is_floating else tf.float32
+    weights = tf.reshape(tf.cast(weights, dtype), [-1])
+    valid = tf.reduce_all(tf.math.is_finite(weights) & (weights >= 0.0))
 
-def _length(x: Any) -> int | None:
-    """Returns a number that is 0 if there is no data, and None where that cannot be told."""
-    if isinstance(x, tf.data.Dataset):
-        return int(x.cardinality())
-    try:
-        return len(x)
-    except TypeError:
-        return None
+    def message() -> tf.Tensor:
+        rule = "Argument `sample_weight` must be finite numbers >= 0. Received: {}"
+        return tf.strings.format(rule, weights)
+
+    return graph_errors.require(valid, message, weights)
 
 
 def batches(data: Any, batch_size: int = 128) -> Iterator[tuple[Any, Any]]:
@@ -64,3 +121,13 @@ def batches(data: Any, batch_size: int = 128) -> Iterator[tuple[Any, Any]]:
         yield x, y
     if empty:
         raise checks.invalid("data", "must hold at least one batch", data)
+
+
+def _length(x: Any) -> int | None:
+    """Returns a number that is 0 if there is no data, and None where that cannot be told."""
+    if isinstance(x, tf.data.Dataset):
+        return int(x.cardinality())
+    try:
+        return len(x)
+    except TypeError:
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import keras
@@ -89,14 +90,17 @@ class VAE(LatentVariableModel):
                 f"Argument `prior` must have the event shape of the posterior, "
                 f"{posterior.event_shape}. Received: prior with event shape {prior.event_shape}"
             )
-        self._build_parts()
-        self.built = True
+        self.build((None, *likelihood.event_shape))
 
-    def _build_parts(self) -> None:
-        x_shape: Shape = self._encoder_input_shape((None, *self.likelihood_head.event_shape))
-        z_shape: Shape = self._decoder_input_shape((None, *self.posterior_head.event_shape))
+    def build(self, input_shape: Shape) -> None:
+        """Builds all parts and checks that they fit; the constructor calls it."""
+        if self.built:
+            return
+        x_shape = self._encoder_input_shape(tuple(input_shape))
+        z_shape = self._decoder_input_shape((None, *self.posterior_head.event_shape))
         features_shape = output_shape("encoder", self.encoder, x_shape)
         params_shape = output_shape("decoder", self.decoder, z_shape)
+        self.likelihood_head.check_params_shape(params_shape)
         # Heads read from a file, or used before, are built already.
         if not self.posterior_head.built:
             self.posterior_head.build(features_shape)
@@ -104,6 +108,10 @@ class VAE(LatentVariableModel):
             self.prior_head.build(x_shape, self._condition_shape())
         if not self.likelihood_head.built:
             self.likelihood_head.build(params_shape)
+        for layer in self._flatten_layers(include_self=False, recursive=False):
+            if not layer.trainable:
+                layer.trainable = False  # Also of the layers that building added to it.
+        self.built = True
 
     # What a conditional model does differently.
 
@@ -113,21 +121,33 @@ class VAE(LatentVariableModel):
     def _decoder_input_shape(self, z_shape: Shape) -> Shape:
         return z_shape
 
+    def _condition_shape(self) -> Shape | None:
+        return None
+
     @property
     def label_spec(self) -> dict[str, tf.TensorSpec]:
         """The inputs that methods take besides data and latent variables, by name: none."""
         return {}
 
-    def _condition_shape(self) -> Shape | None:
+    def checked_labels(self, y: Any) -> Any:
+        """Returns standardized labels, whose use raises a `ValueError` if they are none."""
         return None
 
-    def _encoder_input(self, x: tf.Tensor, y: Any) -> tf.Tensor:
+    def _condition(self, y: Any, training: bool = False) -> tf.Tensor | None:
+        """Returns the features of the condition, `[B, C]`, that the three below are given."""
+        return None
+
+    def _encoder_input(self, x: tf.Tensor, condition: tf.Tensor | None) -> tf.Tensor:
         return self.likelihood_head.encoder_input(x)
 
-    def _decoder_input(self, z: tf.Tensor, y: Any) -> tf.Tensor:
+    def _decoder_input(self, z: tf.Tensor, condition: tf.Tensor | None) -> tf.Tensor:
         return z
 
-    def _condition(self, y: Any) -> tf.Tensor | None:
+    def _sample_prior(self, num_samples: int | tf.Tensor, seed: tf.Tensor, y: Any) -> tf.Tensor:
+        return self.prior().sample(num_samples, seed=seed)
+
+    def _labels(self, y: Any) -> Any:
+        """Returns standardized labels, whose values are checked where they are at hand."""
         return None
 
     # The three distributions.
@@ -142,7 +162,8 @@ class VAE(LatentVariableModel):
         Raises:
             ValueError: If x is outside the support of the likelihood, or of the wrong shape.
         """
-        return self._posterior(*self._checked(x, y))
+        x, y = self._checked(x, y)
+        return self._posterior(x, self._condition(y))
 
     def decode(self, z: Any, y: Any = None) -> tfd.Distribution:
         """Returns p(x|z): a distribution with batch [...] and event E.
@@ -160,31 +181,34 @@ class VAE(LatentVariableModel):
                 f"Argument `z` must have shape [..., {self.posterior_head.latent_dim}]. "
                 f"Received: shape={tuple(z.shape)}"
             )
-        return self._likelihood(z, y)
+        return self._likelihood(z, self._condition(self._labels(y)))
 
     def prior(self, y: Any = None) -> tfd.Distribution:
         """Returns p(z): a distribution with event [D], batch [] or, given labels, [] or [B]."""
-        return self._prior(y)
+        return self._prior(self._condition(self._labels(y)))
 
-    def _posterior(self, x: tf.Tensor, y: Any, training: bool = False) -> tfd.Distribution:
-        features = self.encoder(self._encoder_input(x, y), training=training)
-        return self.posterior_head(features)
+    def _posterior(
+        self, x: tf.Tensor, condition: tf.Tensor | None, training: bool = False
+    ) -> tfd.Distribution:
+        return self._infer(self._encoder_input(x, condition), training)
 
-    def _prior(self, y: Any, training: bool = False) -> tfd.Distribution:
-        def infer(encoder_input: tf.Tensor) -> tfd.Distribution:
-            return self.posterior_head(self.encoder(encoder_input, training=training))
+    def _infer(self, encoder_input: tf.Tensor, training: bool) -> tfd.Distribution:
+        features = self.encoder(encoder_input, training=training)
+        return self.posterior_head(features, training=training)
 
-        return self.prior_head(condition=self._condition(y), infer=infer)
+    def _prior(self, condition: tf.Tensor | None, training: bool = False) -> tfd.Distribution:
+        infer = functools.partial(self._infer, training=training)
+        return self.prior_head(condition=condition, infer=infer, training=training)
 
-    def _likelihood(self, z: tf.Tensor, y: Any, training: bool = False) -> tfd.Distribution:
-        z = self._decoder_input(z, y)  # [..., D (+ C)]
+    def _likelihood(
+        self, z: tf.Tensor, condition: tf.Tensor | None, training: bool = False
+    ) -> tfd.Distribution:
+        z = self._decoder_input(z, condition)  # [..., D (+ C)]
         leading = tf.shape(z)[:-1]
-        merged = tf.reshape(z, [-1, z.shape[-1]])
-        params = self.decoder(merged, training=training)
-        shape = tf.concat([leading, self.likelihood_head.params_shape], axis=0)
-        params = tf.reshape(params, shape)
+        params = self.decoder(tf.reshape(z, [-1, z.shape[-1]]), training=training)
+        params = tf.reshape(params, tf.concat([leading, self.likelihood_head.params_shape], axis=0))
         params.set_shape([*z.shape[:-1], *self.likelihood_head.params_shape])
-        return self.likelihood_head(params)
+        return self.likelihood_head(params, training=training)
 
     # Data and terms.
 
@@ -204,11 +228,12 @@ class VAE(LatentVariableModel):
         seed: int | tf.Tensor = 0,
         y: Any = None,
     ) -> Terms:
-        p_z = self._prior(y, training)
-        q = self._posterior(x, y, training)
+        condition = self._condition(y, training)
+        p_z = self._prior(condition, training)
+        q = self._posterior(x, condition, training)
         z = q.sample(num_samples, seed=seed_tensor(seed))  # [S, B, D]
         log_q, log_p_z = q.log_prob(z), p_z.log_prob(z)  # [S, B]
-        log_p_x = self._likelihood(z, y, training).log_prob(x)  # [S, B]
+        log_p_x = self._likelihood(z, condition, training).log_prob(x)  # [S, B]
         kl = bounds.closed_form_kl(q, p_z)  # [B, G]
         if kl is None:
             kl = bounds.sampled_kl(log_q, log_p_z)
@@ -219,8 +244,9 @@ class VAE(LatentVariableModel):
     def call(self, x: tf.Tensor, y: Any = None, training: bool = False) -> tf.Tensor:
         """Returns the mean of p(x|z) at the mean of q(z|x), for x as `fit` takes it."""
         x, y = self.standardize(x, y)
-        z = self.posterior_head.mean(self._posterior(x, y, training))
-        return self._likelihood(z, y, training).mean()
+        condition = self._condition(y, training)
+        z = self.posterior_head.mean(self._posterior(x, condition, training))
+        return self._likelihood(z, condition, training).mean()
 
     def reconstruct(self, x: Any, y: Any = None) -> tf.Tensor:
         """Returns the mean of p(x|z) at the mean of q(z|x).
@@ -235,8 +261,8 @@ class VAE(LatentVariableModel):
         Raises:
             ValueError: If x is outside the support of the likelihood, or of the wrong shape.
         """
-        self._checked(x, y)
-        return self(tf.convert_to_tensor(x), y=y)
+        x, y = self._checked(x, y)
+        return self(x, y=y)
 
     def sample(
         self, num_samples: int, seed: int | tf.Tensor = 0, mean: bool = True, y: Any = None
@@ -255,12 +281,9 @@ class VAE(LatentVariableModel):
         if not isinstance(num_samples, tf.Tensor):
             num_samples = checks.integer("num_samples", num_samples)
         seed = seed_tensor(seed)
-        z = self._sample_prior(num_samples, fold(seed, purpose("z")), y)
+        z = self._sample_prior(num_samples, fold(seed, purpose("z")), y)  # [N, D]
         p_x = self.decode(z, y)
         return p_x.mean() if mean else p_x.sample(seed=fold(seed, purpose("x")))
-
-    def _sample_prior(self, num_samples: int | tf.Tensor, seed: tf.Tensor, y: Any) -> tf.Tensor:
-        return self._prior(y).sample(num_samples, seed=seed)  # [N, D]
 
     # Initialization and serialization.
 
@@ -276,9 +299,9 @@ class VAE(LatentVariableModel):
         References:
             Burda et al., 2016, appendix C, arXiv:1509.00519.
         """
-        layers = [layer for layer in self.decoder._flatten_layers()]
+        layers = self.decoder._flatten_layers()
         biases = [layer for layer in layers if isinstance(layer, OutputBias)]
-        if not biases:
+        if not biases or tuple(biases[-1].bias.shape) != self.likelihood_head.params_shape:
             raise checks.invalid(
                 "decoder", "must end with keras_vae.networks.OutputBias()", self.decoder
             )
@@ -296,20 +319,9 @@ class VAE(LatentVariableModel):
             "posterior": self.posterior_head,
             "likelihood": self.likelihood_head,
             "prior": self.prior_head,
-            "objective": self.objective,
         }
         serialized = {k: keras.saving.serialize_keras_object(v) for k, v in parts.items()}
-        return {**super().get_config(), **serialized, "seed": self.seed}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> VAE:
-        def revive(value: Any) -> Any:
-            is_object = isinstance(value, dict) and "class_name" in value
-            if not is_object:
-                return value
-            return keras.saving.deserialize_keras_object(value, custom_objects=custom_objects)
-
-        return cls(**{name: revive(value) for name, value in config.items()})
+        return {**super().get_config(), **serialized}
 
 
 def _instance(argument: str, value: Any, kind: type) -> Any:
