@@ -25,9 +25,10 @@ class Recording(kv.objectives.ELBO):
         loss = super().loss(terms)
         beta = tf.reduce_sum(loss - terms.reconstruction) / tf.reduce_sum(terms.kl_total)
         here = tf.one_hot(self.count.value, STEPS)
-        self.used.assign(self.used + here * tf.stop_gradient(beta))
-        self.held.assign(self.held + here * self.beta)
-        self.count.assign_add(1)
+        with tf.control_dependencies([beta]):  # else the end of a dataset would be written down too
+            self.used.assign(self.used + here * tf.stop_gradient(beta))
+            self.held.assign(self.held + here * self.beta)
+            self.count.assign_add(1)
         return loss
 
 
@@ -36,7 +37,10 @@ def schedule():
 
 
 def data(kind, x):
-    return {"array": x, "dataset": tf.data.Dataset.from_tensor_slices(x).batch(4)}[kind]
+    if kind == "array":
+        return x
+    dataset = tf.data.Dataset.from_tensor_slices(x).batch(4)
+    return dataset if kind == "dataset" else dataset.filter(lambda batch: True)
 
 
 def fit(model, x, kind, epochs=1, **kwargs):
@@ -52,6 +56,8 @@ def fit(model, x, kind, epochs=1, **kwargs):
     [
         ("array", {"steps_per_execution": 1}),
         ("dataset", {"steps_per_execution": 1}),
+        ("dataset of unknown length", {"steps_per_execution": 1}),
+        ("dataset of unknown length", {"steps_per_execution": 3}),
         ("array", {"steps_per_execution": 7}),
         ("dataset", {"steps_per_execution": 7}),
         ("array", {"steps_per_execution": 7, "jit_compile": True}),
@@ -74,7 +80,6 @@ def test_beta_is_exact_at_every_step(make_vae, x, kind, options):
 
 
 def test_learning_rate_is_exact_at_every_step(make_mean_vae, x):
-    # With a constant gradient (none but the add_loss below) SGD moves a weight by the rate.
     model = make_mean_vae()
     model.compile(keras.optimizers.SGD(0.0), steps_per_execution=7, jit_compile=False)
     moved = kv.callbacks.HyperparameterSchedule(
@@ -104,11 +109,11 @@ def test_evaluation_in_between_does_not_count(make_vae, x):
 
 
 def test_gradient_accumulation_counts_as_the_optimizer_does(make_vae, x):
-    # `optimizer.iterations` is the clock, whatever Keras makes of accumulation.
+    # Seven batches, two to a step: the last one belongs to step 3.
     model = make_vae()
     model.compile(keras.optimizers.SGD(1e-3, gradient_accumulation_steps=2), run_eagerly=True)
     fit(model, x, "array")
-    assert float(model.objective.beta) == float(schedule()(int(model.optimizer.iterations) - 1))
+    assert float(model.objective.beta) == float(schedule()(3))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +128,7 @@ def test_two_callbacks_for_one_number_are_refused(make_vae, weights_of, x, secon
     model.compile("sgd", run_eagerly=True)
     before = weights_of(model)
     callbacks = [kv.callbacks.KLAnnealing(schedule()), second()]
-    with pytest.raises(ValueError, match="'beta' is driven by another callback"):
+    with pytest.raises(ValueError, match="driven by another callback.*beta"):
         model.fit(x, callbacks=callbacks, verbose=0)
     for v in model.weights:
         np.testing.assert_array_equal(v.numpy(), before[id(v)])
@@ -155,7 +160,7 @@ class Crash(Exception):
 
 @pytest.mark.parametrize("where", ["on_train_begin", "on_train_batch_end", "on_epoch_end"])
 def test_crash_leaves_no_controller(make_vae, x, where):
-    def crash(*args):
+    def crash(*args, **kwargs):
         raise Crash
 
     callback = keras.callbacks.Callback()

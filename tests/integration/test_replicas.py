@@ -7,9 +7,12 @@ import tensorflow as tf
 
 import keras_vae as kv
 
+RATE = {"learning_rate": 0.05}
+
 
 def train(model, x, optimizer=None, batch_size=8, **kwargs):
-    model.compile(optimizer or keras.optimizers.SGD(0.05))
+    with model.distribute_strategy.scope():
+        model.compile(keras.optimizers.get(optimizer or {"class_name": "SGD", "config": RATE}))
     return model.fit(x, batch_size=batch_size, shuffle=False, verbose=0, **kwargs).history
 
 
@@ -43,21 +46,22 @@ def test_two_replicas_equal_one_device(make_mean_vae, trainable, replicas, x, si
 
 def test_weights_and_regularizers_on_replicas(make_mean_vae, trainable, replicas, x):
     def make():
+        keras.utils.set_random_seed(1)
         dense = keras.layers.Dense(8, "tanh", kernel_regularizer=keras.regularizers.L2(0.1))
         return make_mean_vae(encoder=keras.Sequential([keras.layers.Flatten(), dense]))
 
     weights = np.linspace(0.0, 2.0, 16).astype("float32")
     one = make()
-    train(one, x[:16], sample_weight=weights)
+    train(one, x[:16], y=np.zeros(16), sample_weight=weights)
     with replicas.scope():
         two = make()
-    train(two, x[:16], sample_weight=weights)
+    train(two, x[:16], y=np.zeros(16), sample_weight=weights)
     for a, b in zip(trainable(one), trainable(two), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
 
 
 class Noise(kv.objectives.ELBO):
-    """Keeps log q of what each replica drew; all examples being equal, only noise tells them apart."""
+    """Keeps log q of the draws of each replica; equal examples differ by their noise alone."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -86,7 +90,7 @@ def test_annealing_on_replicas(make_vae, replicas, x):
     history = train(
         model,
         x[:24],
-        keras.optimizers.Adam(1e-2),
+        "adam",
         epochs=2,
         validation_data=x[:8],
         callbacks=[kv.callbacks.KLAnnealing(schedule)],
@@ -100,7 +104,7 @@ def test_annealing_on_replicas(make_vae, replicas, x):
 def test_dataset_with_weights_on_replicas(make_vae, replicas, dataset, x):
     with replicas.scope():
         model = make_vae()
-    model.compile("sgd")
+        model.compile("sgd")
     data = dataset(x, np.zeros(len(x)), np.ones(len(x), "float32"))
     history = model.fit(data, validation_data=data, verbose=0).history
     assert np.isfinite(history["loss"]).all() and np.isfinite(history["val_loss"]).all()
@@ -120,9 +124,19 @@ def test_what_replicas_do_not_support_is_refused(make_vae, replicas, options):
 def test_bad_data_is_refused_on_replicas(make_vae, trainable, replicas, dataset, x):
     with replicas.scope():
         model = make_vae()
-    model.compile("sgd")
+        model.compile("sgd")
     before = trainable(model)
     with pytest.raises(ValueError, match=r"`x` must be in \[0, 1\]"):
         model.fit(dataset(255.0 * x), verbose=0)
     for a, b in zip(before, trainable(model), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_training_goes_on_after_bad_data_was_refused(make_vae, replicas, dataset, x):
+    # As in a notebook, where the data are mended and the cell is run again.
+    with replicas.scope():
+        model = make_vae()
+        model.compile("sgd")
+    with pytest.raises(ValueError, match="`x` must be"):
+        model.fit(dataset(255.0 * x), verbose=0)
+    assert np.isfinite(model.fit(dataset(x), verbose=0).history["loss"]).all()
