@@ -20,6 +20,15 @@ class Controller:
     Args:
         name: Name of the number, as in `model.hyperparameters` and in the logs.
         variable: The weight that holds it.
+
+    Example:
+        >>> class Doubling(Controller):
+        ...     def before_step(self, step):
+        ...         self.variable.assign(2.0 * self.variable)
+        >>> beta = keras.Variable(0.5)
+        >>> Doubling("beta", beta).before_step(tf.constant(0))
+        >>> float(beta)
+        1.0
     """
 
     def __init__(self, name: str, variable: keras.Variable):
@@ -47,6 +56,13 @@ class ScheduledValue(Controller):
         name: Name of the number.
         variable: The weight that holds it.
         schedule: Function of the step, such as one of `keras_vae.schedules`.
+
+    Example:
+        >>> import keras_vae as kv
+        >>> beta = keras.Variable(1.0)
+        >>> ScheduledValue("beta", beta, kv.schedules.Linear(0.0, 1.0, steps=4)).before_step(1)
+        >>> float(beta)
+        0.25
     """
 
     def __init__(self, name: str, variable: keras.Variable, schedule: Any):

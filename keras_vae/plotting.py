@@ -144,9 +144,25 @@ def latent_traversal(
 
     Returns:
         A matplotlib `Figure`.
+
+    Raises:
+        ValueError: If a dimension is none of the model's.
+
+    Example:
+        >>> import keras_vae as kv
+        >>> model = kv.VAE(
+        ...     encoder=kv.networks.MLPEncoder((32,)),
+        ...     decoder=kv.networks.MLPDecoder((8, 8, 1), (32,)),
+        ...     posterior=kv.posteriors.DiagonalNormal(2),
+        ...     likelihood=kv.likelihoods.Bernoulli((8, 8, 1)))
+        >>> figure = latent_traversal(model, np.zeros([1, 8, 8, 1]), dimensions=[0, 1])
+        >>> figure.get_axes()[0].get_title()
+        'one latent dimension a row, from -2.5 to 2.5'
     """
     start = model.posterior_head.mean(model.encode(x))[0].numpy()  # [D]
-    values = np.linspace(-span, span, steps)
+    for dimension in dimensions:
+        checks.option("dimensions", dimension, range(len(start)))
+    values = np.linspace(-span, span, checks.integer("steps", steps))
     z = np.repeat(start[np.newaxis], len(dimensions) * steps, axis=0)
     for row, dimension in enumerate(dimensions):
         z[row * steps : (row + 1) * steps, dimension] = values

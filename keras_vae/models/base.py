@@ -30,6 +30,26 @@ class LatentVariableModel(keras.Model):
         objective: What to minimize; `ELBO()` by default.
         seed: Seed of all noise in training and evaluation, an integer >= 0.
         **kwargs: Of `keras.Model`.
+
+    Example:
+        The linear model p(x|z) = N(z, 1) with the exact posterior q(z|x) = N(x / 2, 1 / 2):
+
+        >>> import tensorflow_probability as tfp
+        >>> tfd = tfp.distributions
+        >>> class Linear(LatentVariableModel):
+        ...     def standardize(self, x, y=None):
+        ...         return tf.convert_to_tensor(x), None
+        ...     def check_support(self, x, y=None):
+        ...         return x, y
+        ...     def compute_terms(self, x, num_samples=1, training=False, seed=0, y=None):
+        ...         q, p_z = tfd.Normal(x / 2.0, 0.5**0.5), tfd.Normal(0.0, 1.0)
+        ...         z = q.sample(num_samples, seed=seed_tensor(seed))
+        ...         log_p_x = tfd.Normal(z, 1.0).log_prob(x)
+        ...         kl = tfd.kl_divergence(q, p_z)[:, tf.newaxis]
+        ...         return Terms(log_p_x, p_z.log_prob(z), q.log_prob(z), kl)
+        >>> log_w = Linear().log_weights(tf.constant([0.0]), num_samples=2)
+        >>> bool(tf.reduce_all(abs(log_w - tfd.Normal(0.0, 2.0**0.5).log_prob(0.0)) < 1e-5))
+        True
     """
 
     # Of `keras.Model`, which has no types.

@@ -90,13 +90,16 @@ class VAE(LatentVariableModel):
                 f"Argument `prior` must have the event shape of the posterior, "
                 f"{posterior.event_shape}. Received: prior with event shape {prior.event_shape}"
             )
+        # Outside `build`, under which Keras would prefix the weights' paths, loaded ones excepted.
+        self._build_parts()
         self.build((None, *likelihood.event_shape))
 
     def build(self, input_shape: Shape) -> None:
-        """Builds all parts and checks that they fit; the constructor calls it."""
-        if self.built:
-            return
-        x_shape = self._encoder_input_shape(tuple(input_shape))
+        """Lets Keras note the shape of x; the constructor has built all parts."""
+        self.built = True
+
+    def _build_parts(self) -> None:
+        x_shape = self._encoder_input_shape((None, *self.likelihood_head.event_shape))
         z_shape = self._decoder_input_shape((None, *self.posterior_head.event_shape))
         features_shape = output_shape("encoder", self.encoder, x_shape)
         params_shape = output_shape("decoder", self.decoder, z_shape)
@@ -110,8 +113,9 @@ class VAE(LatentVariableModel):
             self.likelihood_head.build(params_shape)
         for layer in self._flatten_layers(include_self=False, recursive=False):
             if not layer.trainable:
-                layer.trainable = False  # Also of the layers that building added to it.
-        self.built = True
+                # Freezes the layers, too, that building added; Keras hands down changes alone.
+                layer.trainable = True
+                layer.trainable = False
 
     # What a conditional model does differently.
 

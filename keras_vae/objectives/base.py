@@ -20,6 +20,14 @@ class Objective(keras.layers.Layer):
     Args:
         num_samples: Number S of samples of z that it needs for every x.
         **kwargs: Of `keras.layers.Layer`.
+
+    Example:
+        >>> class Rate(Objective):
+        ...     def loss(self, terms):
+        ...         return terms.kl_total
+        >>> zeros = tf.zeros([1, 1])
+        >>> Rate().loss(Terms(zeros, zeros, zeros, kl=tf.constant([[1.0, 2.0]]))).numpy()
+        array([3.], dtype=float32)
     """
 
     def __init__(self, num_samples: int = 1, **kwargs: Any):

@@ -26,6 +26,15 @@ class Posterior(Head):
     Args:
         latent_dim: Number D of latent dimensions.
         **kwargs: Of `keras.layers.Layer`.
+
+    Example:
+        >>> tfd = tfp.distributions
+        >>> class UnitNormal(Posterior):
+        ...     def call(self, features):
+        ...         loc = self.to_density(features)[:, : self.latent_dim]
+        ...         return tfd.MultivariateNormalDiag(loc, tf.ones_like(loc))
+        >>> UnitNormal(2)(tf.ones([3, 4])).batch_shape
+        TensorShape([3])
     """
 
     def __init__(self, latent_dim: int, **kwargs: Any):

@@ -28,6 +28,15 @@ class Prior(Head):
     Args:
         latent_dim: Number D of latent dimensions.
         **kwargs: Of `keras.layers.Layer`.
+
+    Example:
+        >>> tfd = tfp.distributions
+        >>> class WideNormal(Prior):
+        ...     def call(self, condition=None, infer=None):
+        ...         loc = tf.zeros([self.latent_dim], self.density_dtype)
+        ...         return tfd.MultivariateNormalDiag(loc, 10.0 * tf.ones_like(loc))
+        >>> WideNormal(2)().event_shape
+        TensorShape([2])
     """
 
     def __init__(self, latent_dim: int, **kwargs: Any):

@@ -266,7 +266,7 @@ def test_a_decoder_of_another_shape_gets_an_error_with_both_shapes(make):
     wrong = (None, *head.params_shape[:-1], head.params_shape[-1] + 1)
     for shape in (wrong, head.params_shape, (None, 7, *head.params_shape)):
         with pytest.raises(ValueError) as error:
-            make().build(shape)
+            make().check_params_shape(shape)
         assert str(head.params_shape) in str(error.value) and str(shape) in str(error.value)
 
 
