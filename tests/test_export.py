@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -79,6 +81,40 @@ def test_a_version_that_exists_is_kept_unless_told(model, tmp_path):
     kv.export_saved_model(model, version, overwrite=True)
     assert not (version / "mine").exists()
     assert (version / "saved_model.pb").exists()
+
+
+def test_bad_counts_and_labels_are_refused_when_served(tmp_path):
+    model = kv.ConditionalVAE(condition=3, **_networks())
+    served = tf.saved_model.load(kv.export_saved_model(model, tmp_path / "1")).signatures
+    seed = tf.constant(1)
+    for count, labels, message in [
+        (3, [2, 0], "`y` must have a row for each"),
+        (2, [9, 0], "`y` must be whole numbers in \\[0, 2\\]"),
+    ]:
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            served["sample"](count=tf.constant(count), seed=seed, y=tf.constant(labels))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="`count` must be an integer >= 1"):
+        served["log_likelihood"](
+            x=_images(2), count=tf.constant(0), seed=seed, y=tf.constant([0, 1])
+        )
+
+
+def test_a_version_comes_back_if_it_cannot_be_replaced(model, tmp_path, monkeypatch):
+    version = tmp_path / "1"
+    kv.export_saved_model(model, version)
+    (version / "mine").write_text("precious")
+    rename = os.replace
+
+    def refuse_the_new(source, target):
+        if "written" in str(source):
+            raise OSError("busy")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse_the_new)
+    with pytest.raises(OSError, match="busy"):
+        kv.export_saved_model(model, version, overwrite=True)
+    assert (version / "mine").read_text() == "precious"
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
 
 
 @pytest.mark.parametrize("existing", [False, True])
