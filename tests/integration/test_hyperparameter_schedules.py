@@ -55,10 +55,7 @@ def fit(model, x, kind, epochs=1, **kwargs):
     ("kind", "options"),
     [
         ("array", {"steps_per_execution": 1}),
-        ("dataset", {"steps_per_execution": 1}),
         ("dataset of unknown length", {"steps_per_execution": 1}),
-        ("dataset of unknown length", {"steps_per_execution": 3}),
-        ("array", {"steps_per_execution": 7}),
         ("dataset", {"steps_per_execution": 7}),
         ("array", {"steps_per_execution": 7, "jit_compile": True}),
         ("dataset", {"steps_per_execution": 1, "jit_compile": True}),

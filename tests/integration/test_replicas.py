@@ -10,17 +10,18 @@ import keras_vae as kv
 RATE = {"learning_rate": 0.05}
 
 
-def train(model, x, optimizer=None, batch_size=8, **kwargs):
+def train(model, x, optimizer=None, batch_size=8, run_eagerly=False, **kwargs):
     with model.distribute_strategy.scope():
-        model.compile(keras.optimizers.get(optimizer or {"class_name": "SGD", "config": RATE}))
+        model.compile(
+            keras.optimizers.get(optimizer or {"class_name": "SGD", "config": RATE}),
+            run_eagerly=run_eagerly,
+        )
     return model.fit(x, batch_size=batch_size, shuffle=False, verbose=0, **kwargs).history
 
 
 @pytest.mark.parametrize(
     ("size", "objective"),
     [
-        (16, {}),
-        pytest.param(20, {}, id="last batch of 4"),
         pytest.param(19, {}, id="last batch of 3, uneven"),
         pytest.param(17, {}, id="last batch of 1, one replica without data"),
         pytest.param(20, {"beta": 0.5, "free_bits": 0.2}, id="free bits of the global batch"),
@@ -32,7 +33,7 @@ def train(model, x, optimizer=None, batch_size=8, **kwargs):
 def test_two_replicas_equal_one_device(make_mean_vae, trainable, replicas, x, size, objective):
     x = x[:size]
     one = make_mean_vae(objective=kv.objectives.ELBO(**objective))
-    expected = train(one, x, epochs=2)
+    expected = train(one, x, epochs=2, run_eagerly=True)
     with replicas.scope():
         two = make_mean_vae(objective=kv.objectives.ELBO(**objective))
     start = trainable(two)
