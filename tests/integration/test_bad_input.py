@@ -310,14 +310,13 @@ OPTIONS = {
     "scale": (lambda v: kv.likelihoods.Normal(SHAPE, scale=v), "per_dimension"),
     "binarize": (lambda v: kv.data.load("digits", binarize=v), "dynamic"),
     "split": (lambda v: kv.data.load("digits", split=v), "train"),
-    "name": (lambda v: kv.data.load(v), "mnist_5k"),
 }
 
 
 @pytest.mark.parametrize("argument", OPTIONS)
 def test_unknown_options_list_the_known(argument):
     make, known = OPTIONS[argument]
-    with pytest.raises((ValueError, FileNotFoundError)) as error:
+    with pytest.raises(ValueError) as error:
         make("no_such_option")
     for word in (argument, known, "no_such_option"):
         assert word in str(error.value), str(error.value)
