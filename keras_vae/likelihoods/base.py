@@ -161,7 +161,13 @@ class Likelihood(Head):
         return {**super().get_config(), "shape": self.shape}
 
     def _to_real(self, argument: str, x: Any) -> tf.Tensor:
-        x = tf.convert_to_tensor(x)
+        try:
+            x = tf.convert_to_tensor(x)
+        except (TypeError, ValueError) as error:
+            kind = getattr(x, "dtype", type(x).__name__)
+            raise ValueError(
+                f"Argument `{argument}` must hold real numbers. Received: dtype={kind}"
+            ) from error
         if x.dtype.is_floating or x.dtype.is_integer or x.dtype.is_bool:
             return x
         raise ValueError(

@@ -172,7 +172,15 @@ class ConditionalVAE(VAE):
 
     def standardize(self, x: Any, y: Any = None) -> tuple[tf.Tensor, Any]:
         x, _ = super().standardize(x)
-        return x, self._labels(y)
+        y = self._labels(y)
+        _check_rows(y, x.shape[0])
+        return x, y
+
+    def decode(self, z: Any, y: Any = None) -> tfd.Distribution:
+        z = self.posterior_head.to_density(z)
+        if z.shape.rank is not None and z.shape.rank > 1:
+            _check_rows(self._labels(y), z.shape[-2])
+        return super().decode(z, y)
 
     def check_support(self, x: tf.Tensor, y: Any = None) -> tuple[tf.Tensor, Any]:
         x, _ = super().check_support(x)
@@ -181,6 +189,14 @@ class ConditionalVAE(VAE):
     def get_config(self) -> dict[str, Any]:
         condition = keras.saving.serialize_keras_object(self.condition)
         return {**super().get_config(), "condition": condition}
+
+
+def _check_rows(y: tf.Tensor, rows: int | None) -> None:
+    if not y.shape[:1].is_compatible_with([rows]):
+        raise ValueError(
+            f"Argument `y` must have a row for each of the {rows} examples. "
+            f"Received: {y.shape[0]} rows"
+        )
 
 
 def _join(values: tf.Tensor, condition: tf.Tensor) -> tf.Tensor:

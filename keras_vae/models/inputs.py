@@ -57,7 +57,7 @@ class Data(NamedTuple):
         Of a dataset the element types are checked here, and the values batch by batch within the
         steps; of a generator, both within the steps.
         """
-        if isinstance(self.x, (dict, list)):
+        if self.x is None or isinstance(self.x, (dict, list)):
             raise checks.invalid(self.name, "must be one array, or a dataset of such", type(self.x))
         if _length(self.x) == 0:
             raise checks.invalid(self.name, "must hold at least one example", self.x)

@@ -141,8 +141,9 @@ class ObjectiveTrainer(keras.Model):
         """
         validation = inputs.Data.of_tuple("validation_data", kwargs.get("validation_data"))
         training = inputs.Data("x", x, y, kwargs.get("sample_weight"))
-        for data in (training, validation):
-            data.check(self._checked)
+        training.check(self._checked)
+        if validation.x is not None:
+            validation.check(self._checked)
         if kwargs.get("class_weight") is not None and training.is_array and y is None:
             raise checks.invalid("class_weight", "needs labels `y`", kwargs["class_weight"])
         if kwargs.get("validation_data") is not None:
@@ -230,8 +231,10 @@ class ObjectiveTrainer(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         x, y, weights = self._unpack(data)
-        for controller in self._controllers.values():
-            controller.before_step(self.optimizer.iterations)
+        # Past the end of the data, or with data that are refused, nothing must move.
+        with tf.control_dependencies([x, weights]):
+            for controller in self._controllers.values():
+                controller.before_step(self.optimizer.iterations)
         measures, gradients, first_bad = self._gradients_function(
             x,
             y,
@@ -239,8 +242,10 @@ class ObjectiveTrainer(keras.Model):
             global_batch_size(weights),
             self._step_seed("train", self._trained_batches),
         )
-        self._apply_function(self._require_finite(gradients, first_bad))
-        self._trained_batches.assign_add(1)
+        gradients, counted = self._require_finite(gradients, first_bad)
+        with tf.control_dependencies([x, counted]):
+            self._apply_function(gradients)
+            self._trained_batches.assign_add(counted)
         return self._update_metrics(measures, weights)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
@@ -304,11 +309,17 @@ class ObjectiveTrainer(keras.Model):
         x, y = self.standardize(x, y)
         return self.check_support(x, y) if tf.executing_eagerly() else (x, y)
 
-    def _require_finite(self, gradients: list[Any], first_bad: tf.Tensor) -> list[Any]:
-        """Returns the gradients, whose use raises an `ArithmeticError` if a step went wrong."""
+    def _require_finite(
+        self, gradients: list[Any], first_bad: tf.Tensor
+    ) -> tuple[list[Any], tf.Tensor]:
+        """Returns the gradients and a one to count the batch by.
+
+        Their use raises an `ArithmeticError` if the step went wrong.
+        """
         variables = self.trainable_variables
         message = functools.partial(finite.message, first_bad, variables)
-        return graph_errors.require(first_bad < 0, message, gradients, kind=ArithmeticError)
+        values = (gradients, tf.constant(1, tf.int64))
+        return graph_errors.require(first_bad < 0, message, values, kind=ArithmeticError)
 
     def _step_seed(self, what_for: str, step: Any) -> tf.Tensor:
         return fold(seed_tensor(self.seed), step, replica_id(), purpose(what_for))
