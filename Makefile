@@ -1,6 +1,9 @@
 # Everything runs in .venv, made once and made anew when setup.cfg or pyproject.toml change.
 PYTHON ?= python3
 
+# TensorFlow's notes on its start-up; 0 shows them all.
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
 .PHONY: help demo test lint types test-lowest clean
 .DEFAULT_GOAL := help
 
