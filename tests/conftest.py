@@ -40,3 +40,14 @@ def tfds_data_dir() -> str:
         pytest.skip("needs prepared TFDS data: set TFDS_DATA_DIR to its folder")
     assert Path(folder).is_dir(), f"TFDS_DATA_DIR is not a folder: {folder}"
     return folder
+
+
+@pytest.fixture(scope="session")
+def replicas():
+    """Return a strategy of two logical CPUs.
+
+    One for all tests: the collective operations of two strategies in one process bear the same
+    numbers, and TensorFlow remembers the shapes that belong to a number.
+    """
+    assert len(tf.config.list_logical_devices("CPU")) >= 2
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

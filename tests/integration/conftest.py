@@ -77,14 +77,3 @@ def weights_of_fixture():
 def trainable():
     """Return a function that copies the trainable weights."""
     return lambda model: [w.numpy().copy() for w in model.trainable_variables]
-
-
-@pytest.fixture(scope="session")
-def replicas():
-    """Return a strategy of two logical CPUs.
-
-    One for all tests: the collective operations of two strategies in one process bear the same
-    numbers, and TensorFlow remembers the shapes that belong to a number.
-    """
-    assert len(tf.config.list_logical_devices("CPU")) >= 2
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
