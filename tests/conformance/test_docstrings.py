@@ -6,6 +6,8 @@ import importlib
 import inspect
 import re
 
+import keras
+
 SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Example", "References")
 HEADING = re.compile(r"^([A-Z][A-Za-z]+):$", re.MULTILINE)
 # What functions return; the examples are those of the functions.
@@ -25,7 +27,9 @@ def entries(text):
 
 def arguments(thing):
     """Return the names of the arguments that a user gives."""
-    parameters = inspect.signature(thing).parameters
+    # Of a layer whose constructor is inherited, old versions of Keras hide the signature.
+    is_layer = inspect.isclass(thing) and issubclass(thing, keras.layers.Layer)
+    parameters = inspect.signature(thing.__init__ if is_layer else thing).parameters
     return [name for name in parameters if name not in ("self", "cls")]
 
 
