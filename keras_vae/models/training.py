@@ -184,7 +184,7 @@ class ObjectiveTrainer(keras.Model):
     def get_metrics_result(self) -> dict[str, Any]:
         """Returns the means since the last reset, and the numbers that are driven."""
         driven = {
-            name: keras.ops.convert_to_tensor(controller.variable)
+            name: tf.identity(controller.variable)  # Its value now, and not the variable.
             for name, controller in self._controllers.items()
         }
         return {**super().get_metrics_result(), **driven}
