@@ -16,13 +16,22 @@ from keras_vae import (
 )
 from keras_vae.core.terms import Terms
 from keras_vae.export import export_saved_model
-from keras_vae.models import VAE, BetaVAE, ConditionalVAE, LatentVariableModel
+from keras_vae.models import (
+    GECOVAE,
+    IWAE,
+    VAE,
+    BetaVAE,
+    ConditionalVAE,
+    LatentVariableModel,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BetaVAE",
     "ConditionalVAE",
+    "GECOVAE",
+    "IWAE",
     "LatentVariableModel",
     "Terms",
     "VAE",

@@ -1,6 +1,6 @@
 """Bounds on log p(x) as pure functions of log-densities: no variables, no batch means, no logging.
 
-Shapes: S samples, B examples, G groups of latent dimensions, D latent dimensions. All in nats.
+Shapes: S or K samples, B examples, G groups of latent dimensions, D latent dimensions. All in nats.
 """
 
 from __future__ import annotations
@@ -21,7 +21,12 @@ __all__ = [
     "elbo",
     "free_bits",
     "importance_weighted",
+    "lagrangian",
+    "leave_one_out_bound",
+    "leave_one_out_mean",
+    "normalized_weights",
     "sampled_kl",
+    "with_gradient_of",
 ]
 
 FREE_BITS_MODES = ("per_dimension", "per_example", "batch_averaged")
@@ -111,8 +116,131 @@ def importance_weighted(log_w: tf.Tensor) -> tf.Tensor:
     References:
         Burda et al., 2016, eq. 8, arXiv:1509.00519.
     """
-    num_samples = tf.cast(tf.shape(log_w)[0], log_w.dtype)
-    return tf.reduce_logsumexp(log_w, axis=0) - tf.math.log(num_samples)
+    return tf.reduce_logsumexp(log_w, axis=0) - _log_size(log_w)
+
+
+def normalized_weights(log_w: tf.Tensor) -> tf.Tensor:
+    """The importance weights as probabilities of the K samples, without gradient.
+
+    v_k = w_k / sum_j w_j
+
+    Args:
+        log_w: Log importance weights, `[K, ...]`.
+
+    Returns:
+        Tensor of the shape of `log_w`, which sums to one over its first axis.
+
+    Example:
+        >>> normalized_weights(tf.constant([[-1e6], [-1e6]])).numpy()
+        array([[0.5],
+               [0.5]], dtype=float32)
+
+    References:
+        Burda et al., 2016, eq. 14, arXiv:1509.00519.
+    """
+    return tf.stop_gradient(tf.nn.softmax(log_w, axis=0))
+
+
+def leave_one_out_bound(log_w: tf.Tensor) -> tf.Tensor:
+    """What L_K would be without each sample, its weight replaced by the others' geometric mean.
+
+    L_-k = log 1/K (sum_{j != k} w_j + exp(1/(K-1) sum_{j != k} log w_j))
+
+    The baseline of VIMCO for the learning signal L_K of sample k, on which it does not depend.
+
+    Args:
+        log_w: Log importance weights, `[K, ...]` with K >= 2.
+
+    Returns:
+        Tensor of the shape of `log_w`, nats, without gradient.
+
+    Example:
+        >>> log_w = tf.math.log([[1.0], [2.0], [8.0]])
+        >>> tf.exp(leave_one_out_bound(log_w)).numpy().round(4)  # with 4, sqrt(8), sqrt(2)
+        array([[4.6667],
+               [3.9428],
+               [1.4714]], dtype=float32)
+
+    References:
+        Mnih and Rezende, 2016, eq. 9 and 10, arXiv:1602.06725.
+    """
+    log_w = tf.stop_gradient(log_w)
+    # Sums without one term, by what is before it and after it: a difference would lose the digits.
+    before = tf.math.cumulative_logsumexp(log_w, axis=0, exclusive=True)
+    after = tf.math.cumulative_logsumexp(log_w, axis=0, exclusive=True, reverse=True)
+    terms = tf.stack([before, after, leave_one_out_mean(log_w)])
+    return tf.reduce_logsumexp(terms, axis=0) - _log_size(log_w)
+
+
+def leave_one_out_mean(values: tf.Tensor) -> tf.Tensor:
+    """The mean of the other samples' values: the baseline for an expectation.
+
+    b_k = 1/(K-1) sum_{j != k} f_j
+
+    Args:
+        values: Tensor `[K, ...]` with K >= 2.
+
+    Returns:
+        Tensor of the shape of `values`, without gradient.
+
+    Example:
+        >>> leave_one_out_mean(tf.constant([[1.0], [2.0], [6.0]])).numpy()
+        array([[4. ],
+               [3.5],
+               [1.5]], dtype=float32)
+
+    References:
+        Mnih and Rezende, 2016, section 2.5, arXiv:1602.06725; Kool et al., 2019.
+    """
+    values = tf.stop_gradient(values)
+    # As deviations from the mean, which keep their digits where the values are large.
+    mean = tf.reduce_mean(values, axis=0, keepdims=True)
+    others = tf.cast(tf.shape(values)[0] - 1, values.dtype)
+    return mean - (values - mean) / others
+
+
+def with_gradient_of(value: tf.Tensor, surrogate: tf.Tensor) -> tf.Tensor:
+    """Adds the gradient of `surrogate` to that of `value`, and leaves the value as it is.
+
+    Args:
+        value: Tensor.
+        surrogate: Tensor of the same shape, of which only the gradient counts.
+
+    Returns:
+        Tensor equal to `value`.
+
+    Example:
+        >>> x = tf.Variable(3.0)
+        >>> with tf.GradientTape() as tape:
+        ...     y = with_gradient_of(2.0 * x, tf.square(x))
+        >>> float(y), float(tape.gradient(y, x))
+        (6.0, 8.0)
+    """
+    # Without subtracting the surrogate's own value, which may be large: inf - inf is NaN.
+    return tf.custom_gradient(lambda v, s: (tf.identity(v), lambda g: (g, g)))(value, surrogate)
+
+
+def lagrangian(rate: tf.Tensor, constraint: tf.Tensor, multiplier: tf.Tensor | float) -> tf.Tensor:
+    """The rate with a constraint on the distortion, weighted by a multiplier.
+
+    loss = rate + lambda * C
+
+    Args:
+        rate: KL(q(z|x) || p(z)), or its importance-weighted estimate, `[B]`.
+        constraint: C, what must not be above 0 in the mean, `[B]`.
+        multiplier: λ > 0.
+
+    Returns:
+        Tensor `[B]`.
+
+    Example:
+        >>> lagrangian(tf.constant([5.0]), tf.constant([2.0]), 3.0).numpy()
+        array([11.], dtype=float32)
+
+    References:
+        Rezende and Viola, 2018, eq. 2 and algorithm 1, arXiv:1810.00597.
+    """
+    return rate + multiplier * constraint
 
 
 def sampled_kl(log_q: tf.Tensor, log_p_z: tf.Tensor) -> tf.Tensor:
@@ -159,13 +287,18 @@ def closed_form_kl(q: tfd.Distribution, p: tfd.Distribution) -> tf.Tensor | None
         return None
 
 
+def _log_size(values: tf.Tensor) -> tf.Tensor:
+    """Returns log K for `[K, ...]`."""
+    return tf.math.log(tf.cast(tf.shape(values)[0], values.dtype))
+
+
 def _factors(distribution: tfd.Distribution) -> tfd.Distribution | None:
-    """Returns the distribution of the single dimensions (batch [..., D]), or None."""
+    """Returns the distribution of the single dimensions, batch [..., D], or None."""
     if isinstance(distribution, tfd.MultivariateNormalDiag):
         return tfd.Normal(distribution.mean(), distribution.stddev())
     if isinstance(distribution, tfd.Independent):
         inner = distribution.distribution
-        whole_event = distribution.event_shape.rank == 1 and inner.event_shape.rank == 0
+        whole_event = distribution.event_shape.rank == inner.event_shape.rank + 1
         return inner if whole_event else None
     return None
 

@@ -1,5 +1,6 @@
 """Callbacks: what a training does besides its steps."""
 
+from keras_vae.callbacks.geco import GECO
 from keras_vae.callbacks.hyperparameter_schedule import HyperparameterSchedule, KLAnnealing
 
-__all__ = ["HyperparameterSchedule", "KLAnnealing"]
+__all__ = ["GECO", "HyperparameterSchedule", "KLAnnealing"]

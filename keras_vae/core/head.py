@@ -8,12 +8,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_vae.core.hyperparameters import Steerable
 from keras_vae.core.numerics import density_dtype
 
 serializable = keras.saving.register_keras_serializable(package="keras_vae")
 
 
-class Head(keras.layers.Layer):
+class Head(Steerable):
     """A layer that turns tensors into a `tfd.Distribution`.
 
     Parameters of the distribution are cast to `density_dtype` before it is made, so that densities

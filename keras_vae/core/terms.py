@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from keras_vae.core.draws import Draws
+
 
 class Terms(NamedTuple):
     """What a model computes from a batch of B examples with S samples of z each, in nats.
@@ -16,12 +18,15 @@ class Terms(NamedTuple):
         log_q: log q(z|x), `[S, B]`.
         kl: KL(q(z|x) || p(z)) of each of the G groups of latent dimensions over which it is a sum,
             `[B, G]`. G is the number of dimensions where prior and posterior factorize, else 1.
+        draws: The samples and distributions behind these densities. `ELBO()` and
+            `ImportanceWeighted(K)` do without.
     """
 
     log_p_x: tf.Tensor
     log_p_z: tf.Tensor
     log_q: tf.Tensor
     kl: tf.Tensor
+    draws: Draws | None = None
 
     @property
     def log_w(self) -> tf.Tensor:

@@ -116,6 +116,8 @@ class LatentVariableModel(ObjectiveTrainer):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> LatentVariableModel:
         def revive(value: Any) -> Any:
+            if isinstance(value, list):
+                return [revive(item) for item in value]
             is_object = isinstance(value, dict) and "class_name" in value
             if not is_object:
                 return value

@@ -12,7 +12,8 @@ from keras_vae.core import checks
 from keras_vae.core.head import serializable
 from keras_vae.likelihoods import Support
 from keras_vae.models import graph_errors
-from keras_vae.models.vae import VAE, Shape, inside, output_shape
+from keras_vae.models.parts import Shape, inside, output_shape
+from keras_vae.models.vae import VAE
 
 tfd = tfp.distributions
 
@@ -200,8 +201,13 @@ def _check_rows(y: tf.Tensor, rows: int | None) -> None:
 
 
 def _join(values: tf.Tensor, condition: tf.Tensor) -> tf.Tensor:
-    """Joins `condition` `[..., C]`, repeated over the other axes, to the last axis of `values`."""
-    shape = tf.concat([tf.shape(values)[:-1], tf.shape(condition)[-1:]], axis=0)
-    repeated = tf.broadcast_to(condition, shape)
-    repeated.set_shape([*values.shape[:-1], condition.shape[-1]])
-    return tf.concat([values, repeated], axis=-1)
+    """Joins `condition` `[..., C]` to the last axis of `values`; both are broadcast before it."""
+    leading = tf.broadcast_dynamic_shape(tf.shape(values)[:-1], tf.shape(condition)[:-1])
+    static = tf.broadcast_static_shape(values.shape[:-1], condition.shape[:-1])
+
+    def repeated(part: tf.Tensor) -> tf.Tensor:
+        whole = tf.broadcast_to(part, tf.concat([leading, tf.shape(part)[-1:]], axis=0))
+        whole.set_shape([*static, part.shape[-1]])
+        return whole
+
+    return tf.concat([repeated(values), repeated(condition)], axis=-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -9,7 +10,7 @@ import keras
 from keras_vae.core.head import serializable
 from keras_vae.likelihoods import Likelihood
 from keras_vae.models.vae import VAE
-from keras_vae.objectives import ELBO
+from keras_vae.objectives import ELBO, GECO, ImportanceWeighted, Objective
 from keras_vae.posteriors import Posterior
 from keras_vae.priors import Prior
 
@@ -60,6 +61,121 @@ class BetaVAE(VAE):
         self._initial_beta = float(beta)
 
     def get_config(self) -> dict[str, Any]:
-        config = {**super().get_config(), "beta": self._initial_beta}
-        del config["objective"]
-        return config
+        return _with_arguments_for_objective(super().get_config(), {"beta": self._initial_beta})
+
+
+@serializable
+class IWAE(VAE):
+    """A VAE trained by the importance-weighted bound: `objective=ImportanceWeighted(num_samples)`.
+
+    loss = -log 1/K sum_k p(x, z_k) / q(z_k|x),  z_k ~ q(z|x)
+
+    Args:
+        encoder: Any Keras layer or model from x to features.
+        decoder: Any Keras layer or model from z to the parameters of p(x|z).
+        posterior: Head of q(z|x).
+        likelihood: Head of p(x|z).
+        prior: Head of p(z); `StandardNormal(D)` by default.
+        num_samples: Number K of samples.
+        estimator: Of the encoder's gradient, one of those of `ImportanceWeighted`.
+        **kwargs: Of `VAE`, such as `seed`.
+
+    Example:
+        >>> import keras_vae as kv
+        >>> model = kv.IWAE(
+        ...     encoder=kv.networks.MLPEncoder((32,)),
+        ...     decoder=kv.networks.MLPDecoder((8, 8, 1), (32,)),
+        ...     posterior=kv.posteriors.DiagonalNormal(2),
+        ...     likelihood=kv.likelihoods.Bernoulli((8, 8, 1)),
+        ...     num_samples=5, estimator="doubly_reparameterized")
+        >>> model.objective.num_samples
+        5
+
+    References:
+        Burda et al., 2016, eq. 8, arXiv:1509.00519.
+    """
+
+    def __init__(
+        self,
+        encoder: keras.layers.Layer,
+        decoder: keras.layers.Layer,
+        posterior: Posterior,
+        likelihood: Likelihood,
+        prior: Prior | None = None,
+        *,
+        num_samples: int = 50,
+        estimator: str = "reparameterized",
+        **kwargs: Any,
+    ):
+        objective = ImportanceWeighted(num_samples, estimator)
+        super().__init__(encoder, decoder, posterior, likelihood, prior, objective, **kwargs)
+        self._arguments = {"num_samples": objective.num_samples, "estimator": estimator}
+
+    def get_config(self) -> dict[str, Any]:
+        return _with_arguments_for_objective(super().get_config(), self._arguments)
+
+
+@serializable
+class GECOVAE(VAE):
+    """A VAE of the least rate under a constraint: `VAE(..., objective=GECO(constraint))`.
+
+    loss = KL(q(z|x) || p(z)) + lambda C
+
+    `callbacks.GECO` moves λ until C = 0.
+
+    Args:
+        encoder: Any Keras layer or model from x to features.
+        decoder: Any Keras layer or model from z to the parameters of p(x|z).
+        posterior: Head of q(z|x).
+        likelihood: Head of p(x|z).
+        prior: Head of p(z); `StandardNormal(D)` by default.
+        constraint: What the reconstruction must satisfy, as `GECO` takes it.
+        bound: `ELBO()`, the default, or `ImportanceWeighted(K)`.
+        initial_multiplier: λ at the start, > 0: a number, or one for each constraint.
+        **kwargs: Of `VAE`, such as `seed`.
+
+    Example:
+        >>> import keras_vae as kv
+        >>> model = kv.GECOVAE(
+        ...     encoder=kv.networks.MLPEncoder((32,)),
+        ...     decoder=kv.networks.MLPDecoder((8, 8, 1), (32,)),
+        ...     posterior=kv.posteriors.DiagonalNormal(2),
+        ...     likelihood=kv.likelihoods.Bernoulli((8, 8, 1)),
+        ...     constraint=kv.objectives.SquaredError(kappa=2.0))
+        >>> model.compile("adam")
+        >>> history = model.fit(
+        ...     keras.ops.zeros([64, 8, 8, 1]), verbose=0, callbacks=[kv.callbacks.GECO()])
+        >>> sorted(history.history)
+        ['constraint', 'constraint_ma', 'elbo', 'kl', 'lambda', 'loss', 'reconstruction']
+
+    References:
+        Rezende and Viola, 2018, arXiv:1810.00597.
+    """
+
+    def __init__(
+        self,
+        encoder: keras.layers.Layer,
+        decoder: keras.layers.Layer,
+        posterior: Posterior,
+        likelihood: Likelihood,
+        prior: Prior | None = None,
+        *,
+        constraint: Any,
+        bound: Objective | None = None,
+        initial_multiplier: float | Sequence[float] = 1.0,
+        **kwargs: Any,
+    ):
+        objective = GECO(constraint, bound, initial_multiplier)
+        super().__init__(encoder, decoder, posterior, likelihood, prior, objective, **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        given = self.objective.get_config()
+        arguments = {name: given[name] for name in ("constraint", "bound", "initial_multiplier")}
+        return _with_arguments_for_objective(super().get_config(), arguments)
+
+
+def _with_arguments_for_objective(
+    config: dict[str, Any], arguments: dict[str, Any]
+) -> dict[str, Any]:
+    """Returns a configuration with what the objective is made of in the place of the objective."""
+    return {name: value for name, value in config.items() if name != "objective"} | arguments

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -15,10 +15,11 @@ from keras_vae.core.randomness import fold, purpose, seed_tensor
 from keras_vae.core.replicas import global_batch_size, replica_id
 from keras_vae.core.terms import Terms
 from keras_vae.models import finite, graph_errors, inputs
+from keras_vae.models.steering import SteeredModel, weighted_means
 from keras_vae.objectives import ELBO, Objective
 
 
-class ObjectiveTrainer(keras.Model):
+class ObjectiveTrainer(SteeredModel):
     """A Keras model whose loss is an objective of its terms; the ground of `LatentVariableModel`.
 
     Args:
@@ -41,7 +42,6 @@ class ObjectiveTrainer(keras.Model):
                 "objective", "must be an instance of keras_vae.objectives.Objective", objective
             )
         self.seed = checks.integer("seed", seed, minimum=0)
-        self._controllers: dict[str, Controller] = {}
         self._driven: dict[str, Any] = {}
         self._calls = {"train_function": 0, "test_function": 0}
         self._gradients_function: Callable[..., Any] = self._loss_and_gradients
@@ -59,40 +59,9 @@ class ObjectiveTrainer(keras.Model):
             name="trained_batches",
         )
         self._means = {
-            name: keras.metrics.Mean(name=name) for name in ("loss", "elbo", "reconstruction", "kl")
+            name: keras.metrics.Mean(name=name)
+            for name in ("loss", "elbo", "reconstruction", "kl", *self.objective.measure_names)
         }
-
-    # Hyperparameters and controllers.
-
-    @property
-    def hyperparameters(self) -> dict[str, keras.Variable]:
-        """The numbers that a controller can drive, by name."""
-        numbers = dict(self.objective.hyperparameters)
-        learning_rate = _learning_rate_variable(getattr(self, "optimizer", None))
-        if learning_rate is not None:
-            numbers["learning_rate"] = learning_rate
-        return numbers
-
-    def attach(self, controller: Controller) -> None:
-        """Lets a controller run inside the train step, before every optimizer step.
-
-        Raises:
-            ValueError: If another controller drives the same number.
-        """
-        if controller.name in self._controllers:
-            rule = f"must not be driven by another callback already, as {sorted(self._controllers)}"
-            raise checks.invalid("name", f"{rule} are", controller.name)
-        self._controllers = {**self._controllers, controller.name: controller}
-
-    def detach(self, controller: Controller) -> None:
-        """Takes a controller out of the train step; its number keeps the last value."""
-        attached = self._controllers.items()
-        self._controllers = {name: c for name, c in attached if c is not controller}
-
-    def _detach_new(self, before: Mapping[str, Controller]) -> None:
-        """Detaches what was attached since, as callbacks have not if the training broke off."""
-        attached = self._controllers.items()
-        self._controllers = {name: c for name, c in attached if before.get(name) is c}
 
     # Keras's training protocol.
 
@@ -183,11 +152,7 @@ class ObjectiveTrainer(keras.Model):
 
     def get_metrics_result(self) -> dict[str, Any]:
         """Returns the means since the last reset, and the numbers that are driven."""
-        driven = {
-            name: tf.identity(controller.variable)  # Its value now, and not the variable.
-            for name, controller in self._controllers.items()
-        }
-        return {**super().get_metrics_result(), **driven}
+        return {**super().get_metrics_result(), **self._driven_numbers()}
 
     def make_train_function(self, force: bool = False) -> Any:
         if self._must_be_made("train_function", force):
@@ -231,10 +196,12 @@ class ObjectiveTrainer(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         x, y, weights = self._unpack(data)
+        controllers = [*self.objective.controllers, *self._controllers.values()]
         # Past the end of the data, or with data that are refused, nothing must move.
         with tf.control_dependencies([x, weights]):
-            for controller in self._controllers.values():
-                controller.before_step(self.optimizer.iterations)
+            step = tf.convert_to_tensor(self.optimizer.iterations)
+            for controller in controllers:
+                controller.before_step(step)
         measures, gradients, first_bad = self._gradients_function(
             x,
             y,
@@ -244,9 +211,23 @@ class ObjectiveTrainer(keras.Model):
         )
         gradients, counted = self._require_finite(gradients, first_bad)
         with tf.control_dependencies([x, counted]):
+            means = weighted_means(controllers, measures, weights)
+            shifts = [controller.loss_shift(means) for controller in controllers]
             self._apply_function(gradients)
             self._trained_batches.assign_add(counted)
+            self._move(controllers, step, means)
+        measures = {**measures, "loss": measures["loss"] + weights * sum(shifts, 0.0)}
         return self._update_metrics(measures, weights)
+
+    def _move(
+        self, controllers: list[Controller], step: tf.Tensor, means: dict[str, tf.Tensor]
+    ) -> None:
+        """Moves what the controllers steer in a closed loop, if the optimizer made its step."""
+        # It has not where gradients still accumulate, or overflowed under loss scaling.
+        stepped = self.optimizer.iterations > step
+        updates = [pair for c in controllers for pair in c.after_step(step, means)]
+        for variable, value in updates:
+            variable.assign(tf.where(stepped, value, variable))
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         x, y, weights = self._unpack(data)
@@ -269,14 +250,14 @@ class ObjectiveTrainer(keras.Model):
     ) -> tuple[dict[str, tf.Tensor], list[Any], tf.Tensor]:
         with tf.GradientTape() as tape:
             terms = self.compute_terms(x, self.objective.num_samples, True, seed, y)
-            loss = self.objective.loss(terms)  # [B]
+            loss, own_measures = self.objective.loss_and_measures(terms)  # [B]
             replicas = self.distribute_strategy.num_replicas_in_sync
             penalty = self._penalty(loss.dtype)
             # Replicas add up their gradients, so each divides by what all of them hold.
             total = tf.reduce_sum(weights * loss) / batch_size + penalty / replicas
             scaled = self.optimizer.scale_loss(total)
         gradients = tape.gradient(scaled, self.trainable_variables)
-        measures = _measures(terms, weights * loss + penalty)
+        measures = {**_measures(terms, weights * loss + penalty), **own_measures}
         # Loss scaling makes gradients overflow on purpose, and skips those steps itself.
         scales = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
         first_bad = finite.first_bad(terms, loss, [] if scales else gradients)
@@ -286,8 +267,8 @@ class ObjectiveTrainer(keras.Model):
         self, x: tf.Tensor, y: Any, weights: tf.Tensor, seed: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         terms = self.compute_terms(x, self.objective.num_samples, False, seed, y)
-        loss = self.objective.loss(terms)
-        return _measures(terms, weights * loss + self._penalty(loss.dtype))
+        loss, own_measures = self.objective.loss_and_measures(terms)
+        return {**_measures(terms, weights * loss + self._penalty(loss.dtype)), **own_measures}
 
     def _apply_gradients(self, gradients: list[Any]) -> None:
         self.optimizer.apply(gradients, self.trainable_variables)
@@ -340,12 +321,6 @@ def _measures(terms: Terms, loss: tf.Tensor) -> dict[str, tf.Tensor]:
         "reconstruction": terms.reconstruction,
         "kl": terms.kl_total,
     }
-
-
-def _learning_rate_variable(optimizer: Any) -> keras.Variable | None:
-    """Returns the weight that holds the learning rate, None where a schedule computes it."""
-    learning_rate = getattr(optimizer, "learning_rate", None)
-    return learning_rate if isinstance(learning_rate, keras.Variable) else None
 
 
 def _check_supported_by_replicas(

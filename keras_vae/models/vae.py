@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import keras
@@ -11,19 +12,20 @@ import tensorflow_probability as tfp
 
 from keras_vae import bounds
 from keras_vae.core import checks
+from keras_vae.core.draws import Draws, Path
 from keras_vae.core.head import serializable
 from keras_vae.core.randomness import fold, purpose, seed_tensor
 from keras_vae.core.terms import Terms
 from keras_vae.likelihoods import Likelihood
-from keras_vae.models import graph_errors, inputs
+from keras_vae.models import inputs
 from keras_vae.models.base import LatentVariableModel
+from keras_vae.models.parts import Shape, inside, instance, output_shape
 from keras_vae.networks import OutputBias
 from keras_vae.objectives import Objective
 from keras_vae.posteriors import Posterior
 from keras_vae.priors import Prior, StandardNormal
 
 tfd = tfp.distributions
-Shape = tuple[int | None, ...]
 
 
 @serializable
@@ -78,17 +80,23 @@ class VAE(LatentVariableModel):
         **kwargs: Any,
     ):
         super().__init__(objective=objective, seed=seed, **kwargs)
-        self.encoder = _instance("encoder", encoder, keras.layers.Layer)
-        self.decoder = _instance("decoder", decoder, keras.layers.Layer)
-        self.posterior_head = _instance("posterior", posterior, Posterior)
-        self.likelihood_head = _instance("likelihood", likelihood, Likelihood)
+        self.encoder = instance("encoder", encoder, keras.layers.Layer)
+        self.decoder = instance("decoder", decoder, keras.layers.Layer)
+        self.posterior_head = instance("posterior", posterior, Posterior)
+        self.likelihood_head = instance("likelihood", likelihood, Likelihood)
         if prior is None:
             prior = StandardNormal(posterior.latent_dim, dtype=posterior.dtype_policy)
-        self.prior_head = _instance("prior", prior, Prior)
-        if prior.event_shape != posterior.event_shape:
+        self.prior_head = instance("prior", prior, Prior)
+        if prior.event_shape != posterior.event_shape or prior.discrete != posterior.discrete:
             raise ValueError(
-                f"Argument `prior` must have the event shape of the posterior, "
-                f"{posterior.event_shape}. Received: prior with event shape {prior.event_shape}"
+                f"Argument `prior` must be over the same z as the posterior, "
+                f"{_latent(posterior)}. Received: a prior over {_latent(prior)}"
+            )
+        if self.objective.pathwise and not posterior.reparameterized:
+            raise ValueError(
+                "Argument `objective` must not need gradients through samples of z, which "
+                f"{type(posterior).__name__} does not give: use estimator='score_function', or a "
+                f"temperature in the posterior. Received: {type(self.objective).__name__}"
             )
         # Outside `build`, under which Keras would prefix the weights' paths, loaded ones excepted.
         self._build_parts()
@@ -100,7 +108,7 @@ class VAE(LatentVariableModel):
 
     def _build_parts(self) -> None:
         x_shape = self._encoder_input_shape((None, *self.likelihood_head.event_shape))
-        z_shape = self._decoder_input_shape((None, *self.posterior_head.event_shape))
+        z_shape = self._decoder_input_shape((None, math.prod(self.posterior_head.event_shape)))
         features_shape = output_shape("encoder", self.encoder, x_shape)
         params_shape = output_shape("decoder", self.decoder, z_shape)
         self.likelihood_head.check_params_shape(params_shape)
@@ -180,9 +188,10 @@ class VAE(LatentVariableModel):
             ValueError: If the last dimension of z is not D.
         """
         z = self.posterior_head.to_density(z)
-        if z.shape.rank == 0 or z.shape[-1] != self.posterior_head.latent_dim:
+        event = self.posterior_head.event_shape
+        if z.shape.rank < len(event) or tuple(z.shape[-len(event) :]) != event:
             raise ValueError(
-                f"Argument `z` must have shape [..., {self.posterior_head.latent_dim}]. "
+                f"Argument `z` must have shape [..., {', '.join(map(str, event))}]. "
                 f"Received: shape={tuple(z.shape)}"
             )
         return self._likelihood(z, self._condition(self._labels(y)))
@@ -207,12 +216,22 @@ class VAE(LatentVariableModel):
     def _likelihood(
         self, z: tf.Tensor, condition: tf.Tensor | None, training: bool = False
     ) -> tfd.Distribution:
-        z = self._decoder_input(z, condition)  # [..., D (+ C)]
+        z = self._decoder_input(self._flat(z), condition)  # [..., D (+ C)]
         leading = tf.shape(z)[:-1]
         params = self.decoder(tf.reshape(z, [-1, z.shape[-1]]), training=training)
         params = tf.reshape(params, tf.concat([leading, self.likelihood_head.params_shape], axis=0))
         params.set_shape([*z.shape[:-1], *self.likelihood_head.params_shape])
         return self.likelihood_head(params, training=training)
+
+    def _flat(self, z: tf.Tensor) -> tf.Tensor:
+        """Returns z of any event shape as vectors `[..., D]`."""
+        rank = len(self.posterior_head.event_shape)
+        if rank == 1:
+            return z
+        size = math.prod(self.posterior_head.event_shape)
+        flat = tf.reshape(z, tf.concat([tf.shape(z)[:-rank], [size]], axis=0))
+        flat.set_shape([*z.shape[:-rank], size])
+        return flat
 
     # Data and terms.
 
@@ -233,15 +252,33 @@ class VAE(LatentVariableModel):
         y: Any = None,
     ) -> Terms:
         condition = self._condition(y, training)
-        p_z = self._prior(condition, training)
         q = self._posterior(x, condition, training)
-        z = q.sample(num_samples, seed=seed_tensor(seed))  # [S, B, D]
-        log_q, log_p_z = q.log_prob(z), p_z.log_prob(z)  # [S, B]
-        log_p_x = self._likelihood(z, condition, training).log_prob(x)  # [S, B]
-        kl = bounds.closed_form_kl(q, p_z)  # [B, G]
-        if kl is None:
-            kl = bounds.sampled_kl(log_q, log_p_z)
-        return Terms(log_p_x=log_p_x, log_p_z=log_p_z, log_q=log_q, kl=kl)
+        return self._terms(x, q, condition, num_samples, training, seed_tensor(seed))
+
+    def _terms(
+        self,
+        x: tf.Tensor,
+        q: tfd.Distribution,
+        condition: tf.Tensor | None,
+        num_samples: int,
+        training: bool,
+        seed: tf.Tensor,
+    ) -> Terms:
+        """Returns the terms of any q(z), batch [B], for x."""
+        p_z = self._prior(condition, training)
+        likelihood = functools.partial(self._likelihood, condition=condition, training=training)
+        drawn = q.sample(num_samples, seed=seed)  # [S, B, D]
+        # Of the draws themselves, whose way back a flow remembers.
+        log_q = q.log_prob(drawn)  # [S, B]
+        path = Path()
+        z = path(drawn)
+        p_x = likelihood(z)
+        log_p_x, log_p_z = p_x.log_prob(x), p_z.log_prob(z)  # [S, B]
+        exact_kl = bounds.closed_form_kl(q, p_z)  # [B, G]
+        kl = bounds.sampled_kl(log_q, log_p_z) if exact_kl is None else exact_kl
+        further = fold(seed, purpose("draws"))
+        draws = Draws(x, z, q, p_z, p_x, likelihood, path, further, exact_kl is not None)
+        return Terms(log_p_x, log_p_z, log_q, kl, draws)
 
     # Images out.
 
@@ -328,40 +365,6 @@ class VAE(LatentVariableModel):
         return {**super().get_config(), **serialized}
 
 
-def _instance(argument: str, value: Any, kind: type) -> Any:
-    if not isinstance(value, kind):
-        rule = f"must be an instance of {kind.__module__}.{kind.__name__}"
-        raise checks.invalid(argument, rule, value)
-    return value
-
-
-def output_shape(argument: str, network: keras.layers.Layer, input_shape: Shape) -> Shape:
-    """Builds a network and returns the shape of its output."""
-    try:
-        output = network(keras.KerasTensor(input_shape, dtype=network.compute_dtype))
-    except Exception as error:
-        raise ValueError(
-            f"Argument `{argument}` must take inputs of shape {input_shape}. "
-            f"Received: {argument}={network!r}, which fails with: {error}"
-        ) from error
-    shape = getattr(output, "shape", None)
-    if shape is None or len(shape) < 2 or 0 in shape:
-        raise ValueError(
-            f"Argument `{argument}` must return one tensor [batch, ...] with at least one feature. "
-            f"Received: {argument}={network!r}, which returns {output}"
-        )
-    return tuple(shape)
-
-
-def inside(support: Any, argument: str, rule: str, values: tf.Tensor) -> tf.Tensor:
-    """Returns `values`, whose use raises a `ValueError` if one of them is outside the support."""
-
-    def message() -> tf.Tensor:
-        bad = tf.math.count_nonzero(~tf.math.is_finite(values))
-        # Of NaN, min and max make NaN: the extremes are those of the other values.
-        known = tf.boolean_mask(values, ~tf.math.is_nan(values))
-        extremes = (tf.reduce_min(known), tf.reduce_max(known), bad)
-        facts = "values from {} to {}, of which {} are NaN or infinite"
-        return tf.strings.format(f"Argument `{argument}` {rule}. Received: {facts}", extremes)
-
-    return graph_errors.require(support.contains(values), message, values)
+def _latent(head: Posterior | Prior) -> str:
+    kind = "discrete" if head.discrete else "continuous"
+    return f"{kind} z of shape {head.event_shape}"

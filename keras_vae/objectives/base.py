@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
 
-from keras_vae.core.numerics import density_dtype
+from keras_vae.controllers import Controller
+from keras_vae.core import checks
+from keras_vae.core.draws import Draws
+from keras_vae.core.hyperparameters import Steerable
 from keras_vae.core.terms import Terms
 
 
-class Objective(keras.layers.Layer):
+class Objective(Steerable):
     """Turns log-densities into one loss per example.
 
     It is a layer so that the numbers it holds (β, free bits, ...) are weights: saved, restored,
@@ -20,6 +23,13 @@ class Objective(keras.layers.Layer):
     Args:
         num_samples: Number S of samples of z that it needs for every x.
         **kwargs: Of `keras.layers.Layer`.
+
+    Attributes:
+        num_samples: Number S of samples of z that it needs for every x.
+        measure_names: What it measures besides the loss, for the logs.
+        pathwise: Whether its gradient comes through the samples of z, so that a posterior that
+            cannot be reparameterized would learn nothing by it.
+        controllers: Rules of its own, which run at every training step without a callback.
 
     Example:
         >>> class Rate(Objective):
@@ -30,27 +40,33 @@ class Objective(keras.layers.Layer):
         array([3.], dtype=float32)
     """
 
+    measure_names: tuple[str, ...] = ()
+    pathwise: bool = True
+    controllers: Sequence[Controller] = ()
+
     def __init__(self, num_samples: int = 1, **kwargs: Any):
         super().__init__(**kwargs)
-        self.num_samples = num_samples
-        self.hyperparameters: dict[str, keras.Variable] = {}
+        self.num_samples = checks.integer("num_samples", num_samples)
         self.built = True
-
-    def add_hyperparameter(self, name: str, value: float) -> keras.Variable:
-        """Adds a number that is kept as a non-trainable weight and can be driven by its name."""
-        variable = self.add_weight(
-            shape=(),
-            initializer=keras.initializers.Constant(value),
-            dtype=density_dtype(self.variable_dtype),
-            trainable=False,
-            autocast=False,
-            # Every replica computes the same value; reading one is enough.
-            aggregation="only_first_replica",
-            name=name,
-        )
-        self.hyperparameters = {**self.hyperparameters, name: variable}
-        return variable
 
     def loss(self, terms: Terms) -> tf.Tensor:
         """Returns what the optimizer minimizes, of each example: Tensor `[B]`, nats."""
         raise NotImplementedError
+
+    def loss_and_measures(self, terms: Terms) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Returns the loss `[B]`, and what `measure_names` tells of, each `[B]`."""
+        return self.loss(terms), {}
+
+
+def draws_of(terms: Terms, needed_by: str) -> Draws:
+    """Returns the draws behind the terms.
+
+    Raises:
+        ValueError: If the model does not give them.
+    """
+    if terms.draws is None:
+        raise ValueError(
+            f"{needed_by} needs `Terms.draws`, which `compute_terms` of this model leaves out. "
+            "Received: draws=None"
+        )
+    return terms.draws

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from keras_vae import bounds
+from keras_vae.controllers import MovingAverage
 from keras_vae.core import checks
 from keras_vae.core.head import serializable
 from keras_vae.core.replicas import global_batch_mean
 from keras_vae.core.terms import Terms
+from keras_vae.objectives import estimators
 from keras_vae.objectives.base import Objective
+
+ESTIMATORS = ("reparameterized", "sticking_the_landing", "score_function")
+BASELINE_DECAY = 0.99
 
 
 @serializable
@@ -26,11 +32,22 @@ class ELBO(Objective):
     (formulas: `keras_vae.bounds.free_bits`). A posterior or a prior that does not factorize over
     dimensions counts as one dimension.
 
+    `estimator` says how the encoder's gradient is estimated:
+
+    - `"reparameterized"`: through the samples of z; the KL in closed form where there is one.
+    - `"sticking_the_landing"`: through the samples alone, the KL sampled. Its variance vanishes
+      as q(z|x) approaches p(z|x).
+    - `"score_function"`: by the log-derivative trick, for posteriors that cannot be
+      reparameterized. Its baseline is the mean of the other samples for num_samples > 1, else a
+      moving average of log p(x|z); `baseline="none"` leaves it out.
+
     Args:
         beta: Weight of the KL, >= 0. `callbacks.KLAnnealing` drives it.
         free_bits: Floor of the KL in nats, >= 0.
         free_bits_mode: `"per_dimension"`, `"per_example"` or `"batch_averaged"`.
         num_samples: Samples of z for every x, over which log p(x|z) is averaged.
+        estimator: One of the above.
+        baseline: `"leave_one_out"` or `"none"`, of the score function.
         **kwargs: Of `keras.layers.Layer`.
 
     Raises:
@@ -44,7 +61,9 @@ class ELBO(Objective):
 
     References:
         Kingma and Welling, 2014, eq. 3, arXiv:1312.6114; Higgins et al., 2017, eq. 4 (β);
-        Kingma et al., 2016, eq. 15, arXiv:1606.04934 (free bits).
+        Kingma et al., 2016, eq. 15, arXiv:1606.04934 (free bits); Roeder et al., 2017, eq. 8,
+        arXiv:1703.09194 (sticking the landing); Mnih and Gregor, 2014, eq. 6, arXiv:1402.0030
+        (score function).
     """
 
     def __init__(
@@ -54,9 +73,11 @@ class ELBO(Objective):
         *,
         free_bits_mode: str = "per_dimension",
         num_samples: int = 1,
+        estimator: str = "reparameterized",
+        baseline: str = "leave_one_out",
         **kwargs: Any,
     ):
-        super().__init__(num_samples=checks.integer("num_samples", num_samples), **kwargs)
+        super().__init__(num_samples=num_samples, **kwargs)
         self.free_bits_mode = checks.option(
             "free_bits_mode", free_bits_mode, bounds.FREE_BITS_MODES
         )
@@ -64,12 +85,37 @@ class ELBO(Objective):
         self._initial_free_bits = checks.number("free_bits", free_bits, minimum=0.0)
         self.beta = self.add_hyperparameter("beta", self._initial_beta)
         self.free_bits = self.add_hyperparameter("free_bits", self._initial_free_bits)
+        self.baseline = baseline
+        self.estimator = estimators.get(estimator, baseline, ESTIMATORS)
+        self.pathwise = self.estimator.pathwise
+        if not self.pathwise and self.num_samples == 1 and baseline != "none":
+            average = self.add_state("distortion_average")
+            rule = (average, self.add_state("distortion_seen"), "reconstruction", BASELINE_DECAY)
+            self.controllers = (MovingAverage("distortion_average", *rule),)
 
     def loss(self, terms: Terms) -> tf.Tensor:
-        floor = tf.cast(self.free_bits, terms.kl.dtype)
-        batch_mean = global_batch_mean(tf.stop_gradient(terms.kl))
-        kl = bounds.free_bits(terms.kl, floor, batch_mean, self.free_bits_mode)
-        return -bounds.elbo(terms.log_p_x, kl, tf.cast(self.beta, kl.dtype))
+        terms = self.estimator.prepare(terms)
+        average = self.controllers[0].variable if self.controllers else 0.0
+        log_p_x = self.estimator.expectation(terms.log_p_x, terms, baseline=-average)
+        return -bounds.elbo(log_p_x, self._kl(terms), tf.cast(self.beta, log_p_x.dtype))
+
+    def rate_and_expectations(
+        self, terms: Terms, values: Sequence[tf.Tensor]
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Returns β KL_free(q(z|x) || p(z)) and expectations of values `[S, B]`, each `[B]`."""
+        terms = self.estimator.prepare(terms)
+        means = [
+            tf.reduce_mean(self.estimator.expectation(value, terms), axis=0) for value in values
+        ]
+        kl = self._kl(terms)
+        return tf.cast(self.beta, kl.dtype) * kl, means
+
+    def _kl(self, terms: Terms) -> tf.Tensor:
+        """Returns KL_free(q(z|x) || p(z)) of prepared terms, `[B]`."""
+        kl = self.estimator.kl(terms)  # [B, G]
+        floor = tf.cast(self.free_bits, kl.dtype)
+        batch_mean = global_batch_mean(tf.stop_gradient(kl))
+        return bounds.free_bits(kl, floor, batch_mean, self.free_bits_mode)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -78,4 +124,6 @@ class ELBO(Objective):
             "free_bits": self._initial_free_bits,
             "free_bits_mode": self.free_bits_mode,
             "num_samples": self.num_samples,
+            "estimator": self.estimator.name,
+            "baseline": self.baseline,
         }

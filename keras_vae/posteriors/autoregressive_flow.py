@@ -84,11 +84,17 @@ class AutoregressiveFlow(Posterior):
         for network in self.networks:
             network.build((None, self.latent_dim), shape)
 
-    def call(self, features: tf.Tensor) -> tfd.TransformedDistribution:
-        """Returns q(z|x) for features `[B, ...]`."""
-        features = self.flatten(features)
-        flow = masked_autoregressive_flow(self.networks, self.to_density(features))
-        return tfd.TransformedDistribution(self.base(features), tfb.Invert(flow))
+    def parameters(self, features: tf.Tensor) -> tuple[Any, tf.Tensor]:
+        """Returns the parameters of the base, and the features h that the networks are given."""
+        return self.base.parameters(features), self.to_density(self.flatten(features))
+
+    def distribution(
+        self, parameters: tuple[Any, tf.Tensor], training: bool = False
+    ) -> tfd.TransformedDistribution:
+        """Returns q(z|x) of its parameters."""
+        base, features = parameters
+        flow = masked_autoregressive_flow(self.networks, features)
+        return tfd.TransformedDistribution(self.base.distribution(base), tfb.Invert(flow))
 
     def mean(self, q: tfd.Distribution) -> tf.Tensor:
         """Returns a Monte Carlo estimate of E_q[z], the same at every call: Tensor `[B, D]`."""

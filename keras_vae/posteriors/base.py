@@ -20,22 +20,29 @@ serializable = keras.saving.register_keras_serializable(package="keras_vae.poste
 class Posterior(Head):
     """A head for q(z|x): features `[B, F]` -> `tfd.Distribution`, batch [B], event [D].
 
-    A subclass owns the projection from features to parameters, built in `build` from `flat_shape`
-    and applied in `call` to `flatten(features)`, so that maps `[B, H, W, C]` are welcome too.
+    A subclass owns the projection from features to parameters: built in `build` from `flat_shape`
+    and applied in `parameters` to `flatten(features)`, so that maps `[B, H, W, C]` are welcome too.
+    `distribution` makes q(z|x) of the parameters.
 
     Args:
         latent_dim: Number D of latent dimensions.
         **kwargs: Of `keras.layers.Layer`.
 
+    Attributes:
+        discrete: Whether z takes countably many values.
+
     Example:
         >>> tfd = tfp.distributions
         >>> class UnitNormal(Posterior):
-        ...     def call(self, features):
-        ...         loc = self.to_density(features)[:, : self.latent_dim]
-        ...         return tfd.MultivariateNormalDiag(loc, tf.ones_like(loc))
+        ...     def parameters(self, features):
+        ...         return self.to_density(features)[:, : self.latent_dim]
+        ...     def distribution(self, parameters, training=False):
+        ...         return tfd.MultivariateNormalDiag(parameters, tf.ones_like(parameters))
         >>> UnitNormal(2)(tf.ones([3, 4])).batch_shape
         TensorShape([3])
     """
+
+    discrete = False
 
     def __init__(self, latent_dim: int, **kwargs: Any):
         super().__init__(**kwargs)
@@ -45,6 +52,25 @@ class Posterior(Head):
     def event_shape(self) -> tuple[int, ...]:
         """Shape of one z: `(D,)`."""
         return (self.latent_dim,)
+
+    @property
+    def reparameterized(self) -> bool:
+        """Whether gradients pass through the samples of a training."""
+        return not self.discrete
+
+    def parameters(self, features: tf.Tensor) -> Any:
+        """Returns the parameters of q(z|x): unconstrained tensors `[B, ...]`, nested or not."""
+        raise NotImplementedError
+
+    def distribution(
+        self, parameters: Any, training: bool = False
+    ) -> tfp.distributions.Distribution:
+        """Returns q(z|x) of its parameters."""
+        raise NotImplementedError
+
+    def call(self, features: tf.Tensor, training: bool = False) -> tfp.distributions.Distribution:
+        """Returns q(z|x) for features `[B, ...]`."""
+        return self.distribution(self.parameters(features), training)
 
     def flat_shape(self, features_shape: Sequence[int | None]) -> tuple[None, int]:
         """Returns `(None, F)`, the shape of the features once flattened.

@@ -60,8 +60,14 @@ class DiagonalNormal(Posterior):
         self.loc.build(shape)
         self.raw_scale.build(shape)
 
-    def call(self, features: tf.Tensor) -> tfd.MultivariateNormalDiag:
-        """Returns q(z|x) for features `[B, ...]`."""
+    def parameters(self, features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns mu and the scale before its softplus, each `[B, D]`."""
         features = self.flatten(features)
-        scale = positive_scale(self.to_density(self.raw_scale(features)))
-        return tfd.MultivariateNormalDiag(self.to_density(self.loc(features)), scale_diag=scale)
+        return self.to_density(self.loc(features)), self.to_density(self.raw_scale(features))
+
+    def distribution(
+        self, parameters: tuple[tf.Tensor, tf.Tensor], training: bool = False
+    ) -> tfd.MultivariateNormalDiag:
+        """Returns q(z|x) of its parameters."""
+        loc, raw_scale = parameters
+        return tfd.MultivariateNormalDiag(loc, scale_diag=positive_scale(raw_scale))

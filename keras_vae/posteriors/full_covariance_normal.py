@@ -58,10 +58,16 @@ class FullCovarianceNormal(Posterior):
         self.loc.build(shape)
         self.raw_scale.build(shape)
 
-    def call(self, features: tf.Tensor) -> tfd.MultivariateNormalTriL:
-        """Returns q(z|x) for features `[B, ...]`."""
+    def parameters(self, features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns mu `[B, D]` and the entries of L, the diagonal's before softplus, in one row."""
         features = self.flatten(features)
-        raw = tfp.math.fill_triangular(self.to_density(self.raw_scale(features)))  # [B, D, D]
+        return self.to_density(self.loc(features)), self.to_density(self.raw_scale(features))
+
+    def distribution(
+        self, parameters: tuple[tf.Tensor, tf.Tensor], training: bool = False
+    ) -> tfd.MultivariateNormalTriL:
+        """Returns q(z|x) of its parameters."""
+        loc, entries = parameters
+        raw = tfp.math.fill_triangular(entries)  # [B, D, D]
         diagonal = positive_scale(tf.linalg.diag_part(raw) + inverse_scale(1.0))
-        scale_tril = tf.linalg.set_diag(raw, diagonal)
-        return tfd.MultivariateNormalTriL(self.to_density(self.loc(features)), scale_tril)
+        return tfd.MultivariateNormalTriL(loc, tf.linalg.set_diag(raw, diagonal))

@@ -29,6 +29,9 @@ class Prior(Head):
         latent_dim: Number D of latent dimensions.
         **kwargs: Of `keras.layers.Layer`.
 
+    Attributes:
+        discrete: Whether z takes countably many values.
+
     Example:
         >>> tfd = tfp.distributions
         >>> class WideNormal(Prior):
@@ -38,6 +41,8 @@ class Prior(Head):
         >>> WideNormal(2)().event_shape
         TensorShape([2])
     """
+
+    discrete = False
 
     def __init__(self, latent_dim: int, **kwargs: Any):
         super().__init__(**kwargs)

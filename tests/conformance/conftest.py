@@ -33,6 +33,7 @@ ABSTRACT = {
     "priors.Prior",
     "likelihoods.Likelihood",
     "objectives.Objective",
+    "objectives.Constraint",
     "models.LatentVariableModel",
 }
 
@@ -46,6 +47,12 @@ def parts(**changes):
         "likelihood": kv.likelihoods.Bernoulli(SHAPE),
     }
     return {**arguments, **changes}
+
+
+@keras.saving.register_keras_serializable(package="conformance")
+def absolute_error(x, mean):
+    """Return the sum of absolute errors of images at every sample."""
+    return keras.ops.sum(keras.ops.abs(x - mean), axis=(2, 3, 4))
 
 
 # Constructor arguments of every class, none of them a default where there is a choice.
@@ -118,10 +125,42 @@ ARGUMENTS = {
         "free_bits_mode": "per_example",
         "num_samples": 2,
     },
+    "objectives.ImportanceWeighted": lambda: {
+        "num_samples": 2,
+        "estimator": "sticking_the_landing",
+        "num_groups": 2,
+        "elbo_weight": 0.25,
+        "baseline": "none",
+    },
+    "objectives.GECO": lambda: {
+        "constraint": [kv.objectives.SquaredError(2.0), kv.objectives.NegativeLogLikelihood(9.0)],
+        "bound": kv.objectives.ImportanceWeighted(2),
+        "initial_multiplier": [0.5, 2.0],
+    },
+    "objectives.SquaredError": lambda: {"kappa": 2.0, "per": "dimension"},
+    "objectives.NegativeLogLikelihood": lambda: {"target": 9.0},
+    "objectives.FeatureMatch": lambda: {
+        "features": keras.Sequential([keras.Input(SHAPE), keras.layers.AveragePooling2D(2)]),
+        "kappa": 2.0,
+    },
+    "objectives.Distance": lambda: {"function": absolute_error, "tolerance": 3.0},
     "schedules.Constant": lambda: {"value": 0.5},
     "schedules.Linear": lambda: {"start": 0.25, "end": 2.0, "steps": 7},
     "models.VAE": lambda: {**parts(), "objective": kv.objectives.ELBO(0.5), "seed": 3},
     "models.BetaVAE": lambda: {**parts(), "beta": 2.0, "seed": 3},
+    "models.IWAE": lambda: {
+        **parts(),
+        "num_samples": 3,
+        "estimator": "doubly_reparameterized",
+        "seed": 3,
+    },
+    "models.GECOVAE": lambda: {
+        **parts(),
+        "constraint": kv.objectives.SquaredError(2.0),
+        "bound": kv.objectives.ImportanceWeighted(2),
+        "initial_multiplier": 0.5,
+        "seed": 3,
+    },
     "models.ConditionalVAE": lambda: {**parts(), "condition": CLASSES, "seed": 3},
 }
 

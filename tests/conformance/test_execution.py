@@ -123,7 +123,7 @@ def test_policies_agree_with_float32(registry, policy, combination, policy_name)
         )
     standardized, labels = model.standardize(x, y)
     terms = model.compute_terms(standardized, 2, seed=0, y=labels)
-    assert {t.dtype.name for t in terms} == {dtype}
+    assert {t.dtype.name for t in terms[:4]} == {dtype}
     assert model.objective.beta.dtype == dtype
 
 

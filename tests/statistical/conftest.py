@@ -120,7 +120,7 @@ class Case:
         x = tf.constant(self.x)
         terms = self.model.compute_terms(x, num_samples=num_samples, seed=seed)
         z = self.model.decoder.seen.numpy().reshape(num_samples, len(self.x), -1)
-        return type(terms)(*(value.numpy() for value in terms)), z
+        return type(terms)(*(value.numpy() for value in terms[:4])), z
 
     def q(self, x=None):
         """Return q(z|x) from the weights of encoder and head, which are all linear."""

@@ -1,0 +1,109 @@
+"""Moves the multipliers of GECO."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from keras_vae.callbacks.hyperparameter_schedule import HyperparameterSchedule
+from keras_vae.controllers import MultiplierRule
+from keras_vae.core import checks
+from keras_vae.objectives import GECO as GECOObjective
+
+
+class GECO(keras.callbacks.Callback):
+    """Moves the multipliers of a `GECO` objective until its constraints are met.
+
+    C_ma <- alpha C_ma + (1 - alpha) C,  C_ma starting at the first C
+    log lambda <- log lambda + eta C_ma,  the step clipped, lambda within bounds
+
+    The rule runs inside the train step, once per optimizer step. λ and C_ma are weights of the
+    model: they are saved, and a resumed training goes on with them. Logs hold `lambda`,
+    `constraint` and `constraint_ma`.
+
+    η is per unit of the constraint: for a summed squared error of tens, 1e-3 to 1e-2; for a
+    distance of about 1, correspondingly more. The multiplicative rule of the published MNIST table
+    (references below) is `GECO(learning_rate=1.0, alpha=0.99, clip=(0.9, 1.1), every=100)`.
+
+    Args:
+        learning_rate: η > 0.
+        alpha: Decay α of the moving average, in [0, 1).
+        clip: Least and largest factor of λ in one update.
+        every: Optimizer steps from one update of λ to the next.
+        warmup_steps: First optimizer steps, at which λ stays.
+        kappa: Schedule of the constraint's κ, or None.
+        bounds: Least and largest λ.
+
+    Raises:
+        ValueError: If an argument is out of its range; at the start of `fit`, if the objective is
+            not a `GECO`, or another callback drives λ or κ.
+
+    Example:
+        >>> callback = GECO(learning_rate=0.01, warmup_steps=100)
+
+    References:
+        Rezende and Viola, 2018, algorithm 1, arXiv:1810.00597; the multiplicative rule is that of
+        github.com/denproc/Taming-VAEs.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float = 0.01,
+        alpha: float = 0.99,
+        clip: tuple[float, float] = (0.9, 1.1),
+        every: int = 1,
+        warmup_steps: int = 0,
+        kappa: Any = None,
+        bounds: tuple[float, float] = (1e-6, 1e6),
+    ):
+        super().__init__()
+        self.learning_rate = checks.number("learning_rate", learning_rate, 0.0, exclusive=True)
+        self.alpha = checks.number("alpha", alpha, 0.0, 1.0)
+        if self.alpha == 1.0:
+            raise checks.invalid("alpha", "must be < 1", alpha)
+        self.clip = _interval("clip", clip)
+        if not self.clip[0] <= 1.0 <= self.clip[1]:
+            raise checks.invalid("clip", "must contain 1", clip)
+        self.every = checks.integer("every", every)
+        self.warmup_steps = checks.integer("warmup_steps", warmup_steps, minimum=0)
+        self.kappa = None if kappa is None else HyperparameterSchedule("kappa", kappa)
+        self.bounds = _interval("bounds", bounds)
+        self._rules: list[MultiplierRule] = []
+
+    def set_model(self, model: Any) -> None:
+        """Attaches the rules; Keras calls it before it makes the train function."""
+        super().set_model(model)
+        objective = getattr(model, "objective", None)
+        if not isinstance(objective, GECOObjective):
+            needed = "must have a keras_vae.objectives.GECO as its objective"
+            raise checks.invalid("model", needed, objective)
+        names = ["lambda" + suffix for suffix in objective.suffixes]
+        averages = objective.moving_averages(self.alpha)
+        parts = zip(names, objective.multipliers, averages, strict=True)
+        self._rules = [MultiplierRule(*part, **self._numbers()) for part in parts]
+        for rule in self._rules:
+            model.attach(rule)
+        if self.kappa is not None:
+            self.kappa.set_model(model)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Detaches the rules; λ keeps its last value."""
+        for rule in self._rules:
+            self.model.detach(rule)
+        if self.kappa is not None:
+            self.kappa.on_train_end(logs)
+
+    def _numbers(self) -> dict[str, Any]:
+        names = ("learning_rate", "clip", "bounds", "every", "warmup_steps")
+        return {name: getattr(self, name) for name in names}
+
+
+def _interval(argument: str, value: Any) -> tuple[float, float]:
+    """Returns two positive numbers in their order, or raises."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise checks.invalid(argument, "must be a pair of numbers (low, high)", value)
+    low, high = (checks.number(argument, number, 0.0, exclusive=True) for number in value)
+    if low > high:
+        raise checks.invalid(argument, "must have low <= high", value)
+    return low, high

@@ -1,0 +1,49 @@
+"""Numbers of a layer that can be driven during a training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from keras_vae.core.numerics import density_dtype
+
+
+class Steerable(keras.layers.Layer):
+    """A layer that holds hyperparameters as weights.
+
+    So they are saved, restored, mirrored on replicas, and driven by controllers. A model collects
+    those of all its layers in `model.hyperparameters`.
+
+    Args:
+        **kwargs: Of `keras.layers.Layer`.
+
+    Example:
+        >>> layer = Steerable()
+        >>> temperature = layer.add_hyperparameter("temperature", 0.5)
+        >>> float(layer.hyperparameters["temperature"])
+        0.5
+    """
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.hyperparameters: dict[str, keras.Variable] = {}
+
+    def add_hyperparameter(self, name: str, value: float) -> keras.Variable:
+        """Adds a number that is kept as a non-trainable weight and can be driven by its name."""
+        variable = self.add_state(name, value)
+        self.hyperparameters = {**self.hyperparameters, name: variable}
+        return variable
+
+    def add_state(self, name: str, value: float = 0.0) -> keras.Variable:
+        """Adds a number that is kept as a non-trainable weight, and moved by a controller alone."""
+        return self.add_weight(
+            shape=(),
+            initializer=keras.initializers.Constant(value),
+            dtype=density_dtype(self.variable_dtype),
+            trainable=False,
+            autocast=False,
+            # Every replica computes the same value; reading one is enough.
+            aggregation="only_first_replica",
+            name=name,
+        )

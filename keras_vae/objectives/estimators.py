@@ -1,0 +1,165 @@
+"""Estimators of gradients: how the encoder learns from samples of z.
+
+Each gives the values of the bounds as they are, and gradients that are right in the mean. They
+differ in variance, and in what they ask of the posterior.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from keras_vae import bounds
+from keras_vae.core import checks
+from keras_vae.core.terms import Terms
+from keras_vae.objectives.base import draws_of
+
+
+class Reparameterized:
+    """The gradient of the sampled bound itself, through z and through the density of q.
+
+    References:
+        Kingma and Welling, 2014, section 2.4, arXiv:1312.6114; Burda et al., 2016, eq. 13,
+        arXiv:1509.00519.
+    """
+
+    name = "reparameterized"
+    pathwise = True
+
+    def prepare(self, terms: Terms) -> Terms:
+        """Returns terms whose values are the same, and whose gradients are this estimator's."""
+        return terms
+
+    def expectation(
+        self, values: tf.Tensor, terms: Terms, baseline: tf.Tensor | float = 0.0
+    ) -> tf.Tensor:
+        """Returns `values` `[S, B]` with a gradient that is that of their expectation under q."""
+        return values
+
+    def kl(self, terms: Terms) -> tf.Tensor:
+        """Returns KL(q(z|x) || p(z)) of prepared terms, `[B, G]`."""
+        return terms.kl
+
+    def bound(self, log_w: tf.Tensor, terms: Terms, baseline: tf.Tensor | float = 0.0) -> tf.Tensor:
+        """Returns L_K `[..., B]` of log-weights `[K, ..., B]` of prepared terms."""
+        return bounds.importance_weighted(log_w)
+
+
+class StickingTheLanding(Reparameterized):
+    """The gradient through z alone, without that of the density's parameters: zero in the mean.
+
+    At q(z|x) = p(z|x) it is zero for every sample. For K > 1 leaving it out is biased.
+
+    References:
+        Roeder et al., 2017, eq. 6-8, arXiv:1703.09194.
+    """
+
+    name = "sticking_the_landing"
+
+    def prepare(self, terms: Terms) -> Terms:
+        draws = draws_of(terms, f"The estimator {self.name!r}")
+        z = tf.stop_gradient(draws.z)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(z)
+            log_q = draws.q.log_prob(z)
+        slope = tf.stop_gradient(tape.gradient(log_q, z))  # [S, B, D], the parameters held
+        event = list(range(terms.log_q.shape.rank, z.shape.rank))
+        path = tf.reduce_sum(slope * (draws.z - z), axis=event)
+        return terms._replace(log_q=bounds.with_gradient_of(tf.stop_gradient(log_q), path))
+
+    def kl(self, terms: Terms) -> tf.Tensor:
+        return bounds.sampled_kl(terms.log_q, terms.log_p_z)
+
+
+class DoublyReparameterized(StickingTheLanding):
+    """The gradient through z alone, with squared normalized weights: unbiased for every K.
+
+    sum_k v_k^2 (d log w_k / d z_k) (d z_k / d phi),  v_k = w_k / sum_j w_j
+
+    The decoder gets its usual gradient, in the same backward pass: what goes on from z to the
+    encoder is scaled once more by v_k.
+
+    References:
+        Tucker et al., 2019, eq. 8, arXiv:1810.04152.
+    """
+
+    name = "doubly_reparameterized"
+
+    def bound(self, log_w: tf.Tensor, terms: Terms, baseline: tf.Tensor | float = 0.0) -> tf.Tensor:
+        weights = bounds.normalized_weights(log_w)
+        draws = draws_of(terms, f"The estimator {self.name!r}")
+        draws.path.scale(tf.reshape(weights, tf.shape(terms.log_q)))
+        return super().bound(log_w, terms)
+
+
+class ScoreFunction(Reparameterized):
+    """The log-derivative trick, for posteriors without reparameterization such as discrete ones.
+
+    grad E_q[f] = E_q[(f - b) grad log q(z|x)] + E_q[grad f]
+
+    Baselines b lower the variance: the mean of the other samples for an expectation, VIMCO's
+    L_-k for L_K with K > 1; with a single sample, what it is given.
+
+    Args:
+        baseline: `"leave_one_out"`, or `"none"` for b = 0.
+
+    References:
+        Mnih and Gregor, 2014, eq. 6, arXiv:1402.0030; Mnih and Rezende, 2016, eq. 5-10,
+        arXiv:1602.06725.
+    """
+
+    name = "score_function"
+    pathwise = False
+
+    def __init__(self, baseline: str = "leave_one_out"):
+        self.baseline = baseline
+
+    def prepare(self, terms: Terms) -> Terms:
+        draws = draws_of(terms, f"The estimator {self.name!r}")
+        draws.path.close()
+        return terms._replace(log_q=draws.q.log_prob(tf.stop_gradient(draws.z)))
+
+    def expectation(
+        self, values: tf.Tensor, terms: Terms, baseline: tf.Tensor | float = 0.0
+    ) -> tf.Tensor:
+        signal = tf.stop_gradient(values) - self._baseline(
+            values, bounds.leave_one_out_mean, baseline
+        )
+        return bounds.with_gradient_of(values, signal * terms.log_q)
+
+    def kl(self, terms: Terms) -> tf.Tensor:
+        if draws_of(terms, f"The estimator {self.name!r}").kl_is_exact:
+            return terms.kl
+        log_ratio = self.expectation(terms.log_q - terms.log_p_z, terms)
+        return tf.reduce_mean(log_ratio, axis=0)[:, tf.newaxis]
+
+    def bound(self, log_w: tf.Tensor, terms: Terms, baseline: tf.Tensor | float = 0.0) -> tf.Tensor:
+        bound = bounds.importance_weighted(log_w)
+        signal = tf.stop_gradient(bound) - self._baseline(
+            log_w, bounds.leave_one_out_bound, baseline
+        )
+        log_q = tf.reshape(terms.log_q, tf.shape(log_w))
+        return bounds.with_gradient_of(bound, tf.reduce_sum(signal * log_q, axis=0))
+
+    def _baseline(self, values: tf.Tensor, of_others: Any, given: tf.Tensor | float) -> Any:
+        if self.baseline == "none":
+            return tf.zeros_like(values)
+        # The number of samples is static: a Python integer wherever an objective asks for it.
+        return given + tf.zeros_like(values) if values.shape[0] == 1 else of_others(values)
+
+
+_CLASSES = (Reparameterized, StickingTheLanding, DoublyReparameterized, ScoreFunction)
+ESTIMATORS = {estimator.name: estimator for estimator in _CLASSES}
+BASELINES = ("leave_one_out", "none")
+
+
+def get(estimator: str, baseline: str = "leave_one_out", known: Any = tuple(ESTIMATORS)) -> Any:
+    """Returns the estimator of that name.
+
+    Raises:
+        ValueError: If it is not one of the known.
+    """
+    checks.option("estimator", estimator, known)
+    checks.option("baseline", baseline, BASELINES)
+    return ScoreFunction(baseline) if estimator == ScoreFunction.name else ESTIMATORS[estimator]()

@@ -1,0 +1,164 @@
+"""Generalized ELBO with constrained optimization."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_vae import bounds
+from keras_vae.controllers import MovingAverage
+from keras_vae.core import checks
+from keras_vae.core.head import serializable
+from keras_vae.core.terms import Terms
+from keras_vae.objectives.base import Objective
+from keras_vae.objectives.constraints import Constraint, Distance
+from keras_vae.objectives.elbo import ELBO
+from keras_vae.objectives.importance_weighted import ImportanceWeighted
+
+
+@serializable
+class GECO(Objective):
+    """The least rate at which the reconstruction satisfies a constraint, as a Lagrangian.
+
+    loss = KL(q(z|x) || p(z)) + sum_i lambda_i C_i
+
+    `callbacks.GECO` moves the multipliers until the constraints are met, C_i = 0; without it they
+    stay as they are, and the loss is a plain Lagrangian. With an importance-weighted bound, q is
+    replaced by q_IW, its samples resampled by their normalized weights v:
+
+    KL(q_IW || p) ~ -L_K + E_qIW[log p(x|z)],  E_qIW[f] ~ sum_k v_k f_k
+
+    For `NegativeLogLikelihood(0)` that is -L_K + (lambda - 1) E_qIW[-log p(x|z)], and for K = 1 it
+    is the formula above with a sampled KL.
+
+    Logs hold `constraint`, the mean of C, and while the callback runs `lambda` and `constraint_ma`,
+    the moving average of C, which takes its place in the reported loss. Of several constraints the
+    names end with that of the constraint: `lambda_squared_error`.
+
+    Args:
+        constraint: One of `SquaredError`, `NegativeLogLikelihood`, `FeatureMatch`, `Distance`, a
+            function of x and g(z) as `Distance` takes it, or a sequence of them.
+        bound: `ELBO()`, the default, or `ImportanceWeighted(K)`; its estimator is used.
+        initial_multiplier: λ at the start, > 0: a number, or one for each constraint.
+        **kwargs: Of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If an argument is not as above, or the estimator of an importance-weighted bound
+            is another than `"reparameterized"` or `"sticking_the_landing"`.
+
+    Example:
+        >>> from keras_vae.objectives import NegativeLogLikelihood
+        >>> objective = GECO(NegativeLogLikelihood(80.0), initial_multiplier=2.0)
+        >>> terms = Terms(log_p_x=tf.constant([[-90.0]]), log_p_z=tf.constant([[-3.0]]),
+        ...               log_q=tf.constant([[-1.0]]), kl=tf.constant([[1.5, 0.5]]))
+        >>> objective.loss(terms).numpy()  # 2 + 2 (90 - 80)
+        array([22.], dtype=float32)
+
+    References:
+        Rezende and Viola, 2018, eq. 2 and algorithm 1, arXiv:1810.00597.
+    """
+
+    def __init__(
+        self,
+        constraint: Constraint | Callable[..., Any] | Sequence[Any],
+        bound: Objective | None = None,
+        initial_multiplier: float | Sequence[float] = 1.0,
+        **kwargs: Any,
+    ):
+        bound = _checked_bound(ELBO() if bound is None else bound)
+        super().__init__(num_samples=bound.num_samples, **kwargs)
+        self.bound = bound
+        self.pathwise = bound.pathwise
+        several = isinstance(constraint, (list, tuple))
+        given: Sequence[Any] = constraint if several else [constraint]  # type: ignore[assignment]
+        self.constraints = [_checked_constraint(one) for one in given]
+        self._initial_multiplier = initial_multiplier
+        values = _checked_multipliers(initial_multiplier, len(self.constraints))
+        self.suffixes = _suffixes(self.constraints)
+        self.measure_names = tuple("constraint" + suffix for suffix in self.suffixes)
+        self.multipliers = [
+            self.add_hyperparameter("lambda" + suffix, value)
+            for suffix, value in zip(self.suffixes, values, strict=True)
+        ]
+        self._averages = [
+            (self.add_state(f"{name}_ma"), self.add_state(f"{name}_seen"))
+            for name in self.measure_names
+        ]
+
+    def loss(self, terms: Terms) -> tf.Tensor:
+        return self.loss_and_measures(terms)[0]
+
+    def loss_and_measures(self, terms: Terms) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        distances = [constraint.distance(terms) for constraint in self.constraints]  # [S, B]
+        loss, means = self.bound.rate_and_expectations(terms, distances)
+        measures = {}
+        parts = zip(self.constraints, means, self.multipliers, self.measure_names, strict=True)
+        for constraint, mean, multiplier, name in parts:
+            measures[name] = mean - tf.cast(constraint.tolerance(), mean.dtype)
+            loss = bounds.lagrangian(loss, measures[name], tf.cast(multiplier, loss.dtype))
+        return loss, measures
+
+    def moving_averages(self, decay: float) -> list[MovingAverage]:
+        """Returns the rule of the moving average of each constraint, for `callbacks.GECO`."""
+        return [
+            MovingAverage(f"{name}_ma", *weights, measure=name, decay=decay)
+            for name, weights in zip(self.measure_names, self._averages, strict=True)
+        ]
+
+    def get_config(self) -> dict[str, Any]:
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            "constraint": [serialize(constraint) for constraint in self.constraints],
+            "bound": serialize(self.bound),
+            "initial_multiplier": self._initial_multiplier,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> GECO:
+        revive = keras.saving.deserialize_keras_object
+        constraints = [revive(constraint) for constraint in config["constraint"]]
+        return cls(**{**config, "constraint": constraints, "bound": revive(config["bound"])})
+
+
+def _checked_bound(bound: Any) -> ELBO | ImportanceWeighted:
+    if not isinstance(bound, (ELBO, ImportanceWeighted)):
+        raise checks.invalid("bound", "must be an ELBO or an ImportanceWeighted", bound)
+    if isinstance(bound, ImportanceWeighted):
+        name, known = bound.estimator.name, ("reparameterized", "sticking_the_landing")
+        if name not in known or bound.elbo_weight > 0.0:
+            # Their gradients are made for L_K alone, and would be wrong for E_qIW.
+            rule = f"must have an estimator of {list(known)} and elbo_weight 0"
+            raise checks.invalid("bound", rule, f"estimator {name!r}, {bound.elbo_weight}")
+    return bound
+
+
+def _checked_constraint(constraint: Any) -> Constraint:
+    if isinstance(constraint, Constraint):
+        return constraint
+    if callable(constraint):
+        return Distance(constraint)
+    rule = "must be a Constraint such as SquaredError(kappa), a function, or a sequence of them"
+    raise checks.invalid("constraint", rule, constraint)
+
+
+def _checked_multipliers(values: Any, count: int) -> tuple[float, ...]:
+    several = isinstance(values, (list, tuple))
+    numbers = tuple(values) if several else (values,) * count
+    if not count or len(numbers) != count:
+        rule = f"must be one number, or one for each of the {count} constraints"
+        raise checks.invalid("initial_multiplier", rule, values)
+    return tuple(checks.number("initial_multiplier", n, 0.0, exclusive=True) for n in numbers)
+
+
+def _suffixes(constraints: Sequence[Constraint]) -> list[str]:
+    """Returns what tells the constraints apart in names: nothing if there is one."""
+    if len(constraints) == 1:
+        return [""]
+    labels = [constraint.label for constraint in constraints]
+    numbered = [f"{label}_{labels[:i].count(label) + 1}" for i, label in enumerate(labels)]
+    pairs = zip(labels, numbered, strict=True)
+    return ["_" + (unique if labels.count(label) > 1 else label) for label, unique in pairs]
