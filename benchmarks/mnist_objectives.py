@@ -142,8 +142,9 @@ def write(results: dict[str, Any], path: pathlib.Path) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
     lines = [
-        "| row | passes | test NLL, L_5000 | active units | test KL | training C / kappa^2 | time |",
-        "|---|---|---|---|---|---|---|",
+        "| row | passes | test NLL, nats | samples | active units | test KL | training C / kappa^2 "
+        "| time |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name in (name for name in ROWS if name in results):
         row = results[name]
@@ -151,8 +152,8 @@ def write(results: dict[str, Any], path: pathlib.Path) -> str:
         constraint = row["training"].get("constraint")
         violation = "-" if constraint is None else f"{100.0 * constraint / KAPPA**2:+.1f} %"
         lines.append(
-            f"| {name} | {row['configuration']['epochs']} | {nll} | {row['active_units']} of "
-            f"{LATENT_DIM} | {row['test']['kl']:.2f} | {violation} "
+            f"| {name} | {row['configuration']['epochs']} | {nll} "
+            f"| {row['configuration']['num_samples']} | {row['active_units']} of {LATENT_DIM} | {row['test']['kl']:.2f} | {violation} "
             f"| {row['training_seconds'] / 60:.0f} min |"
         )
     table = "\n".join(lines) + "\n"
