@@ -153,8 +153,8 @@ def write(results: dict[str, Any], path: pathlib.Path) -> str:
         violation = "-" if constraint is None else f"{100.0 * constraint / KAPPA**2:+.1f} %"
         lines.append(
             f"| {name} | {row['configuration']['epochs']} | {nll} "
-            f"| {row['configuration']['num_samples']} | {row['active_units']} of {LATENT_DIM} | {row['test']['kl']:.2f} | {violation} "
-            f"| {row['training_seconds'] / 60:.0f} min |"
+            f"| {row['configuration']['num_samples']} "
+            f"| {row['active_units']} of {LATENT_DIM} | {row['test']['kl']:.2f} | {violation} | {row['training_seconds'] / 60:.0f} min |"
         )
     table = "\n".join(lines) + "\n"
     path.with_suffix(".md").write_text(table)

@@ -22,8 +22,9 @@ class GECO(keras.callbacks.Callback):
     model: they are saved, and a resumed training goes on with them. Logs hold `lambda`,
     `constraint` and `constraint_ma`.
 
-    η is per unit of the constraint: for a summed squared error of tens, 1e-3 to 1e-2; for a
-    distance of about 1, correspondingly more. The multiplicative rule of the published MNIST table
+    η is per unit of the constraint: 1e-3 suits a summed squared error of tens, a distance of about 1
+    wants correspondingly more. The `clip` keeps λ from winding up over the first steps, at which the
+    constraint is far from met; where λ swings, a smaller η or α calms it. The multiplicative rule of the published MNIST table
     (references below) is `GECO(learning_rate=1.0, alpha=0.99, clip=(0.9, 1.1), every=100)`.
 
     Args:
@@ -40,7 +41,7 @@ class GECO(keras.callbacks.Callback):
             not a `GECO`, or another callback drives λ or κ.
 
     Example:
-        >>> callback = GECO(learning_rate=0.01, warmup_steps=100)
+        >>> callback = GECO(learning_rate=2e-3, warmup_steps=100)
 
     References:
         Rezende and Viola, 2018, algorithm 1, arXiv:1810.00597; the multiplicative rule is that of
@@ -49,9 +50,9 @@ class GECO(keras.callbacks.Callback):
 
     def __init__(
         self,
-        learning_rate: float = 0.01,
+        learning_rate: float = 1e-3,
         alpha: float = 0.99,
-        clip: tuple[float, float] = (0.9, 1.1),
+        clip: tuple[float, float] = (0.99, 1.01),
         every: int = 1,
         warmup_steps: int = 0,
         kappa: Any = None,
@@ -62,13 +63,13 @@ class GECO(keras.callbacks.Callback):
         self.alpha = checks.number("alpha", alpha, 0.0, 1.0)
         if self.alpha == 1.0:
             raise checks.invalid("alpha", "must be < 1", alpha)
-        self.clip = _interval("clip", clip)
+        self.clip = checks.interval("clip", clip, 0.0, exclusive=True)
         if not self.clip[0] <= 1.0 <= self.clip[1]:
             raise checks.invalid("clip", "must contain 1", clip)
         self.every = checks.integer("every", every)
         self.warmup_steps = checks.integer("warmup_steps", warmup_steps, minimum=0)
         self.kappa = None if kappa is None else HyperparameterSchedule("kappa", kappa)
-        self.bounds = _interval("bounds", bounds)
+        self.bounds = checks.interval("bounds", bounds, 0.0, exclusive=True)
         self._rules: list[MultiplierRule] = []
 
     def set_model(self, model: Any) -> None:
@@ -97,13 +98,3 @@ class GECO(keras.callbacks.Callback):
     def _numbers(self) -> dict[str, Any]:
         names = ("learning_rate", "clip", "bounds", "every", "warmup_steps")
         return {name: getattr(self, name) for name in names}
-
-
-def _interval(argument: str, value: Any) -> tuple[float, float]:
-    """Returns two positive numbers in their order, or raises."""
-    if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise checks.invalid(argument, "must be a pair of numbers (low, high)", value)
-    low, high = (checks.number(argument, number, 0.0, exclusive=True) for number in value)
-    if low > high:
-        raise checks.invalid(argument, "must have low <= high", value)
-    return low, high
