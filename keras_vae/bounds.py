@@ -19,6 +19,7 @@ __all__ = [
     "bits_per_dimension",
     "closed_form_kl",
     "elbo",
+    "factors",
     "free_bits",
     "importance_weighted",
     "lagrangian",
@@ -262,6 +263,30 @@ def sampled_kl(log_q: tf.Tensor, log_p_z: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(log_q - log_p_z, axis=0)[:, tf.newaxis]
 
 
+def factors(distribution: tfd.Distribution) -> tfd.Distribution | None:
+    """The distributions of the single dimensions, where a distribution factorizes over them.
+
+    p(z) = prod_d p_d(z_d)
+
+    Args:
+        distribution: Distribution with batch [...] and event [D, ...].
+
+    Returns:
+        Distribution with batch [..., D], or None if it is not known to factorize.
+
+    Example:
+        >>> factors(tfd.MultivariateNormalDiag([0.0, 0.0], [1.0, 1.0])).batch_shape
+        TensorShape([2])
+    """
+    if isinstance(distribution, tfd.MultivariateNormalDiag):
+        return tfd.Normal(distribution.mean(), distribution.stddev())
+    if isinstance(distribution, tfd.Independent):
+        inner = distribution.distribution
+        whole_event = distribution.event_shape.rank == inner.event_shape.rank + 1
+        return inner if whole_event else None
+    return None
+
+
 def closed_form_kl(q: tfd.Distribution, p: tfd.Distribution) -> tf.Tensor | None:
     """KL(q || p) in closed form, split over dimensions where both distributions factorize.
 
@@ -278,7 +303,7 @@ def closed_form_kl(q: tfd.Distribution, p: tfd.Distribution) -> tf.Tensor | None
         >>> closed_form_kl(q, tfd.MultivariateNormalDiag([0.0, 0.0], [1.0, 1.0])).numpy()
         array([[0.5, 0. ]], dtype=float32)
     """
-    q_factors, p_factors = _factors(q), _factors(p)
+    q_factors, p_factors = factors(q), factors(p)
     try:
         if q_factors is not None and p_factors is not None:
             return tfd.kl_divergence(q_factors, p_factors)
@@ -290,17 +315,6 @@ def closed_form_kl(q: tfd.Distribution, p: tfd.Distribution) -> tf.Tensor | None
 def _log_size(values: tf.Tensor) -> tf.Tensor:
     """Returns log K for `[K, ...]`."""
     return tf.math.log(tf.cast(tf.shape(values)[0], values.dtype))
-
-
-def _factors(distribution: tfd.Distribution) -> tfd.Distribution | None:
-    """Returns the distribution of the single dimensions, batch [..., D], or None."""
-    if isinstance(distribution, tfd.MultivariateNormalDiag):
-        return tfd.Normal(distribution.mean(), distribution.stddev())
-    if isinstance(distribution, tfd.Independent):
-        inner = distribution.distribution
-        whole_event = distribution.event_shape.rank == inner.event_shape.rank + 1
-        return inner if whole_event else None
-    return None
 
 
 def bits_per_dimension(nats: tf.Tensor, num_dimensions: int) -> tf.Tensor:

@@ -49,6 +49,21 @@ def number(
     return float(value)
 
 
+def interval(
+    argument: str, value: Any, minimum: float = -math.inf, exclusive: bool = False
+) -> tuple[float, float]:
+    """Returns two numbers in their order, or raises.
+
+    With `exclusive=True` the minimum itself is refused.
+    """
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise invalid(argument, "must be a pair of numbers (low, high)", value)
+    low, high = (number(argument, one, minimum, exclusive=exclusive) for one in value)
+    if low > high:
+        raise invalid(argument, "must have low <= high", value)
+    return low, high
+
+
 def shape(argument: str, value: Any) -> tuple[int, ...]:
     """Returns `value` as a tuple of positive ints, or raises."""
     entries = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else ()

@@ -30,3 +30,31 @@ def global_batch_mean(values: tf.Tensor) -> tf.Tensor:
     Each example counts once, however unevenly a last partial batch is spread.
     """
     return sum_over_replicas(tf.reduce_sum(values, axis=0)) / global_batch_size(values)
+
+
+def global_batch_covariance(values: tf.Tensor) -> tf.Tensor:
+    """Returns the covariance `[D, D]` of `values` `[B, D]` over the examples of all replicas.
+
+    Cov = 1/B sum_i (v_i - mean)(v_i - mean)^T
+    """
+    # In two passes: a difference of second moments would lose the digits where means are large.
+    centered = values - global_batch_mean(values)
+    products = tf.matmul(centered, centered, transpose_a=True)
+    return sum_over_replicas(products) / global_batch_size(values)
+
+
+def gather(values: tf.Tensor, axis: int = 0) -> tf.Tensor:
+    """Returns the `values` of all replicas, one after the other along an axis, on each of them.
+
+    Gradients go back to the replica that a value came from. Replicas may hold different numbers.
+    """
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return values
+    return context.all_gather(values, axis=axis)
+
+
+def gathered_rows(size: tf.Tensor) -> tf.Tensor:
+    """Returns where the `size` values of this replica are in what `gather` returns: `[size]`."""
+    before = gather(size[tf.newaxis])[: replica_id()]
+    return tf.reduce_sum(before) + tf.range(size)

@@ -8,20 +8,15 @@ from typing import Any
 import tensorflow as tf
 
 from keras_vae import bounds
-from keras_vae.controllers import MovingAverage
 from keras_vae.core import checks
 from keras_vae.core.head import serializable
 from keras_vae.core.replicas import global_batch_mean
 from keras_vae.core.terms import Terms
-from keras_vae.objectives import estimators
-from keras_vae.objectives.base import Objective
-
-ESTIMATORS = ("reparameterized", "sticking_the_landing", "score_function")
-BASELINE_DECAY = 0.99
+from keras_vae.objectives.estimated import Estimated
 
 
 @serializable
-class ELBO(Objective):
+class ELBO(Estimated):
     """The negative evidence lower bound, with the KL weighted by β and floored by free bits.
 
     loss = -E_q[log p(x|z)] + beta * KL_free(q(z|x) || p(z))
@@ -77,7 +72,7 @@ class ELBO(Objective):
         baseline: str = "leave_one_out",
         **kwargs: Any,
     ):
-        super().__init__(num_samples=num_samples, **kwargs)
+        super().__init__(num_samples=num_samples, estimator=estimator, baseline=baseline, **kwargs)
         self.free_bits_mode = checks.option(
             "free_bits_mode", free_bits_mode, bounds.FREE_BITS_MODES
         )
@@ -85,18 +80,10 @@ class ELBO(Objective):
         self._initial_free_bits = checks.number("free_bits", free_bits, minimum=0.0)
         self.beta = self.add_hyperparameter("beta", self._initial_beta)
         self.free_bits = self.add_hyperparameter("free_bits", self._initial_free_bits)
-        self.baseline = baseline
-        self.estimator = estimators.get(estimator, baseline, ESTIMATORS)
-        self.pathwise = self.estimator.pathwise
-        if not self.pathwise and self.num_samples == 1 and baseline != "none":
-            average = self.add_state("distortion_average")
-            rule = (average, self.add_state("distortion_seen"), "reconstruction", BASELINE_DECAY)
-            self.controllers = (MovingAverage("distortion_average", *rule),)
 
     def loss(self, terms: Terms) -> tf.Tensor:
         terms = self.estimator.prepare(terms)
-        average = self.controllers[0].variable if self.controllers else 0.0
-        log_p_x = self.estimator.expectation(terms.log_p_x, terms, baseline=-average)
+        log_p_x = self._log_p_x(terms)
         return -bounds.elbo(log_p_x, self._kl(terms), tf.cast(self.beta, log_p_x.dtype))
 
     def rate_and_expectations(
@@ -123,7 +110,4 @@ class ELBO(Objective):
             "beta": self._initial_beta,
             "free_bits": self._initial_free_bits,
             "free_bits_mode": self.free_bits_mode,
-            "num_samples": self.num_samples,
-            "estimator": self.estimator.name,
-            "baseline": self.baseline,
         }

@@ -14,7 +14,7 @@ from keras_vae.core.head import serializable
 from keras_vae.core.terms import Terms
 from keras_vae.objectives import estimators
 from keras_vae.objectives.base import Objective
-from keras_vae.objectives.elbo import BASELINE_DECAY
+from keras_vae.objectives.estimated import BASELINE_DECAY
 
 
 @serializable
