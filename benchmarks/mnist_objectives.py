@@ -154,7 +154,8 @@ def write(results: dict[str, Any], path: pathlib.Path) -> str:
         lines.append(
             f"| {name} | {row['configuration']['epochs']} | {nll} "
             f"| {row['configuration']['num_samples']} "
-            f"| {row['active_units']} of {LATENT_DIM} | {row['test']['kl']:.2f} | {violation} | {row['training_seconds'] / 60:.0f} min |"
+            f"| {row['active_units']} of {LATENT_DIM} | {row['test']['kl']:.2f} | {violation} "
+            f"| {row['training_seconds'] / 60:.0f} min |"
         )
     table = "\n".join(lines) + "\n"
     path.with_suffix(".md").write_text(table)
