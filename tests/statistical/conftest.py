@@ -137,10 +137,38 @@ class Case:
         )
         return NormalPosterior(mean, tril @ tril.transpose(0, 2, 1))
 
+    def sampled(self, repeats, num_samples=None, copies=1):
+        """Return losses `[R]` and gradients `[R, P]`, each of a batch of every x `copies` times."""
+        objective = self.model.objective
+        x = tf.constant(np.repeat(self.x, copies, axis=0))
+
+        @tf.function(autograph=False)
+        def one(seed):
+            def loss():
+                samples = num_samples or objective.num_samples
+                terms = self.model.compute_terms(x, samples, training=True, seed=seed)
+                return tf.reduce_mean(objective.loss(terms))
+
+            return self.loss_and_gradient(loss)
+
+        seeds = tf.constant([[3, k] for k in range(repeats)], tf.int32)
+        return (np.stack(values) for values in zip(*map(one, seeds), strict=True))
+
+    def loss_and_gradient(self, loss):
+        """Return what the function `loss` gives, and its gradient by all trainable weights."""
+        with tf.GradientTape() as tape:
+            value = loss()
+        return value, flat(tape.gradient(value, self.model.trainable_variables))
+
     def learned(self):
         """Return the linear-Gaussian model that the weights of the decoder make."""
         kernel, bias = (weight.numpy() for weight in self.model.decoder.weights)
         return LinearGaussian(kernel.T, bias, self.model.likelihood_head.scale.numpy())
+
+
+def flat(tensors):
+    """Return the entries of all tensors in a row, `[P]`."""
+    return tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], axis=0)
 
 
 def _affine(layer, inputs):
