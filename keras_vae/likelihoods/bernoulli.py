@@ -5,16 +5,10 @@ from __future__ import annotations
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from keras_vae.core import discrete
 from keras_vae.likelihoods.base import MEAN_MARGIN, Likelihood, Support, serializable
 
 tfd = tfp.distributions
-
-
-class _Bernoulli(tfd.Bernoulli):
-    """`tfd.Bernoulli` with one softplus an element in its log-density in place of two."""
-
-    def _log_prob(self, event: tf.Tensor) -> tf.Tensor:
-        return event * self.logits - tf.math.softplus(self.logits)
 
 
 def logit(mean: tf.Tensor) -> tf.Tensor:
@@ -57,7 +51,7 @@ class Bernoulli(Likelihood):
     def call(self, params: tf.Tensor) -> tfd.Independent:
         """Returns p(x|z) for logits `[..., *E]`."""
         logits = self.to_density(params)
-        return self.independent(_Bernoulli(logits=logits, dtype=logits.dtype))
+        return self.independent(discrete.Bernoulli(logits=logits, dtype=logits.dtype))
 
     def params_from_mean(self, mean: tf.Tensor) -> tf.Tensor:
         """Returns the logits `[*E]` of `mean`, clipped to [1e-3, 1 - 1e-3]."""

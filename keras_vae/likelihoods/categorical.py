@@ -10,6 +10,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from keras_vae.core import checks
+from keras_vae.core.discrete import OneHotCategorical
 from keras_vae.likelihoods.base import MEAN_MARGIN, Likelihood, Support, serializable
 
 tfd = tfp.distributions
@@ -42,17 +43,6 @@ class OneHotSupport(Support):
     def contains(self, x: tf.Tensor) -> tf.Tensor:
         """Returns whether every row of `x` is one-hot: a boolean scalar."""
         return super().contains(x) & tf.reduce_all(tf.equal(tf.reduce_sum(x, axis=-1), 1.0))
-
-
-class _OneHotCategorical(tfd.OneHotCategorical):
-    """`tfd.OneHotCategorical` with a faster log-density that keeps static shapes."""
-
-    def _log_prob(self, x: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_sum(x * self.logits, axis=-1) - tf.reduce_logsumexp(self.logits, axis=-1)
-
-    def _mean(self) -> tf.Tensor:
-        # On a CPU `tf.nn.softmax` takes at most 5 axes, and [S, B, H, W, C, K] has 6.
-        return tf.exp(tf.nn.log_softmax(self.logits))
 
 
 @serializable
@@ -134,7 +124,7 @@ class Categorical(Likelihood):
     def call(self, params: tf.Tensor) -> tfd.Independent:
         """Returns p(x|z) for logits `[..., *E, K]`."""
         logits = self.to_density(params)
-        return self.independent(_OneHotCategorical(logits=logits, dtype=logits.dtype))
+        return self.independent(OneHotCategorical(logits=logits, dtype=logits.dtype))
 
     def params_from_mean(self, mean: tf.Tensor) -> tf.Tensor:
         """Returns the logs `[*E, K]` of the classes' frequencies, at least 1e-3 / K each."""

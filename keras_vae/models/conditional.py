@@ -179,8 +179,9 @@ class ConditionalVAE(VAE):
 
     def decode(self, z: Any, y: Any = None) -> tfd.Distribution:
         z = self.posterior_head.to_density(z)
-        if z.shape.rank is not None and z.shape.rank > 1:
-            _check_rows(self._labels(y), z.shape[-2])
+        rank = len(self.posterior_head.event_shape)
+        if z.shape.rank is not None and z.shape.rank > rank:
+            _check_rows(self._labels(y), z.shape[-1 - rank])
         return super().decode(z, y)
 
     def check_support(self, x: tf.Tensor, y: Any = None) -> tuple[tf.Tensor, Any]:

@@ -1,6 +1,8 @@
 """Objectives: serializable objects around the bounds."""
 
 from keras_vae.objectives.base import Objective
+from keras_vae.objectives.beta_tc import BetaTC
+from keras_vae.objectives.capacity import Capacity
 from keras_vae.objectives.constraints import (
     Constraint,
     Distance,
@@ -8,18 +10,28 @@ from keras_vae.objectives.constraints import (
     NegativeLogLikelihood,
     SquaredError,
 )
+from keras_vae.objectives.dip import DIP
 from keras_vae.objectives.elbo import ELBO
+from keras_vae.objectives.exact_marginal import ExactMarginal
 from keras_vae.objectives.geco import GECO
 from keras_vae.objectives.importance_weighted import ImportanceWeighted
+from keras_vae.objectives.info_vae import InfoVAE
+from keras_vae.objectives.target_kl import TargetKL
 
 __all__ = [
+    "BetaTC",
+    "Capacity",
     "Constraint",
+    "DIP",
     "Distance",
     "ELBO",
+    "ExactMarginal",
     "FeatureMatch",
     "GECO",
     "ImportanceWeighted",
+    "InfoVAE",
     "NegativeLogLikelihood",
     "Objective",
     "SquaredError",
+    "TargetKL",
 ]

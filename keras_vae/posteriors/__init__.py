@@ -2,7 +2,16 @@
 
 from keras_vae.posteriors.autoregressive_flow import AutoregressiveFlow
 from keras_vae.posteriors.base import Posterior
+from keras_vae.posteriors.bernoulli import Bernoulli
+from keras_vae.posteriors.categorical import Categorical
 from keras_vae.posteriors.diagonal_normal import DiagonalNormal
 from keras_vae.posteriors.full_covariance_normal import FullCovarianceNormal
 
-__all__ = ["AutoregressiveFlow", "DiagonalNormal", "FullCovarianceNormal", "Posterior"]
+__all__ = [
+    "AutoregressiveFlow",
+    "Bernoulli",
+    "Categorical",
+    "DiagonalNormal",
+    "FullCovarianceNormal",
+    "Posterior",
+]

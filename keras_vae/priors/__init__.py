@@ -2,6 +2,8 @@
 
 from keras_vae.priors.autoregressive_flow import AutoregressiveFlow
 from keras_vae.priors.base import Prior
+from keras_vae.priors.bernoulli import Bernoulli
+from keras_vae.priors.categorical import Categorical
 from keras_vae.priors.conditional_normal import ConditionalNormal
 from keras_vae.priors.mixture_of_normals import MixtureOfNormals
 from keras_vae.priors.standard_normal import StandardNormal
@@ -9,6 +11,8 @@ from keras_vae.priors.vamp_prior import VampPrior
 
 __all__ = [
     "AutoregressiveFlow",
+    "Bernoulli",
+    "Categorical",
     "ConditionalNormal",
     "MixtureOfNormals",
     "Prior",

@@ -66,6 +66,17 @@ ARGUMENTS = {
         "activation": "tanh",
         "moment_samples": 16,
     },
+    "posteriors.Bernoulli": lambda: {
+        "latent_dim": LATENT,
+        "temperature": 0.7,
+        "straight_through": True,
+    },
+    "posteriors.Categorical": lambda: {
+        "latent_dim": LATENT,
+        "num_classes": CLASSES,
+        "temperature": 0.7,
+        "straight_through": True,
+    },
     "priors.StandardNormal": lambda: {"latent_dim": LATENT},
     "priors.MixtureOfNormals": lambda: {"latent_dim": LATENT, "num_components": 3, "seed": 4},
     "priors.VampPrior": lambda: {
@@ -82,6 +93,12 @@ ARGUMENTS = {
         "activation": "tanh",
     },
     "priors.ConditionalNormal": lambda: {"latent_dim": LATENT},
+    "priors.Bernoulli": lambda: {"latent_dim": LATENT, "learned": True},
+    "priors.Categorical": lambda: {
+        "latent_dim": LATENT,
+        "num_classes": CLASSES,
+        "learned": True,
+    },
     "likelihoods.Bernoulli": lambda: {"shape": SHAPE},
     "likelihoods.ContinuousBernoulli": lambda: {"shape": SHAPE},
     "likelihoods.Normal": lambda: {"shape": SHAPE, "scale": "shared", "initial_scale": 0.5},
@@ -132,11 +149,42 @@ ARGUMENTS = {
         "elbo_weight": 0.25,
         "baseline": "none",
     },
+    "objectives.ExactMarginal": lambda: {"fit_posterior": False, "max_points": 9},
     "objectives.GECO": lambda: {
         "constraint": [kv.objectives.SquaredError(2.0), kv.objectives.NegativeLogLikelihood(9.0)],
         "bound": kv.objectives.ImportanceWeighted(2),
         "initial_multiplier": [0.5, 2.0],
     },
+    "objectives.BetaTC": lambda: {
+        "dataset_size": 40,
+        "alpha": 0.5,
+        "beta": 2.0,
+        "gamma": 1.5,
+        "sampling": "stratified",
+        "num_samples": 2,
+    },
+    "objectives.DIP": lambda: {
+        "lambda_od": 3.0,
+        "lambda_d": 2.0,
+        "kind": "ii",
+        "beta": 0.5,
+        "num_samples": 2,
+    },
+    "objectives.InfoVAE": lambda: {
+        "alpha": 0.5,
+        "lambda_": 9.0,
+        "kernel": "imq",
+        "bandwidth": 1.5,
+        "num_samples": 2,
+        "estimator": "sticking_the_landing",
+    },
+    "objectives.Capacity": lambda: {
+        "capacity": 3.0,
+        "gamma": 9.0,
+        "num_samples": 2,
+        "estimator": "sticking_the_landing",
+    },
+    "objectives.TargetKL": lambda: {"target": 3.0, "beta": 0.5, "num_samples": 2},
     "objectives.SquaredError": lambda: {"kappa": 2.0, "per": "dimension"},
     "objectives.NegativeLogLikelihood": lambda: {"target": 9.0},
     "objectives.FeatureMatch": lambda: {
@@ -187,6 +235,8 @@ COMBINATIONS = {
         ["posteriors.DiagonalNormal", "priors.ConditionalNormal", "likelihoods.Categorical"]
         + ["networks.MLPEncoder", "networks.MLPDecoder", "models.ConditionalVAE"]
     ),
+    "categorical, categorical": ["posteriors.Categorical", "priors.Categorical"],
+    "Bernoulli, Bernoulli": ["posteriors.Bernoulli", "priors.Bernoulli"],
 }
 
 

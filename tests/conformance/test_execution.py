@@ -17,7 +17,7 @@ MODES = {
 
 @pytest.fixture
 def same_noise(monkeypatch):
-    """Give XLA the normal draws that the other modes have.
+    """Give XLA the normal and uniform draws that the other modes have.
 
     On a CPU its floating-point draws come from another generator; integers of one algorithm do not.
     """
@@ -28,7 +28,15 @@ def same_noise(monkeypatch):
         uniform = (tf.cast(bits, tf.float64) + 0.5) / 2.0**32 + 0.5
         return mean + stddev * tf.cast(tf.math.ndtri(uniform), dtype)
 
+    def uniform(shape, seed, minval=0, maxval=None, dtype=tf.float32, **kwargs):
+        if tf.as_dtype(dtype).is_integer:
+            return integers(shape, seed, minval, maxval, dtype, **kwargs)
+        bits = integers(shape, seed, minval=0, maxval=2**23, dtype=tf.int32, alg="philox")
+        fraction = tf.cast((tf.cast(bits, tf.float64) + 0.5) / 2.0**23, dtype)
+        return minval + (1.0 if maxval is None else maxval - minval) * fraction
+
     monkeypatch.setattr(samplers.tf.random, "stateless_normal", normal)
+    monkeypatch.setattr(samplers.tf.random, "stateless_uniform", uniform)
 
 
 def two_steps(registry, names, mode):
@@ -105,7 +113,8 @@ def test_policies_agree_with_float32(registry, policy, combination, policy_name)
     keras.utils.set_random_seed(0)
     reference = registry.small_model(names)
     x, y = registry.batch(reference)
-    z = np.random.default_rng(1).normal(size=(len(x), registry.LATENT)).astype("float32")
+    shape = (len(x), *reference.posterior_head.event_shape)
+    z = np.random.default_rng(1).normal(size=shape).astype("float32")
     expected = densities(reference, x, y, z)
     policy(policy_name)
     model = registry.small_model(names)

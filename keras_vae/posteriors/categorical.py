@@ -1,0 +1,82 @@
+"""A posterior of categorical variables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow_probability as tfp
+
+from keras_vae.core import checks, discrete
+from keras_vae.posteriors.base import serializable
+from keras_vae.posteriors.discrete import DiscretePosterior
+
+tfd = tfp.distributions
+
+
+@serializable
+class Categorical(DiscretePosterior):
+    """Independent categorical variables as one-hot rows, their logits linear in the features.
+
+    q(z|x) = prod_d Categorical(z_d; softmax(l_d(h))),  l = W h + b
+
+    z is whole: one row of a single one for each variable. Such draws carry no gradient, so the
+    objective must do without: `ELBO` or `ImportanceWeighted` with `estimator="score_function"`, or
+    `ExactMarginal`. With a temperature, draws in training, and there alone, are relaxed,
+
+    z_d = softmax((l_d + g_d) / temperature),  g ~ Gumbel(0, 1)
+
+    and gradients pass through them. These are biased, the less the lower the temperature, at the
+    price of variance. The log-density of relaxed draws is sum_k z_dk log q_dk, linear between whole
+    ones, and the KL that of the discrete distributions. `callbacks.HyperparameterSchedule(
+    "temperature", schedule)` drives the temperature.
+
+    Args:
+        latent_dim: Number D of latent variables.
+        num_classes: Number K of classes of each, at least 2.
+        temperature: Of the relaxed draws in training, > 0; None for whole draws.
+        straight_through: Whether relaxed draws are rounded to whole ones on the way forward, so
+            that the decoder sees no others; the gradient is that of the relaxed draw.
+        **kwargs: Of `keras.layers.Layer`.
+
+    Returns:
+        `tfd.Independent` of one-hot rows, batch [B], event [D, K], for features `[B, ...]`.
+
+    Raises:
+        ValueError: If an argument is not as above, or the number of features unknown.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> q = Categorical(2, num_classes=3)(tf.zeros([4, 8]))
+        >>> q.sample(5, seed=[0, 1]).shape
+        TensorShape([5, 4, 2, 3])
+
+    References:
+        Jang et al., 2017, eq. 2 and section 2.2 (straight-through), arXiv:1611.01144; Maddison et
+        al., 2017, appendix C.3.3, arXiv:1611.00712.
+    """
+
+    whole = discrete.OneHotCategorical
+    relaxed = discrete.RelaxedOneHotCategorical
+
+    def __init__(
+        self,
+        latent_dim: int,
+        num_classes: int,
+        *,
+        temperature: float | None = None,
+        straight_through: bool = False,
+        **kwargs: Any,
+    ):
+        self.num_classes = checks.integer("num_classes", num_classes, minimum=2)
+        super().__init__(
+            latent_dim, temperature=temperature, straight_through=straight_through, **kwargs
+        )
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one z: `(D, K)`."""
+        return (self.latent_dim, self.num_classes)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor."""
+        return {**super().get_config(), "num_classes": self.num_classes}
