@@ -236,14 +236,15 @@ class MultiplierRule(Controller):
 class PIRule(Controller):
     """Closed loop: a proportional-integral controller of β that holds the KL at a target.
 
-    e = target - KL,  I <- I - K_i e,  beta <- clip(K_p / (1 + exp(e)) + I + low)
+    e = target - KL,  I <- clip(I - K_i e),  beta <- clip(K_p / (1 + exp(e)) + I)
 
-    I stands still while β is at a bound, so that it does not wind up.
+    Both are clipped to the bounds of β, so that I does not wind up while β is at one. Published
+    versions start with I = 0 and add the lower bound to β; here I starts at any β and includes it.
 
     Args:
         name: Name of the number, β.
         variable: The weight that holds it.
-        integral: The weight that holds I.
+        integral: The weight that holds I, at the start the first β.
         target: The weight that holds the target, nats.
         proportional: K_p >= 0.
         integral_gain: K_i >= 0.
@@ -257,7 +258,7 @@ class PIRule(Controller):
         0.03
 
     References:
-        Shao et al., 2020, eq. 7-9 and algorithm 1, arXiv:2004.05988.
+        Shao et al., 2020, algorithm 1, arXiv:2004.05988.
     """
 
     feedback = ("kl",)
@@ -285,20 +286,10 @@ class PIRule(Controller):
         return self.name, id(self.variable), *numbers
 
     def after_step(self, step: tf.Tensor, means: Mapping[str, tf.Tensor]) -> Updates:
-        low, high = self.bounds
         error = self.target - tf.cast(means["kl"], self.variable.dtype)
-        proportional = self.proportional * tf.sigmoid(-error)
-
-        def value(integral: tf.Tensor) -> tf.Tensor:
-            return proportional + integral + low
-
-        held = tf.convert_to_tensor(self.integral)
-        moved = held - self.integral_gain * error
-        inside = (value(held) >= low) & (value(held) <= high)
-        # At a bound, only what leads back inside counts.
-        returns = tf.where(value(held) > high, error > 0.0, error < 0.0)
-        integral = tf.where(inside | returns, moved, held)
+        integral = tf.clip_by_value(self.integral - self.integral_gain * error, *self.bounds)
+        beta = self.proportional * tf.sigmoid(-error) + integral
         return [
             (self.integral, integral),
-            (self.variable, tf.clip_by_value(value(integral), low, high)),
+            (self.variable, tf.clip_by_value(beta, *self.bounds)),
         ]

@@ -18,6 +18,7 @@ LEVELS = [
         "priors",
         "likelihoods",
         "bounds",
+        "penalties",
         "networks",
         "data",
         "optimizers",

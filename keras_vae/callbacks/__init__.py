@@ -2,5 +2,6 @@
 
 from keras_vae.callbacks.geco import GECO
 from keras_vae.callbacks.hyperparameter_schedule import HyperparameterSchedule, KLAnnealing
+from keras_vae.callbacks.kl_controller import KLController
 
-__all__ = ["GECO", "HyperparameterSchedule", "KLAnnealing"]
+__all__ = ["GECO", "HyperparameterSchedule", "KLAnnealing", "KLController"]

@@ -1,0 +1,73 @@
+"""Holds the KL at a target."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from keras_vae.callbacks.hyperparameter_schedule import HyperparameterSchedule
+from keras_vae.controllers import PIRule
+from keras_vae.core import checks
+from keras_vae.objectives import TargetKL
+
+
+class KLController(keras.callbacks.Callback):
+    """Moves the β of a `TargetKL` objective until the KL is at its target.
+
+    e = target - KL,  I <- clip(I - K_i e),  beta <- clip(K_p / (1 + exp(e)) + I)
+
+    The rule runs inside the train step, once per optimizer step, on the KL of the batch. β and I
+    are weights of the model: they are saved, and a resumed training goes on with them. Logs hold
+    `beta`. The target must be a KL that some β within the bounds leads to.
+
+    Args:
+        proportional: K_p >= 0, the most that the proportional part adds to β.
+        integral: K_i >= 0, how much β moves in a step for each nat of error.
+        bounds: Least and largest β, >= 0.
+        target: Schedule of the target, or None.
+
+    Raises:
+        ValueError: If an argument is out of its range; at the start of `fit`, if the objective is
+            not a `TargetKL`, or another callback drives β or the target.
+
+    Example:
+        >>> callback = KLController(proportional=0.01, integral=1e-4)
+
+    References:
+        Shao et al., 2020, algorithm 1, arXiv:2004.05988.
+    """
+
+    def __init__(
+        self,
+        proportional: float = 0.01,
+        integral: float = 1e-4,
+        bounds: tuple[float, float] = (0.0, 1.0),
+        target: Any = None,
+    ):
+        super().__init__()
+        self.proportional = checks.number("proportional", proportional, 0.0)
+        self.integral = checks.number("integral", integral, 0.0)
+        self.bounds = checks.interval("bounds", bounds, 0.0)
+        self.target = None if target is None else HyperparameterSchedule("target_kl", target)
+        self._rule: PIRule | None = None
+
+    def set_model(self, model: Any) -> None:
+        """Attaches the rule; Keras calls it before it makes the train function."""
+        super().set_model(model)
+        objective = getattr(model, "objective", None)
+        if not isinstance(objective, TargetKL):
+            needed = "must have a keras_vae.objectives.TargetKL as its objective"
+            raise checks.invalid("model", needed, objective)
+        weights = (objective.beta, objective.integral, objective.target)
+        numbers = (self.proportional, self.integral, self.bounds)
+        self._rule = PIRule("beta", *weights, *numbers)
+        model.attach(self._rule)
+        if self.target is not None:
+            self.target.set_model(model)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Detaches the rule; β keeps its last value."""
+        self.model.detach(self._rule)
+        if self.target is not None:
+            self.target.on_train_end(logs)
