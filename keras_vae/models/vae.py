@@ -98,6 +98,12 @@ class VAE(LatentVariableModel):
                 f"{type(posterior).__name__} does not give: use estimator='score_function', or a "
                 f"temperature in the posterior. Received: {type(self.objective).__name__}"
             )
+        if not self.objective.pathwise and posterior.discrete and posterior.reparameterized:
+            raise ValueError(
+                "Argument `posterior` must be without a temperature, which relaxes its draws, where "
+                "the objective takes no gradient through them. Received: "
+                f"{type(posterior).__name__} with {type(self.objective).__name__}"
+            )
         # Outside `build`, under which Keras would prefix the weights' paths, loaded ones excepted.
         self._build_parts()
         self.build((None, *likelihood.event_shape))
@@ -255,12 +261,36 @@ class VAE(LatentVariableModel):
         q = self._posterior(x, condition, training)
         return self._terms(x, q, condition, num_samples, training, seed_tensor(seed))
 
+    def terms_of(
+        self,
+        q: tfd.Distribution,
+        x: tf.Tensor,
+        num_samples: int | tf.Tensor = 1,
+        seed: int | tf.Tensor = 0,
+        y: Any = None,
+    ) -> Terms:
+        """Returns the terms of standardized data under any q(z) in place of q(z|x).
+
+        Args:
+            q: Distribution of z, batch [B] and event [D].
+            x: Tensor `[B, *E]`.
+            num_samples: Number S of samples of q for every x.
+            seed: Integer >= 0 or stateless seed `[2]`.
+            y: What the model is conditioned on, or None.
+        """
+        return self._terms(x, q, self._condition(y), num_samples, False, seed_tensor(seed))
+
+    def posterior_parameters(self, x: tf.Tensor, y: Any = None) -> Any:
+        """Returns what `posterior_head.distribution` makes q(z|x) of, for standardized data."""
+        features = self.encoder(self._encoder_input(x, self._condition(y)), training=False)
+        return self.posterior_head.parameters(features)
+
     def _terms(
         self,
         x: tf.Tensor,
         q: tfd.Distribution,
         condition: tf.Tensor | None,
-        num_samples: int,
+        num_samples: int | tf.Tensor,
         training: bool,
         seed: tf.Tensor,
     ) -> Terms:

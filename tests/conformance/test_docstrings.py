@@ -11,7 +11,12 @@ import keras
 SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Example", "References")
 HEADING = re.compile(r"^([A-Z][A-Za-z]+):$", re.MULTILINE)
 # What functions return; the examples are those of the functions.
-RESULTS = {"Terms", "evaluation.ActiveUnits", "evaluation.LogLikelihood"}
+RESULTS = {
+    "Terms",
+    "evaluation.ActiveUnits",
+    "evaluation.FittedPosterior",
+    "evaluation.LogLikelihood",
+}
 ENTRY = re.compile(r"^ {4}(\*{0,2}\w+)(?: \([^)]*\))?:", re.MULTILINE)
 
 

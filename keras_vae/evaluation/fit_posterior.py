@@ -1,0 +1,234 @@
+"""Inference without amortization: a posterior of its own for every x."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from keras_vae import bounds
+from keras_vae.core import checks
+from keras_vae.core.randomness import fold, purpose, seed_tensor
+from keras_vae.models import VAE
+from keras_vae.objectives import estimators
+from keras_vae.posteriors import Posterior
+
+# Decays of Adam's moments, as Kingma and Ba chose them.
+_FIRST, _SECOND = 0.9, 0.999
+# Nats by unit: Adam would blow up the rounding errors of flatter slopes to whole steps.
+_FLAT = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class FittedPosterior:
+    """Posteriors fitted to single examples, and what the encoder had lost against them, in nats.
+
+    Attributes:
+        amortization_gap: Mean of `elbo - initial_elbo` over the examples.
+        standard_error: Standard error of that mean, over the examples; NaN for a single one.
+        distribution: The fitted q_i(z), batch [N], event [D].
+        elbo: ELBO of each x under the q_i fitted to it, `[N]`.
+        initial_elbo: ELBO of each x under the encoder's q(z|x), `[N]`.
+    """
+
+    amortization_gap: float
+    standard_error: float
+    distribution: tfp.distributions.Distribution = dataclasses.field(repr=False)
+    elbo: np.ndarray = dataclasses.field(repr=False)
+    initial_elbo: np.ndarray = dataclasses.field(repr=False)
+
+
+def fit_posterior(
+    model: VAE,
+    x: Any,
+    steps: int = 200,
+    *,
+    y: Any = None,
+    learning_rate: float = 0.05,
+    num_samples: int = 8,
+    evaluation_samples: int = 256,
+    seed: int = 0,
+    batch_size: int = 128,
+) -> FittedPosterior:
+    """Fits a posterior to each x by itself, from the encoder's q(z|x) on.
+
+    q_i = argmax_q ELBO(x_i; q),  ELBO(x; q) = E_q[log p(x, z) - log q(z)]
+    gap = mean_i [ELBO(x_i; q_i) - ELBO(x_i; q(z|x_i))]
+
+    Free are the parameters that the posterior head makes of the encoder's features; they take Adam
+    steps whose size falls to zero along a cosine. The examples share the model alone, which stays
+    as it is. The gradient is that of `"sticking_the_landing"`, which has no noise where q_i reaches
+    p(z|x_i), and for discrete z that of `"score_function"`.
+
+    Both ELBOs are then estimated with other samples than those of the fit, and with the same noise.
+    They are those of the model's densities, whatever objective it was trained by. The gap tells
+    how far the steps led: more of them, or others, may find more, and where nothing is left to be
+    found it is zero but for noise, of either sign.
+
+    Args:
+        model: A `VAE`.
+        x: Data `[N, *E]`, as `model.encode` takes them.
+        steps: Number of steps.
+        y: What the model is conditioned on, for conditional models.
+        learning_rate: Size of the first steps, > 0.
+        num_samples: Samples of z for every x in a step; as many are decoded at once.
+        evaluation_samples: Samples of z for every x behind either ELBO.
+        seed: Integer >= 0.
+        batch_size: Examples at once.
+
+    Returns:
+        A `FittedPosterior`, nats.
+
+    Raises:
+        ValueError: If a number is out of its range, the data are empty or without a density, or
+            the posterior head does not tell parameters from distribution.
+
+    Example:
+        >>> import keras_vae as kv
+        >>> model = kv.VAE(
+        ...     encoder=kv.networks.MLPEncoder((32,)),
+        ...     decoder=kv.networks.MLPDecoder((8, 8, 1), (32,)),
+        ...     posterior=kv.posteriors.DiagonalNormal(2),
+        ...     likelihood=kv.likelihoods.Bernoulli((8, 8, 1)))
+        >>> fitted = fit_posterior(model, tf.ones([3, 8, 8, 1]), steps=10)
+        >>> fitted.distribution.batch_shape, fitted.elbo.shape
+        (TensorShape([3]), (3,))
+
+    References:
+        Kim et al., 2018, algorithm 1, arXiv:1802.02550 (from the encoder's start); Cremer et al.,
+        2018, table 1, arXiv:1801.03558 (amortization gap); Roeder et al., 2017, arXiv:1703.09194
+        (gradient).
+    """
+    fit = _Fit(
+        _checked_model(model),
+        checks.integer("steps", steps),
+        checks.number("learning_rate", learning_rate, 0.0, exclusive=True),
+        checks.integer("num_samples", num_samples),
+        checks.integer("evaluation_samples", evaluation_samples),
+    )
+    batch_size, seed = checks.integer("batch_size", batch_size), seed_tensor(seed)
+    x, y = model.check_support(*model.standardize(x, y))
+    if not len(x):
+        raise checks.invalid("x", "must hold at least one example", x.shape)
+    data = [x] if y is None else [x, y]
+    spec = [tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype) for tensor in data]
+    # One trace serves all batches, the last and smaller one included.
+    function = tf.function(fit.run, autograph=False)
+    run = function.get_concrete_function(spec, tf.TensorSpec([2], tf.int32))
+    results = [
+        run([tensor[start : start + batch_size] for tensor in data], fold(seed, start))
+        for start in range(0, len(x), batch_size)
+    ]
+    parameters, elbo, initial_elbo = tf.nest.map_structure(
+        lambda *parts: tf.concat(parts, axis=0), *results
+    )
+    return _result(model.posterior_head.distribution(parameters), elbo, initial_elbo)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fit:
+    """The graph that fits the posteriors of one batch."""
+
+    model: VAE
+    steps: int
+    learning_rate: float
+    num_samples: int
+    evaluation_samples: int
+
+    def run(self, data: list[tf.Tensor], seed: tf.Tensor) -> tuple[Any, tf.Tensor, tf.Tensor]:
+        """Returns the fitted parameters, and the ELBOs `[B]` under them and under the encoder's."""
+        x, y = (*data, None)[:2]
+        start = self.model.posterior_parameters(x, y)
+        fitted = self._climb(start, x, y, fold(seed, purpose("fit")))
+        # The same noise for both, most of which their difference is rid of.
+        noise = fold(seed, purpose("evaluate"))
+        return fitted, self._elbo(fitted, x, y, noise), self._elbo(start, x, y, noise)
+
+    def _climb(self, start: Any, x: tf.Tensor, y: Any, seed: tf.Tensor) -> Any:
+        """Returns the parameters of every example after Adam's steps up its ELBO."""
+
+        def step(number: tf.Tensor, values: Any, first: Any, second: Any) -> Any:
+            slopes = self._slopes(values, x, y, fold(seed, number))
+            first = tf.nest.map_structure(lambda m, s: m + (1.0 - _FIRST) * (s - m), first, slopes)
+            second = tf.nest.map_structure(
+                lambda v, s: v + (1.0 - _SECOND) * (tf.square(s) - v), second, slopes
+            )
+            step_of = functools.partial(_adam_step, self._rate(number), number + 1)
+            values = tf.nest.map_structure(
+                lambda value, m, v: value + step_of(m, v), values, first, second
+            )
+            return number + 1, values, first, second
+
+        zeros = tf.nest.map_structure(tf.zeros_like, start)
+        state = (tf.constant(0), start, zeros, zeros)
+        return tf.while_loop(lambda number, *_: number < self.steps, step, state)[1]
+
+    def _slopes(self, parameters: Any, x: tf.Tensor, y: Any, seed: tf.Tensor) -> Any:
+        """Returns the gradient of each example's ELBO by its own parameters."""
+        head = self.model.posterior_head
+        pathwise = head.reparameterized and not head.discrete
+        estimator = estimators.get("sticking_the_landing" if pathwise else "score_function")
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(parameters)
+            q = head.distribution(parameters)
+            terms = self.model.terms_of(q, x, self.num_samples, seed=seed, y=y)
+            terms = estimator.prepare(terms)
+            kl = tf.reduce_sum(estimator.kl(terms), axis=-1)
+            # Summed over the batch by the tape: no ELBO depends on another's parameters.
+            elbo = bounds.elbo(estimator.expectation(terms.log_p_x, terms), kl)
+        return tape.gradient(elbo, parameters, unconnected_gradients="zero")
+
+    def _rate(self, number: tf.Tensor) -> tf.Tensor:
+        progress = tf.cast(number, tf.float64) / self.steps
+        return self.learning_rate * (1.0 + tf.cos(math.pi * progress)) / 2.0
+
+    def _elbo(self, parameters: Any, x: tf.Tensor, y: Any, seed: tf.Tensor) -> tf.Tensor:
+        """Returns the ELBO `[B]`, estimated in chunks of samples."""
+
+        def add_chunk(done: tf.Tensor, total: tf.Tensor) -> Any:
+            size = tf.minimum(self.num_samples, self.evaluation_samples - done)
+            q = self.model.posterior_head.distribution(parameters)
+            log_w = self.model.terms_of(q, x, size, seed=fold(seed, done), y=y).log_w
+            # Not with a closed KL: the noise of these weights vanishes where q reaches p(z|x).
+            return done + size, total + tf.reduce_sum(tf.cast(log_w, tf.float64), axis=0)
+
+        _, total = tf.while_loop(
+            lambda done, _: done < self.evaluation_samples,
+            add_chunk,
+            (tf.constant(0), tf.zeros(tf.shape(x)[:1], tf.float64)),
+        )
+        return total / self.evaluation_samples
+
+
+def _adam_step(rate: tf.Tensor, count: tf.Tensor, first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
+    count = tf.cast(count, tf.float64)
+    rate = tf.cast(rate / (1.0 - _FIRST**count), first.dtype)
+    unbiased = second / tf.cast(1.0 - _SECOND**count, second.dtype)
+    return rate * first / (tf.sqrt(unbiased) + _FLAT)
+
+
+def _checked_model(model: Any) -> VAE:
+    if not isinstance(model, VAE):
+        raise checks.invalid("model", "must be a VAE", model)
+    head = type(model.posterior_head)
+    if head.call is not Posterior.call:
+        rule = "must have a posterior that overrides `parameters` and `distribution`, not `call`"
+        raise checks.invalid("model", rule, head.__name__)
+    return model
+
+
+def _result(distribution: Any, elbo: tf.Tensor, initial_elbo: tf.Tensor) -> FittedPosterior:
+    gaps = (elbo - initial_elbo).numpy()
+    deviation = np.std(gaps, ddof=1) if len(gaps) > 1 else np.nan
+    return FittedPosterior(
+        amortization_gap=float(np.mean(gaps)),
+        standard_error=float(deviation / np.sqrt(len(gaps))),
+        distribution=distribution,
+        elbo=elbo.numpy(),
+        initial_elbo=initial_elbo.numpy(),
+    )
