@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_vae.core import checks
+from keras_vae.core import checks, discrete
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -135,6 +135,8 @@ def latent_traversal(
 ) -> Figure:
     """Draws what the decoder makes of one x when single latent dimensions are moved.
 
+    Discrete variables take each of their values, whatever `span` and `steps`.
+
     Args:
         model: A `VAE` of images.
         x: Array `[1, H, W, C]`, where the traversals start.
@@ -159,15 +161,21 @@ def latent_traversal(
         >>> figure.get_axes()[0].get_title()
         'one latent dimension a row, from -2.5 to 2.5'
     """
-    start = model.posterior_head.mean(model.encode(x))[0].numpy()  # [D]
+    q = model.encode(x)
+    start = model.posterior_head.mean(q)[0].numpy()  # [D], or [D, K] of categorical variables
     for dimension in dimensions:
         checks.option("dimensions", dimension, range(len(start)))
-    values = np.linspace(-span, span, checks.integer("steps", steps))
-    z = np.repeat(start[np.newaxis], len(dimensions) * steps, axis=0)
+    if model.posterior_head.discrete:
+        values = discrete.values(q).numpy()  # [K, K] or [2]
+        title = "one latent variable a row, one of its values a column"
+    else:
+        values = np.linspace(-span, span, checks.integer("steps", steps))
+        title = f"one latent dimension a row, from {-span:g} to {span:g}"
+    columns = len(values)
+    z = np.repeat(start[np.newaxis], len(dimensions) * columns, axis=0)
     for row, dimension in enumerate(dimensions):
-        z[row * steps : (row + 1) * steps, dimension] = values
-    title = f"one latent dimension a row, from {-span:g} to {span:g}"
-    return image_grid(model.decode(z).mean(), steps, title)
+        z[row * columns : (row + 1) * columns, dimension] = values
+    return image_grid(model.decode(z).mean(), columns, title)
 
 
 def latent_map(means: Any, labels: Any) -> Figure:

@@ -160,8 +160,8 @@ def values(distribution: tfd.Distribution) -> tf.Tensor:
             return tf.eye(inner.event_shape[0], dtype=inner.dtype)
         if isinstance(inner, tfd.Bernoulli):
             return tf.constant([0, 1], inner.dtype)
-    rule = "must be of independent discrete variables, as Categorical and Bernoulli are"
-    raise checks.invalid("prior", rule, distribution)
+    rule = "must be one of independent discrete variables, as of a Categorical or Bernoulli"
+    raise checks.invalid("distribution", rule, distribution)
 
 
 def support(distribution: tfd.Distribution, max_points: int) -> tf.Tensor:

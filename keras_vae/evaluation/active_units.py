@@ -17,7 +17,8 @@ class ActiveUnits:
 
     Attributes:
         count: Number of active units.
-        variances: Var_x(E_q[z_d|x]) of every dimension, `[D]`.
+        variances: Var_x(E_q[z_d|x]) of every dimension, `[D]`; of every class of the variables of
+            a `Categorical` posterior, `[D, K]`.
         threshold: What a variance must exceed to count.
     """
 
@@ -32,6 +33,8 @@ def active_units(
     """Counts the latent dimensions whose posterior mean varies over the data.
 
     A_d = Var_x(E_q(z|x)[z_d]) > threshold
+
+    A categorical variable is one unit, active if the probability of any of its classes varies.
 
     Args:
         model: A `VAE`.
@@ -62,4 +65,5 @@ def active_units(
     head = model.posterior_head
     means = [head.mean(model.encode(x, y)).numpy() for x, y in batches(data, batch_size)]
     variances = np.var(np.concatenate(means), axis=0, dtype=np.float64)
-    return ActiveUnits(int(np.sum(variances > threshold)), variances, threshold)
+    active = np.any(variances.reshape(len(variances), -1) > threshold, axis=1)
+    return ActiveUnits(int(np.sum(active)), variances, threshold)

@@ -79,6 +79,7 @@ for name in sys.argv[1:]:
 """
 
 SMALL = (32, 32, 3)
+DISCRETE = ("Categorical", "Bernoulli")
 
 
 def sequential():
@@ -145,7 +146,10 @@ def groups(registry):
     heads = [n for n in registry.ARGUMENTS if n.startswith(("post", "prior", "likeli"))]
     encoders = [n for n in registry.ARGUMENTS if n.endswith("Encoder")]
     pairs = [[name, name.replace("Encoder", "Decoder")] for name in encoders]
-    return [simplest, *([name] for name in heads if name not in simplest), *pairs]
+    # A discrete posterior needs a prior of its own kind.
+    discrete = [[f"{room}.{name}" for room in ("posteriors", "priors")] for name in DISCRETE]
+    alone = [name for name in heads if name not in sum(discrete, simplest)]
+    return [simplest, *([name] for name in alone), *discrete, *pairs]
 
 
 @pytest.fixture(scope="module")
