@@ -100,7 +100,7 @@ class VAE(LatentVariableModel):
             )
         if not self.objective.pathwise and posterior.discrete and posterior.reparameterized:
             raise ValueError(
-                "Argument `posterior` must be without a temperature, which relaxes its draws, where "
+                "Argument `posterior` must be without a temperature, which relaxes its draws, if "
                 "the objective takes no gradient through them. Received: "
                 f"{type(posterior).__name__} with {type(self.objective).__name__}"
             )
