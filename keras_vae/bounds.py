@@ -194,10 +194,13 @@ def leave_one_out_mean(values: tf.Tensor) -> tf.Tensor:
         Mnih and Rezende, 2016, section 2.5, arXiv:1602.06725; Kool et al., 2019.
     """
     values = tf.stop_gradient(values)
-    # As deviations from the mean, which keep their digits where the values are large.
-    mean = tf.reduce_mean(values, axis=0, keepdims=True)
-    others = tf.cast(tf.shape(values)[0] - 1, values.dtype)
-    return mean - (values - mean) / others
+    # As deviations from the largest, which keep their digits where the values are large; and by
+    # what is before and after, so that a sample of density zero, -inf, leaves its own mean finite.
+    largest = tf.reduce_max(values, axis=0, keepdims=True)
+    rest = values - largest
+    before = tf.cumsum(rest, axis=0, exclusive=True)
+    after = tf.cumsum(rest, axis=0, exclusive=True, reverse=True)
+    return largest + (before + after) / tf.cast(tf.shape(values)[0] - 1, values.dtype)
 
 
 def with_gradient_of(value: tf.Tensor, surrogate: tf.Tensor) -> tf.Tensor:

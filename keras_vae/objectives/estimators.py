@@ -145,8 +145,13 @@ class ScoreFunction(Reparameterized):
     def _baseline(self, values: tf.Tensor, of_others: Any, given: tf.Tensor | float) -> Any:
         if self.baseline == "none":
             return tf.zeros_like(values)
+        given = tf.cast(given, values.dtype) + tf.zeros_like(values)
         # The number of samples is static: a Python integer wherever an objective asks for it.
-        return given + tf.zeros_like(values) if values.shape[0] == 1 else of_others(values)
+        if values.shape[0] == 1:
+            return given
+        others = of_others(values)
+        # Where all others have density zero, their bound, -inf, would make the gradient infinite.
+        return tf.where(tf.math.is_finite(others), others, given)
 
 
 _CLASSES = (Reparameterized, StickingTheLanding, DoublyReparameterized, ScoreFunction)
