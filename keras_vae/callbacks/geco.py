@@ -6,8 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_vae.callbacks.hyperparameter_schedule import HyperparameterSchedule
-from keras_vae.controllers import MultiplierRule
+from keras_vae.controllers import Controller, MultiplierRule, ScheduledValue
 from keras_vae.core import checks
 from keras_vae.objectives import GECO as GECOObjective
 
@@ -22,10 +21,11 @@ class GECO(keras.callbacks.Callback):
     model: they are saved, and a resumed training goes on with them. Logs hold `lambda`,
     `constraint` and `constraint_ma`.
 
-    η is per unit of the constraint: 1e-3 suits a summed squared error of tens, a distance of about 1
-    wants correspondingly more. The `clip` keeps λ from winding up over the first steps, at which the
-    constraint is far from met; where λ swings, a smaller η or α calms it. The multiplicative rule of the published MNIST table
-    (references below) is `GECO(learning_rate=1.0, alpha=0.99, clip=(0.9, 1.1), every=100)`.
+    η is per unit of the constraint: 3e-3 suits a summed squared error of tens, a distance of about
+    1 wants correspondingly more. `clip` keeps λ from winding up over the first steps, at which the
+    networks cannot meet the constraint yet. Where λ swings, a smaller η or α calms it. The
+    multiplicative rule of the published MNIST table (references below) is
+    `GECO(learning_rate=1.0, alpha=0.99, clip=(0.9, 1.1), every=100)`.
 
     Args:
         learning_rate: η > 0.
@@ -33,12 +33,13 @@ class GECO(keras.callbacks.Callback):
         clip: Least and largest factor of λ in one update.
         every: Optimizer steps from one update of λ to the next.
         warmup_steps: First optimizer steps, at which λ stays.
-        kappa: Schedule of the constraint's κ, or None.
+        kappa: Schedule of the constraint's κ, or None. Where several constraints have a κ,
+            `HyperparameterSchedule` drives each by its name.
         bounds: Least and largest λ.
 
     Raises:
         ValueError: If an argument is out of its range; at the start of `fit`, if the objective is
-            not a `GECO`, or another callback drives λ or κ.
+            not a `GECO`, another callback drives λ or κ, or it is not one κ that there is to drive.
 
     Example:
         >>> callback = GECO(learning_rate=2e-3, warmup_steps=100)
@@ -50,9 +51,9 @@ class GECO(keras.callbacks.Callback):
 
     def __init__(
         self,
-        learning_rate: float = 1e-3,
-        alpha: float = 0.99,
-        clip: tuple[float, float] = (0.99, 1.01),
+        learning_rate: float = 3e-3,
+        alpha: float = 0.9,
+        clip: tuple[float, float] = (0.995, 1.005),
         every: int = 1,
         warmup_steps: int = 0,
         kappa: Any = None,
@@ -68,9 +69,12 @@ class GECO(keras.callbacks.Callback):
             raise checks.invalid("clip", "must contain 1", clip)
         self.every = checks.integer("every", every)
         self.warmup_steps = checks.integer("warmup_steps", warmup_steps, minimum=0)
-        self.kappa = None if kappa is None else HyperparameterSchedule("kappa", kappa)
+        if not (kappa is None or callable(kappa)):
+            rule = "must be a function of the step, such as keras_vae.schedules.Linear(8, 4, 1000)"
+            raise checks.invalid("kappa", rule, kappa)
+        self.kappa = kappa
         self.bounds = checks.interval("bounds", bounds, 0.0, exclusive=True)
-        self._rules: list[MultiplierRule] = []
+        self._controllers: list[Controller] = []
 
     def set_model(self, model: Any) -> None:
         """Attaches the rules; Keras calls it before it makes the train function."""
@@ -82,19 +86,29 @@ class GECO(keras.callbacks.Callback):
         names = ["lambda" + suffix for suffix in objective.suffixes]
         averages = objective.moving_averages(self.alpha)
         parts = zip(names, objective.multipliers, averages, strict=True)
-        self._rules = [MultiplierRule(*part, **self._numbers()) for part in parts]
-        for rule in self._rules:
-            model.attach(rule)
+        self._controllers = [MultiplierRule(*part, **self._numbers()) for part in parts]
         if self.kappa is not None:
-            self.kappa.set_model(model)
+            self._controllers.append(ScheduledValue(*_kappa_of(model), self.kappa))
+        for controller in self._controllers:
+            model.attach(controller)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Detaches the rules; λ keeps its last value."""
-        for rule in self._rules:
-            self.model.detach(rule)
-        if self.kappa is not None:
-            self.kappa.on_train_end(logs)
+        for controller in self._controllers:
+            self.model.detach(controller)
 
     def _numbers(self) -> dict[str, Any]:
         names = ("learning_rate", "clip", "bounds", "every", "warmup_steps")
         return {name: getattr(self, name) for name in names}
+
+
+def _kappa_of(model: Any) -> tuple[str, keras.Variable]:
+    """Returns the name and the weight of the κ of a model's constraints, or raises."""
+    held = [constraint.hyperparameters.get("kappa") for constraint in model.objective.constraints]
+    numbers = model.hyperparameters.items()
+    found = {name: number for name, number in numbers if any(number is one for one in held)}
+    if len(found) != 1:
+        rule = f"must be None unless one constraint has a kappa, here {sorted(found) or 'none'}"
+        hint = ": HyperparameterSchedule drives any number by its name"
+        raise checks.invalid("kappa", rule + hint, "a schedule")
+    return next(iter(found.items()))

@@ -50,7 +50,9 @@ class SteeredModel(keras.Model):
         Raises:
             ValueError: If another controller drives the same number.
         """
-        if controller.name in self._controllers:
+        # By the weight, too, which may go by several names.
+        driven = any(c.variable is controller.variable for c in self._controllers.values())
+        if driven or controller.name in self._controllers:
             rule = f"must not be driven by another callback already, as {sorted(self._controllers)}"
             raise checks.invalid("name", f"{rule} are", controller.name)
         self._controllers = {**self._controllers, controller.name: controller}
@@ -75,8 +77,10 @@ class SteeredModel(keras.Model):
 
 def weighted_means(
     controllers: Iterable[Controller], measures: Mapping[str, tf.Tensor], weights: tf.Tensor
-) -> dict[str, tf.Tensor]:
+) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
     """Returns the means over the batch of all replicas of what the controllers want to know.
+
+    And whether there are any: without weight, a batch says nothing.
 
     Args:
         controllers: Whose `feedback` counts.
@@ -86,10 +90,11 @@ def weighted_means(
     # Sorted: every replica must reduce in the same order.
     names = sorted({name for controller in controllers for name in controller.feedback})
     if not names:
-        return {}
+        return {}, tf.constant(False)
     sums = [tf.reduce_sum(weights * measures[name]) for name in names]
     *sums, total = tf.unstack(sum_over_replicas(tf.stack([*sums, tf.reduce_sum(weights)])))
-    return {name: tf.math.divide_no_nan(s, total) for name, s in zip(names, sums, strict=True)}
+    means = {n: tf.math.divide_no_nan(s, total) for n, s in zip(names, sums, strict=True)}
+    return means, total > 0.0
 
 
 def _learning_rate_variable(optimizer: Any) -> keras.Variable | None:

@@ -211,20 +211,24 @@ class ObjectiveTrainer(SteeredModel):
         )
         gradients, counted = self._require_finite(gradients, first_bad)
         with tf.control_dependencies([x, counted]):
-            means = weighted_means(controllers, measures, weights)
+            means, known = weighted_means(controllers, measures, weights)
             shifts = [controller.loss_shift(means) for controller in controllers]
             self._apply_function(gradients)
             self._trained_batches.assign_add(counted)
-            self._move(controllers, step, means)
+            self._move(controllers, step, means, known)
         measures = {**measures, "loss": measures["loss"] + weights * sum(shifts, 0.0)}
         return self._update_metrics(measures, weights)
 
     def _move(
-        self, controllers: list[Controller], step: tf.Tensor, means: dict[str, tf.Tensor]
+        self,
+        controllers: list[Controller],
+        step: tf.Tensor,
+        means: dict[str, tf.Tensor],
+        known: tf.Tensor,
     ) -> None:
         """Moves what the controllers steer in a closed loop, if the optimizer made its step."""
         # It has not where gradients still accumulate, or overflowed under loss scaling.
-        stepped = self.optimizer.iterations > step
+        stepped = known & (self.optimizer.iterations > step)
         updates = [pair for c in controllers for pair in c.after_step(step, means)]
         for variable, value in updates:
             variable.assign(tf.where(stepped, value, variable))

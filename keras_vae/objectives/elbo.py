@@ -89,8 +89,12 @@ class ELBO(Estimated):
     def rate_and_expectations(
         self, terms: Terms, values: Sequence[tf.Tensor]
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Returns β KL_free(q(z|x) || p(z)) and expectations of values `[S, B]`, each `[B]`."""
-        terms = self.estimator.prepare(terms)
+        """Returns β KL_free(q(z|x) || p(z)) and expectations under q, each `[B]`.
+
+        Args:
+            terms: Terms that the estimator has prepared.
+            values: What to take expectations of, each `[S, B]`.
+        """
         means = [
             tf.reduce_mean(self.estimator.expectation(value, terms), axis=0) for value in values
         ]

@@ -41,7 +41,8 @@ class GECO(Objective):
     Args:
         constraint: One of `SquaredError`, `NegativeLogLikelihood`, `FeatureMatch`, `Distance`, a
             function of x and g(z) as `Distance` takes it, or a sequence of them.
-        bound: `ELBO()`, the default, or `ImportanceWeighted(K)`; its estimator is used.
+        bound: `ELBO()`, the default, or `ImportanceWeighted(K)`; its estimator is used. That of
+            the score function wants two samples or more: here a single one has no baseline.
         initial_multiplier: λ at the start, > 0: a number, or one for each constraint.
         **kwargs: Of `keras.layers.Layer`.
 
@@ -84,15 +85,17 @@ class GECO(Objective):
             for suffix, value in zip(self.suffixes, values, strict=True)
         ]
         self._averages = [
-            (self.add_state(f"{name}_ma"), self.add_state(f"{name}_seen"))
-            for name in self.measure_names
+            (self.add_state("constraint_ma" + suffix), self.add_state("constraint_seen" + suffix))
+            for suffix in self.suffixes
         ]
 
     def loss(self, terms: Terms) -> tf.Tensor:
         return self.loss_and_measures(terms)[0]
 
     def loss_and_measures(self, terms: Terms) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        distances = [constraint.distance(terms) for constraint in self.constraints]  # [S, B]
+        # Before the distances are taken, which may be of log q too.
+        terms = self.bound.estimator.prepare(terms)
+        distances = [_distance(constraint, terms) for constraint in self.constraints]  # [S, B]
         loss, means = self.bound.rate_and_expectations(terms, distances)
         measures = {}
         parts = zip(self.constraints, means, self.multipliers, self.measure_names, strict=True)
@@ -103,9 +106,10 @@ class GECO(Objective):
 
     def moving_averages(self, decay: float) -> list[MovingAverage]:
         """Returns the rule of the moving average of each constraint, for `callbacks.GECO`."""
+        parts = zip(self.suffixes, self._averages, self.measure_names, strict=True)
         return [
-            MovingAverage(f"{name}_ma", *weights, measure=name, decay=decay)
-            for name, weights in zip(self.measure_names, self._averages, strict=True)
+            MovingAverage("constraint_ma" + suffix, *weights, measure=name, decay=decay)
+            for suffix, weights, name in parts
         ]
 
     def get_config(self) -> dict[str, Any]:
@@ -139,10 +143,21 @@ def _checked_bound(bound: Any) -> ELBO | ImportanceWeighted:
 def _checked_constraint(constraint: Any) -> Constraint:
     if isinstance(constraint, Constraint):
         return constraint
-    if callable(constraint):
+    if callable(constraint) and not isinstance(constraint, type):
         return Distance(constraint)
     rule = "must be a Constraint such as SquaredError(kappa), a function, or a sequence of them"
     raise checks.invalid("constraint", rule, constraint)
+
+
+def _distance(constraint: Constraint, terms: Terms) -> tf.Tensor:
+    """Returns the distance of a constraint, `[S, B]`, or raises."""
+    shape = terms.log_p_x.shape
+    distance = tf.cast(constraint.distance(terms), terms.log_p_x.dtype)
+    if not distance.shape.is_compatible_with(shape):
+        # A mean over the samples, say, would be broadcast to something else.
+        rule = f"must give a distance of every sample of z, shape {shape}"
+        raise checks.invalid("constraint", rule, f"{constraint.label} of shape {distance.shape}")
+    return distance
 
 
 def _checked_multipliers(values: Any, count: int) -> tuple[float, ...]:
@@ -161,4 +176,7 @@ def _suffixes(constraints: Sequence[Constraint]) -> list[str]:
     labels = [constraint.label for constraint in constraints]
     numbered = [f"{label}_{labels[:i].count(label) + 1}" for i, label in enumerate(labels)]
     pairs = zip(labels, numbered, strict=True)
-    return ["_" + (unique if labels.count(label) > 1 else label) for label, unique in pairs]
+    suffixes = ["_" + (unique if labels.count(label) > 1 else label) for label, unique in pairs]
+    if len(set(suffixes)) < len(suffixes):
+        raise checks.invalid("constraint", "must have labels that numbers keep apart", labels)
+    return suffixes

@@ -105,17 +105,18 @@ class ImportanceWeighted(Objective):
         KL(q_IW || p(z)) ~ -L_K + E_qIW[log p(x|z)]. No gradient passes through v.
 
         Args:
-            terms: Terms of the model.
+            terms: Terms that the estimator has prepared.
             values: What to take expectations of, each `[S, B]`.
 
         References:
             Cremer et al., 2017, arXiv:1704.02916 (q_IW).
         """
-        terms = self.estimator.prepare(terms)
         weights = bounds.normalized_weights(self._grouped(terms.log_w))
 
         def expectation(value: tf.Tensor) -> tf.Tensor:
-            in_groups = tf.reduce_sum(weights * self._grouped(value), axis=0)  # [M, B]
+            # A sample of density zero has the weight 0, but the value -inf.
+            weighted = tf.math.multiply_no_nan(self._grouped(value), weights)
+            in_groups = tf.reduce_sum(weighted, axis=0)  # [M, B]
             return tf.reduce_mean(in_groups, axis=0)
 
         rate = expectation(terms.log_p_x) - self._bound(terms)
