@@ -132,7 +132,9 @@ class RelaxedBernoulli(_Relaxed, Bernoulli):
     """
 
     def _relaxed_draws(self, n: Any, seed: Any) -> tf.Tensor:
-        return tfd.RelaxedBernoulli(self._temperature, logits=self.logits).sample(n, seed=seed)
+        # Gradients of `tfd.RelaxedBernoulli` are NaN where logit / temperature > 88 in float32.
+        noise = tfd.Logistic(tf.zeros_like(self.logits), 1.0).sample(n, seed=seed)
+        return tf.sigmoid((self.logits + noise) / self._temperature)
 
     def _nearest(self, draws: tf.Tensor) -> tf.Tensor:
         return tf.round(draws)
