@@ -51,7 +51,10 @@ def gather(values: tf.Tensor, axis: int = 0) -> tf.Tensor:
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return values
-    return context.all_gather(values, axis=axis)
+    gathered = context.all_gather(values, axis=axis)
+    # It forgets the sizes that are known.
+    gathered.set_shape([None if i == axis else size for i, size in enumerate(values.shape)])
+    return gathered
 
 
 def gathered_rows(size: tf.Tensor) -> tf.Tensor:

@@ -1,12 +1,18 @@
 """Small models and data for whole trainings."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 import keras_vae as kv
 from keras_vae import bounds
+from keras_vae.core.draws import Draws, Path
+
+tfd = tfp.distributions
 
 SHAPE, LATENT = (8, 8, 1), 2
 
@@ -35,9 +41,13 @@ class MeanVAE(kv.VAE):
     def compute_terms(self, x, num_samples=1, training=False, seed=0, y=None):
         p_z, q = self.prior(y), self._posterior(x, y, training)
         z = q.mean()[None]  # [1, B, D]
-        log_p_x = self._likelihood(z, y, training).log_prob(x)
+        p_x = self._likelihood(z, y, training)
         kl = bounds.closed_form_kl(q, p_z)
-        return kv.Terms(log_p_x, p_z.log_prob(z), q.log_prob(z), kl)
+        likelihood = functools.partial(self._likelihood, condition=y, training=training)
+        # One point for the prior, too, where an objective draws of it.
+        point = tfd.MultivariateNormalDiag(p_z.mean(), tf.zeros_like(p_z.mean()))
+        draws = Draws(x, z, q, point, p_x, likelihood, Path(), seed, kl_is_exact=True)
+        return kv.Terms(p_x.log_prob(x), p_z.log_prob(z), q.log_prob(z), kl, draws)
 
 
 @pytest.fixture
