@@ -244,6 +244,32 @@ def test_a_conditional_flow_improves_in_every_precision(policy):
     assert result.amortization_gap > 4.0 * result.standard_error
 
 
+@pytest.mark.parametrize(
+    "temperature, estimator", [(None, "score_function"), (0.5, "reparameterized")]
+)
+def test_a_discrete_posterior_reaches_the_enumerated_evidence(temperature, estimator):
+    rng = np.random.default_rng(0)
+    model = kv.VAE(
+        encoder=keras.layers.Dense(6),
+        decoder=keras.layers.Dense(4),
+        posterior=kv.posteriors.Categorical(1, 3, temperature=temperature),
+        prior=kv.priors.Categorical(1, 3),
+        likelihood=kv.likelihoods.Normal((4,)),
+        objective=kv.objectives.ELBO(estimator=estimator),
+    )
+    model.decoder.set_weights([rng.normal(size=weight.shape) for weight in model.decoder.weights])
+    x = rng.normal(size=(6, 4))
+    log_p_x = model.decode(np.eye(3)[:, None, None, :]).log_prob(x).numpy()  # [3, B]
+    evidence = np.log(np.mean(np.exp(log_p_x), axis=0))
+    result = kv.evaluation.fit_posterior(model, x, learning_rate=0.2)
+    assert np.all(result.initial_elbo < evidence - 0.3)
+    # Logits that saturate take longest.
+    np.testing.assert_allclose(result.elbo, evidence, atol=0.05)
+    posterior = np.exp(log_p_x - evidence).T / 3.0
+    fitted = tf.nn.softmax(result.distribution.distribution.logits)[:, 0]
+    np.testing.assert_allclose(fitted, posterior, atol=0.03)
+
+
 @pytest.fixture
 def refused(cases):
     """Return a function that checks the error of a fit."""
