@@ -10,7 +10,10 @@ import sys
 import pytest
 
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
-SHORTEST = {"mnist_5k": ["--epochs", "1", "--num-samples", "2", "--network", "mlp"]}
+SHORTEST = {
+    "mnist_5k": ["--epochs", "1", "--num-samples", "2", "--network", "mlp"],
+    "mixture_of_gaussians": ["--epochs", "3", "--examples", "500"],
+}
 CHECKS = {"check_saved_model"}  # Run on what the others write.
 
 
@@ -72,3 +75,15 @@ def test_check_notices_outputs_that_differ(mnist_5k):
             _load("check_saved_model").check(folder / "saved" / "1")
     finally:
         expected.write_text(original)
+
+
+@pytest.mark.slow
+def test_each_estimate_of_a_mixture_is_below_the_exact_one(tmp_path):
+    short = [*SHORTEST["mixture_of_gaussians"], "--runs", str(tmp_path)]
+    results = _load("mixture_of_gaussians").main(short)
+    assert results["exact"]["estimate"] == pytest.approx(results["exact"]["exact"], rel=1e-5)
+    gaps = {name: row["exact"] - row["estimate"] for name, row in results.items()}
+    # An ELBO loses more than the bound of 5 samples; 1,000 points and a few epochs leave no doubt.
+    assert gaps["vae"] > gaps["weighted"] > 0.0
+    assert results["naive"]["exact"] < results["exact"]["exact"]
+    assert (tmp_path / "mixture.png").is_file()
