@@ -1,4 +1,4 @@
-"""The bounds, as functions of log-densities, against NumPy in float64; what overflow does to them."""
+"""The bounds as functions of log-densities, against NumPy in float64, and where they overflow."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def without(values, k):
 
 
 def leave_one_out_bound(log_w):
-    """Return what L_K is with each weight replaced by the others' geometric mean (VIMCO, eq. 10)."""
+    """Return L_K with each weight replaced by the others' geometric mean (VIMCO, eq. 10)."""
     replaced = [
         np.concatenate([without(log_w, k), without(log_w, k).mean(axis=0, keepdims=True)])
         for k in range(len(log_w))
