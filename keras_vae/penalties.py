@@ -237,6 +237,6 @@ def mmd(
 def _mean_of_pairs(values: tf.Tensor) -> tf.Tensor:
     """Returns the mean of `[..., N, N]` off the diagonal, `[...]`; zero for N = 1."""
     size = tf.cast(tf.shape(values)[-1], values.dtype)
-    zeros = tf.zeros_like(tf.linalg.diag_part(values))
-    total = tf.reduce_sum(tf.linalg.set_diag(values, zeros), axis=[-2, -1])
+    # XLA has no gradient of `tf.linalg.set_diag` where sizes are dynamic.
+    total = tf.reduce_sum(values, axis=[-2, -1]) - tf.linalg.trace(values)
     return total / tf.maximum(size * (size - 1.0), 1.0)

@@ -21,6 +21,9 @@ class KLController(keras.callbacks.Callback):
     are weights of the model: they are saved, and a resumed training goes on with them. Logs hold
     `beta`. The target must be a KL that some β within the bounds leads to.
 
+    K_i is the pace: with the published 1e-4, an error of 10 nats moves β by 0.1 in 100 steps. For
+    trainings of some hundred steps and targets of some nats, 1e-3 settles sooner.
+
     Args:
         proportional: K_p >= 0, the most that the proportional part adds to β.
         integral: K_i >= 0, how much β moves in a step for each nat of error.
