@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from keras_vae.core.numerics import density_dtype
 
@@ -39,7 +40,8 @@ class Steerable(keras.layers.Layer):
         """Adds a number that is kept as a non-trainable weight, and moved by a controller alone."""
         return self.add_weight(
             shape=(),
-            initializer=keras.initializers.Constant(value),
+            # Keras's `Constant` would round the value to float32 on its way to float64.
+            initializer=lambda shape, dtype: tf.fill(shape, tf.constant(value, dtype)),
             dtype=density_dtype(self.variable_dtype),
             trainable=False,
             autocast=False,
