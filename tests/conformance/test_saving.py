@@ -127,7 +127,7 @@ def models(registry):
     made = {}
     for names in groups(registry):
         made[" and ".join(names)] = lambda names=names: registry.small_model(names)
-    for name in ("models.BetaVAE", "models.ConditionalVAE"):
+    for name in ("models.BetaVAE", "models.IWAE", "models.GECOVAE", "models.ConditionalVAE"):
         made[name] = lambda name=name: registry.example(name)
     for scale in (0.5, "per_dimension"):
         likelihood = kv.likelihoods.Normal(registry.SHAPE, scale)
@@ -194,7 +194,8 @@ def trained(make, registry, file):
     # Eager: the models are so small that tracing them would take most of the time.
     model.compile(keras.optimizers.Adam(0.01), run_eagerly=True)
     model.fit(x, y, batch_size=8, shuffle=False, verbose=0)
-    model.objective.beta.assign(0.75)  # as an annealing would leave it
+    for number in model.objective.hyperparameters.values():
+        number.assign(0.75)  # as an annealing would leave it
     model.save(f"{file}.keras")
     return model
 
