@@ -1,0 +1,130 @@
+"""What runs inside the train step, once per optimizer step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+Updates = Sequence[tuple[keras.Variable, tf.Tensor]]
+
+
+class Step(NamedTuple):
+    """What is known of a training step before the optimizer moves.
+
+    Attributes:
+        number: `optimizer.iterations` before the step, from 0: an int64 scalar.
+        x: The examples of this replica, `[B, ...]`.
+        weights: Their weights, `[B]`; zeros where the step is skipped.
+        measures: Values of the examples, each `[B]`: `"elbo"`, `"reconstruction"`, `"kl"`, ...
+        gradients: Of the loss of this replica, times `loss_scale`, one for each trainable variable,
+            None where the loss does not depend on it.
+        loss_scale: Factor of the loss under loss scaling, else 1: a scalar.
+    """
+
+    number: tf.Tensor
+    x: tf.Tensor
+    weights: tf.Tensor
+    measures: Mapping[str, tf.Tensor]
+    gradients: Sequence[Any]
+    loss_scale: tf.Tensor
+
+
+class StepHook:
+    """Something that runs inside the train step for the length of a training.
+
+    `LatentVariableModel.attach` puts it there; a callback does so. It runs in the graph, once per
+    step, so it is exact under `steps_per_execution`, on several replicas and after a resume. What
+    it must remember beyond the training has to be weights of the model.
+
+    Args:
+        name: Its name, which no other has.
+
+    Attributes:
+        feedback: Names of the measures whose means `after_step` wants: `"reconstruction"`, `"kl"`,
+            `"elbo"`, or one of the objective's own.
+
+    Example:
+        >>> class Counter(StepHook):
+        ...     count = 0
+        ...     def observe(self, step):
+        ...         self.count += 1
+        >>> Counter("counter").logged
+        {}
+    """
+
+    feedback: tuple[str, ...] = ()
+
+    def __init__(self, name: str):
+        self.name = name
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What a traced step depends on: hooks with equal keys do the same."""
+        return self.name, id(self)
+
+    @property
+    def logged(self) -> dict[str, keras.Variable]:
+        """The numbers that go to the logs, by name."""
+        return {}
+
+    def before_step(self, step: tf.Tensor) -> None:
+        """Sets numbers for an optimizer step: open loop.
+
+        Args:
+            step: `optimizer.iterations` before the step, from 0: an int64 scalar.
+        """
+
+    def observe(self, step: Step) -> None:
+        """Looks at a step, and keeps what it wants in variables of its own."""
+
+    def after_step(self, step: tf.Tensor, means: Mapping[str, tf.Tensor]) -> Updates:
+        """Says what weights become for the next step: closed loop.
+
+        Args:
+            step: `optimizer.iterations` before the step, from 0: an int64 scalar.
+            means: Means of the measures in `feedback` over the batch of all replicas, scalars.
+
+        Returns:
+            Pairs of a weight and its new value, which it gets if the optimizer made the step.
+        """
+        return ()
+
+    def loss_shift(self, means: Mapping[str, tf.Tensor]) -> tf.Tensor | float:
+        """Returns what the reported loss of a training step has in addition, without gradient."""
+        return 0.0
+
+    def detached(self) -> None:
+        """Is told that the training is over, or broke off."""
+
+
+class Controller(StepHook):
+    """A rule for one number of the model.
+
+    Args:
+        name: Name of the number, as in `model.hyperparameters` and in the logs.
+        variable: The weight that holds it.
+
+    Example:
+        >>> class Doubling(Controller):
+        ...     def before_step(self, step):
+        ...         self.variable.assign(2.0 * self.variable)
+        >>> beta = keras.Variable(0.5)
+        >>> Doubling("beta", beta).before_step(tf.constant(0))
+        >>> float(beta)
+        1.0
+    """
+
+    def __init__(self, name: str, variable: keras.Variable):
+        super().__init__(name)
+        self.variable = variable
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return self.name, id(self.variable), id(self)
+
+    @property
+    def logged(self) -> dict[str, keras.Variable]:
+        return {self.name: self.variable}
