@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_vae.core import checks, discrete
+from keras_vae.core.figures import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,7 +37,7 @@ def learning_curves(history: Mapping[str, Sequence[float]], driven: str = "beta"
     if not history.get("elbo"):
         raise checks.invalid("history", "must hold the logs of at least one epoch", dict(history))
     panels = 1 + (driven in history)
-    figure = _figure(7.0, 4.0 if panels == 1 else 5.0)
+    figure = new_figure(7.0, 4.0 if panels == 1 else 5.0)
     axes = figure.subplots(panels, 1, sharex=True, height_ratios=[3, 1][:panels], squeeze=False)
     epochs = np.arange(1, len(history["elbo"]) + 1)
     labels = {"elbo": "-ELBO", "reconstruction": "reconstruction", "kl": "KL"}
@@ -89,7 +90,7 @@ def image_grid(images: Any, columns: int = 8, title: str = "", *, white: float =
     for number, image in enumerate(images):
         top, left = (number // columns) * (height + 1), (number % columns) * (width + 1)
         canvas[top : top + height, left : left + width] = image
-    figure = _figure(0.7 * columns, 0.7 * rows * height / width + 0.3 * bool(title))
+    figure = new_figure(0.7 * columns, 0.7 * rows * height / width + 0.3 * bool(title))
     axes = figure.subplots()
     axes.imshow(canvas.squeeze(-1) if channels == 1 else canvas, cmap="gray", vmin=0, vmax=1)
     axes.set_axis_off()
@@ -196,7 +197,7 @@ def latent_map(means: Any, labels: Any) -> Figure:
     centred = means - means.mean(axis=0)
     _, _, directions = np.linalg.svd(centred, full_matrices=False)
     first, second = (centred @ directions[:2].T).T
-    figure = _figure(6.0, 5.0)
+    figure = new_figure(6.0, 5.0)
     axes = figure.subplots()
     for number, label in enumerate(np.unique(labels)):
         chosen = labels == label
@@ -206,13 +207,6 @@ def latent_map(means: Any, labels: Any) -> Figure:
     beside = (1.0, 0.5)
     axes.legend(loc="center left", bbox_to_anchor=beside, frameon=False, fontsize="small")
     return figure
-
-
-def _figure(width: float, height: float) -> Figure:
-    # Without pyplot there is no backend to choose and no figure to close.
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained", dpi=120)
 
 
 def _pixels(images: Any, white: float) -> np.ndarray:

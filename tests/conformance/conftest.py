@@ -34,6 +34,7 @@ ABSTRACT = {
     "likelihoods.Likelihood",
     "objectives.Objective",
     "objectives.Constraint",
+    "schedules.Schedule",
     "models.LatentVariableModel",
 }
 
@@ -194,6 +195,34 @@ ARGUMENTS = {
     "objectives.Distance": lambda: {"function": absolute_error, "tolerance": 3.0},
     "schedules.Constant": lambda: {"value": 0.5},
     "schedules.Linear": lambda: {"start": 0.25, "end": 2.0, "steps": 7},
+    "schedules.Cosine": lambda: {"start": 2.0, "end": 0.25, "steps": 7},
+    "schedules.Sigmoid": lambda: {"start": 0.25, "end": 2.0, "steps": 7, "steepness": 6.0},
+    "schedules.Exponential": lambda: {"start": 2.0, "end": 0.01, "steps": 7},
+    "schedules.Piecewise": lambda: {"boundaries": [3, 7], "values": [0.5, -1.0, 2.0]},
+    "schedules.Cyclical": lambda: {
+        "low": 0.25,
+        "high": 2.0,
+        "period": 7,
+        "shape": "ramp_and_hold",
+        "ramp": 0.6,
+        "amplitude": "exponential",
+        "decay": 0.9,
+        "cycles": 3,
+    },
+    "schedules.OneCycle": lambda: {
+        "max_value": 0.5,
+        "steps": 17,
+        "warmup": 0.4,
+        "initial_division": 10.0,
+        "final_division": 100.0,
+        "shape": "linear",
+        "momentum": (0.85, 0.95),
+    },
+    "schedules.WarmupThen": lambda: {
+        "schedule": kv.schedules.Cosine(2.0, 0.25, steps=7),
+        "steps": 5,
+        "start": 0.125,
+    },
     "models.VAE": lambda: {**parts(), "objective": kv.objectives.ELBO(0.5), "seed": 3},
     "models.BetaVAE": lambda: {**parts(), "beta": 2.0, "seed": 3},
     "models.IWAE": lambda: {

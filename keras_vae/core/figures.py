@@ -1,0 +1,21 @@
+"""Where every figure starts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Returns an empty figure, its size in inches.
+
+    Example:
+        >>> [float(inches) for inches in new_figure(7.0, 4.0).get_size_inches()]
+        [7.0, 4.0]
+    """
+    # Without pyplot there is no backend to choose and no figure to close.
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained", dpi=120)

@@ -1,0 +1,101 @@
+"""What every schedule has in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_vae.core import checks
+from keras_vae.core.figures import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MAX_POINTS = 4000  # of a drawn line; a screen has fewer
+
+
+class Schedule(keras.optimizers.schedules.LearningRateSchedule):
+    """A function of the optimizer step: for β, the learning rate or any other number.
+
+    value = schedule(t),  t = 0, 1, 2, ...
+
+    Subclasses implement `value_at` and `get_config`. Inside, steps and values are float64, so that
+    every step up to 2^53 counts; the result has the dtype of `keras.config.floatx()`. To float32 it
+    is the same value in eager mode, in a graph and under XLA. Steps below 0 count as 0.
+
+    Example:
+        >>> class Root(Schedule):
+        ...     def value_at(self, t):
+        ...         return tf.sqrt(t)
+        >>> Root()([0, 4, 9]).numpy()
+        array([0., 2., 3.], dtype=float32)
+    """
+
+    def __call__(self, step: Any) -> tf.Tensor:
+        """Returns the value at an optimizer step, or the values at several.
+
+        Args:
+            step: Steps of any shape, integers or floats: numbers, arrays, tensors or variables.
+
+        Returns:
+            Tensor of the shape of `step`, in `keras.config.floatx()`.
+        """
+        t = tf.maximum(_float64(step), 0.0)
+        return tf.cast(self.value_at(t), keras.config.floatx())
+
+    def value_at(self, t: tf.Tensor) -> tf.Tensor:
+        """Returns the values at steps t >= 0, a float64 tensor: one of the same shape and dtype."""
+        raise NotImplementedError(f"{type(self).__name__} must implement `value_at`.")
+
+    def get_config(self) -> dict[str, Any]:
+        return {}
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.get_config())
+        return f"{type(self).__name__}({arguments})"
+
+    def plot(self, steps: int | tuple[int, int]) -> Figure:
+        """Draws the schedule.
+
+        Args:
+            steps: The last step, or the first and the last.
+
+        Returns:
+            A matplotlib `Figure`.
+
+        Raises:
+            ValueError: If the last step does not come after the first.
+        """
+        first, last = _span(steps)
+        points = min(last - first, MAX_POINTS) + 1
+        t = np.unique(np.linspace(first, last, points).round().astype(np.int64))
+        figure = new_figure(7.0, 3.2)
+        axes = figure.subplots()
+        axes.plot(t, np.asarray(self(t)), linewidth=1.8)
+        axes.set(xlabel="optimizer step", ylabel="value", title=type(self).__name__)
+        axes.margins(x=0.01, y=0.06)
+        axes.grid(color="0.9", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        return figure
+
+
+def _float64(step: Any) -> tf.Tensor:
+    # Numbers of Python would become int32 or float32 on their way to a tensor.
+    if isinstance(step, (int, float, list, tuple, np.ndarray, np.generic)):
+        return tf.constant(np.asarray(step, np.float64))
+    return tf.cast(step, tf.float64)
+
+
+def _span(steps: Any) -> tuple[int, int]:
+    if not isinstance(steps, (tuple, list)):
+        return 0, checks.integer("steps", steps)
+    if len(steps) != 2:
+        raise checks.invalid("steps", "must be an integer or a pair (first, last)", steps)
+    first, last = (checks.integer("steps", step, minimum=0) for step in steps)
+    if first >= last:
+        raise checks.invalid("steps", "must have first < last", steps)
+    return first, last

@@ -1,0 +1,40 @@
+"""How a schedule rises from 0 to 1 while x does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import tensorflow as tf
+
+Curve = Callable[[tf.Tensor], tf.Tensor]
+
+
+def linear(x: tf.Tensor) -> tf.Tensor:
+    """Returns x."""
+    return x
+
+
+def cosine(x: tf.Tensor) -> tf.Tensor:
+    """Returns the half cosine (1 - cos(pi x)) / 2, as a square that keeps its digits near 0."""
+    return tf.sin(0.5 * math.pi * x) ** 2
+
+
+CURVES: dict[str, Curve] = {"linear": linear, "cosine": cosine}
+
+
+def between(start: float, end: float, t: tf.Tensor, steps: float, curve: Curve) -> tf.Tensor:
+    """Returns what goes from `start` at t = 0 to `end` at t = `steps`, and stays there.
+
+    start * (1 - f(t / steps)) + end * f(t / steps),  with 1 - f(x) = f(1 - x)
+
+    Args:
+        start: Value at 0, a number or a tensor of the shape of t.
+        end: Value at `steps` and later, likewise.
+        t: Steps, a float64 tensor.
+        steps: Where the end is reached.
+        curve: f, symmetric as above: then no digits are lost where the value is close to 0.
+    """
+    t = tf.clip_by_value(t, tf.zeros((), t.dtype), tf.constant(steps, t.dtype))
+    value = start * curve((steps - t) / steps) + end * curve(t / steps)
+    return tf.where(t < steps, value, end)

@@ -1,0 +1,75 @@
+"""A warm-up before another schedule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_vae.core import checks
+from keras_vae.core.head import serializable
+from keras_vae.schedules.base import Schedule
+from keras_vae.schedules.curves import between, linear
+
+
+@serializable
+class WarmupThen(Schedule):
+    """A straight line to the first value of another schedule, which then begins.
+
+    value(t) = start + (schedule(0) - start) * t / steps    for t < steps
+               schedule(t - steps)                          from then on
+
+    Args:
+        schedule: The other schedule, of this package or of Keras.
+        steps: Number of steps of the warm-up, >= 1.
+        start: Value at step 0.
+
+    Example:
+        >>> from keras_vae.schedules import Cosine
+        >>> schedule = WarmupThen(Cosine(1.0, 0.0, steps=8), steps=4)
+        >>> [round(float(schedule(t)), 3) for t in (0, 1, 4, 6, 8, 12)]
+        [0.0, 0.25, 1.0, 0.854, 0.5, 0.0]
+
+    References:
+        Goyal et al., 2017, section 2.2, arXiv:1706.02677 (gradual warm-up).
+    """
+
+    def __init__(
+        self,
+        schedule: keras.optimizers.schedules.LearningRateSchedule,
+        steps: int,
+        start: float = 0.0,
+    ):
+        if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+            rule = "must be a schedule, such as keras_vae.schedules.Constant(1e-3)"
+            raise checks.invalid("schedule", rule, schedule)
+        self.schedule = schedule
+        self.steps = checks.integer("steps", steps)
+        self.start = checks.number("start", start)
+
+    def value_at(self, t: tf.Tensor) -> tf.Tensor:
+        then = self._then(tf.maximum(t - self.steps, 0.0))  # schedule(0) during the warm-up
+        return between(self.start, then, t, self.steps, linear)
+
+    def _then(self, t: tf.Tensor) -> tf.Tensor:
+        if isinstance(self.schedule, Schedule):
+            return self.schedule.value_at(t)
+        steps = tf.cast(t, tf.int64)
+        if steps.shape.rank:  # schedules of Keras take one step
+            values = tf.map_fn(self._of_keras, tf.reshape(steps, [-1]), fn_output_signature=t.dtype)
+            return tf.reshape(values, tf.shape(t))
+        return self._of_keras(steps)
+
+    def _of_keras(self, step: tf.Tensor) -> tf.Tensor:
+        return tf.cast(self.schedule(step), tf.float64)
+
+    def get_config(self) -> dict[str, Any]:
+        schedule = keras.saving.serialize_keras_object(self.schedule)
+        own = {"schedule": schedule, "steps": self.steps, "start": self.start}
+        return {**super().get_config(), **own}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> WarmupThen:
+        schedule = keras.saving.deserialize_keras_object(config["schedule"])
+        return cls(**{**config, "schedule": schedule})
