@@ -11,7 +11,9 @@ ROOT = Path(__file__).parent.parent
 CONFIG = configparser.RawConfigParser()
 CONFIG.read(ROOT / "setup.cfg", encoding="utf-8")
 DEPENDENCIES = CONFIG["options"]["install_requires"].strip().splitlines()
+OPTIONAL = CONFIG["options.extras_require"]["tensorboard"].strip().splitlines()
 INDIRECT = {"importlib_resources"}  # imported by a dependency that does not declare it
+IMPORTED_AS = {"scikit-learn": "sklearn", "pillow": "PIL"}
 
 
 def imported(*folders: str) -> set[str]:
@@ -29,8 +31,8 @@ def imported(*folders: str) -> set[str]:
 
 
 def test_dependencies_are_what_is_imported():
-    names = {re.split(r"[\[>]", line)[0] for line in DEPENDENCIES}
-    declared = {"sklearn" if name == "scikit-learn" else name.replace("-", "_") for name in names}
+    names = {re.split(r"[\[>]", line)[0] for line in [*DEPENDENCIES, *OPTIONAL]}
+    declared = {IMPORTED_AS.get(name, name.replace("-", "_")) for name in names}
     third_party = imported("keras_vae", "examples") - set(sys.stdlib_module_names) - {"keras_vae"}
     assert third_party == declared - INDIRECT
 
