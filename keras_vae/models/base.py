@@ -80,6 +80,14 @@ class LatentVariableModel(ObjectiveTrainer):
         """
         raise NotImplementedError
 
+    @property
+    def trainable_parts(self) -> dict[str, list[keras.Variable]]:
+        """The trainable variables of each part of the model, by the part's name.
+
+        No variable is in two parts; one may be in none.
+        """
+        return {"model": self.trainable_variables}
+
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Builds all layers, here by tracing the terms of data of this shape `[B, ...]`."""
         x = tf.TensorSpec(input_shape, keras.config.floatx())

@@ -100,6 +100,14 @@ class ConditionalVAE(VAE):
         self.condition = layer
         super().__init__(**kwargs)
 
+    @property
+    def trainable_parts(self) -> dict[str, list[keras.Variable]]:
+        parts = {"condition": self.condition.trainable_variables}
+        shared = {id(variable) for variable in parts["condition"]}
+        for name, variables in super().trainable_parts.items():
+            parts[name] = [variable for variable in variables if id(variable) not in shared]
+        return parts
+
     def _encoder_input_shape(self, x_shape: Shape) -> Shape:
         return self._widened(x_shape)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -51,3 +52,21 @@ def inside(support: Any, argument: str, rule: str, values: tf.Tensor) -> tf.Tens
         return tf.strings.format(f"Argument `{argument}` {rule}. Received: {facts}", extremes)
 
     return graph_errors.require(support.contains(values), message, values)
+
+
+def latent(head: Any) -> str:
+    """Says over which z a posterior or a prior is."""
+    kind = "discrete" if head.discrete else "continuous"
+    return f"{kind} z of shape {head.event_shape}"
+
+
+def trainable_of(**parts: Iterable[keras.layers.Layer]) -> dict[str, list[keras.Variable]]:
+    """Returns the trainable variables of the layers of each part, each in its first part alone."""
+    seen: set[int] = set()
+    found: dict[str, list[keras.Variable]] = {}
+    for name, layers in parts.items():
+        # By their ids, as Keras's variables compare element by element.
+        all_of_them = {id(v): v for layer in layers for v in layer.trainable_variables}
+        found[name] = [v for key, v in all_of_them.items() if key not in seen]
+        seen |= set(all_of_them)
+    return found

@@ -19,7 +19,7 @@ from keras_vae.core.terms import Terms
 from keras_vae.likelihoods import Likelihood
 from keras_vae.models import inputs
 from keras_vae.models.base import LatentVariableModel
-from keras_vae.models.parts import Shape, inside, instance, output_shape
+from keras_vae.models.parts import Shape, inside, instance, latent, output_shape, trainable_of
 from keras_vae.networks import OutputBias
 from keras_vae.objectives import Objective
 from keras_vae.posteriors import Posterior
@@ -90,7 +90,7 @@ class VAE(LatentVariableModel):
         if prior.event_shape != posterior.event_shape or prior.discrete != posterior.discrete:
             raise ValueError(
                 f"Argument `prior` must be over the same z as the posterior, "
-                f"{_latent(posterior)}. Received: a prior over {_latent(prior)}"
+                f"{latent(posterior)}. Received: a prior over {latent(prior)}"
             )
         if self.objective.pathwise and not posterior.reparameterized:
             raise ValueError(
@@ -130,6 +130,11 @@ class VAE(LatentVariableModel):
                 # Freezes the layers, too, that building added; Keras hands down changes alone.
                 layer.trainable = True
                 layer.trainable = False
+
+    @property
+    def trainable_parts(self) -> dict[str, list[keras.Variable]]:
+        encoder, decoder = (self.encoder, self.posterior_head), (self.decoder, self.likelihood_head)
+        return trainable_of(encoder=encoder, decoder=decoder, prior=(self.prior_head,))
 
     # What a conditional model does differently.
 
@@ -393,8 +398,3 @@ class VAE(LatentVariableModel):
         }
         serialized = {k: keras.saving.serialize_keras_object(v) for k, v in parts.items()}
         return {**super().get_config(), **serialized}
-
-
-def _latent(head: Posterior | Prior) -> str:
-    kind = "discrete" if head.discrete else "continuous"
-    return f"{kind} z of shape {head.event_shape}"
