@@ -64,6 +64,11 @@ def active_units(
     threshold = checks.number("threshold", threshold, minimum=0.0)
     head = model.posterior_head
     means = [head.mean(model.encode(x, y)).numpy() for x, y in batches(data, batch_size)]
-    variances = np.var(np.concatenate(means), axis=0, dtype=np.float64)
+    return units_of(np.concatenate(means), threshold)
+
+
+def units_of(means: np.ndarray, threshold: float) -> ActiveUnits:
+    """Returns the `ActiveUnits` of posterior means `[N, D]`, or `[N, D, K]` of classes."""
+    variances = np.var(means, axis=0, dtype=np.float64)
     active = np.any(variances.reshape(len(variances), -1) > threshold, axis=1)
     return ActiveUnits(int(np.sum(active)), variances, threshold)

@@ -1,0 +1,145 @@
+"""What callbacks that look at a model now and then have in common."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import tempfile
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_vae.callbacks.summaries import SummaryWriter, check_log_dir
+from keras_vae.core import checks
+from keras_vae.models import VAE
+from keras_vae.models.inputs import Data
+
+
+class Monitor(keras.callbacks.Callback):
+    """Looks at a `VAE` after the first epoch of a training, after every n-th, and after the last.
+
+    After the first, so that the names that it logs are there when `keras.callbacks.CSVLogger` takes
+    its columns. Epochs count from 0, as Keras counts them.
+
+    Args:
+        data: Array, pair of arrays `(x, y)` or dataset of batches.
+        every: Number n of epochs.
+        log_dir: TensorBoard's folder, or None.
+        batch_size: Examples at once, where `data` holds arrays.
+    """
+
+    def __init__(self, data: Any, every: int, log_dir: Any, batch_size: int):
+        super().__init__()
+        self.every = checks.integer("every", every)
+        check_log_dir(log_dir)
+        self.log_dir = log_dir
+        self._data = dataset_of(data, checks.integer("batch_size", batch_size))
+        self._given = data
+        self._writer = SummaryWriter(None)
+        self._first: int | None = None  # Epochs of this training: the first, that which is
+        self._epoch: int | None = None  # over, and that after which the model was looked at.
+        self._seen: int | None = None
+
+    # What a monitor says.
+
+    def open(self) -> None:
+        """Makes what a training needs, or raises an error."""
+
+    def start(self, epoch: int) -> None:
+        """Takes up what an earlier training left of the epochs before this one."""
+
+    def look(self, epoch: int) -> None:
+        """Measures the model after an epoch."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Makes what there is to make of the whole training."""
+
+    # Keras's protocol.
+
+    def set_model(self, model: Any) -> None:
+        """Checks that model and data fit."""
+        super().set_model(model)
+        if not isinstance(model, VAE):
+            raise checks.invalid("model", f"must be a VAE for {type(self).__name__}", model)
+        given = self._given if isinstance(self._given, tuple) else (self._given,)
+        Data("data", *given).check(lambda x, y: model.check_support(*model.standardize(x, y)))
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Opens the files, before the first step."""
+        self._writer.close()  # Of a training that broke off.
+        self._first = self._epoch = self._seen = None
+        self.open()
+        self._writer = SummaryWriter(self.log_dir)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Takes up earlier epochs; the first of a resumed training is not known sooner."""
+        if self._first is None:
+            self._first = epoch
+            self.start(epoch)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Looks at the model, if it is time."""
+        self._epoch = epoch
+        last = epoch + 1 >= self.params.get("epochs", 0) or self.model.stop_training
+        if last or epoch == self._first or (epoch + 1) % self.every == 0:
+            self._look(epoch)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Looks once more, if a callback further down ended the training; closes the files."""
+        if self._epoch is not None:
+            if self._seen != self._epoch:
+                self._look(self._epoch)
+            self.finish()
+        self._writer.close()
+
+    def _look(self, epoch: int) -> None:
+        self.look(epoch)
+        self._seen = epoch
+        self._writer.flush()
+
+
+def dataset_of(data: Any, batch_size: int) -> tf.data.Dataset:
+    """Returns held-out data as a dataset of batches, which can be read again and again."""
+    if isinstance(data, tf.data.Dataset):
+        if not int(data.cardinality()):
+            raise checks.invalid("data", "must hold at least one batch", data)
+        return data
+    arrays = data if isinstance(data, tuple) else (data,)
+    known = all(isinstance(array, (np.ndarray, tf.Tensor)) for array in arrays)
+    if not known or len(arrays) not in (1, 2) or not all(len(array.shape) for array in arrays):
+        rule = "must be an array, a pair of arrays (x, y) or a tf.data.Dataset of batches"
+        raise checks.invalid("data", rule, type(data))
+    if len({array.shape[0] for array in arrays}) > 1 or not arrays[0].shape[0]:
+        rule = "must hold at least one example, and labels for as many"
+        raise checks.invalid("data", rule, [tuple(array.shape) for array in arrays])
+    return tf.data.Dataset.from_tensor_slices(arrays).batch(batch_size)
+
+
+def path_of(argument: str, path: Any) -> pathlib.Path | None:
+    """Returns a path, or None for None."""
+    if path is None:
+        return None
+    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+        raise checks.invalid(argument, "must be a path, or None", path)
+    return pathlib.Path(path)
+
+
+def make_folder(argument: str, folder: pathlib.Path) -> None:
+    """Makes a folder, and raises a `ValueError` if files cannot be written into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        rule = f"must lead to a folder that can be written ({error.strerror})"
+        raise checks.invalid(argument, rule, str(folder)) from error
+
+
+def write_whole(path: pathlib.Path, content: bytes) -> None:
+    """Writes a file so that it is never there in part, even if the process is killed."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_bytes(content)
+    os.replace(part, path)

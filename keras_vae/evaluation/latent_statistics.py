@@ -1,0 +1,120 @@
+"""What the posteriors of held-out data say of each latent dimension."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_vae import bounds
+from keras_vae.core.randomness import fold, purpose, seed_tensor
+from keras_vae.evaluation.active_units import ActiveUnits, units_of
+from keras_vae.models import VAE, graph_errors
+
+# Samples of z for every x where the KL has no closed form: their noise is far below the spread of
+# the KL over the data.
+_NUM_SAMPLES = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class LatentStatistics:
+    """Statistics of q(z|x) over data, of each of D latent dimensions.
+
+    The variables of a `Categorical` posterior are one-hot: mean and variance are `[D, K]`.
+
+    Attributes:
+        active_units: The dimensions whose posterior mean varies.
+        kl: E_x KL(q(z|x) || p(z)), `[D]` where prior and posterior factorize over the dimensions,
+            else `[1]`, their joint KL; nats.
+        mean: Mean of the aggregate posterior, E_x E_q[z], `[D]`.
+        variance: Variance of the aggregate posterior, E_x Var_q[z] + Var_x E_q[z], `[D]`.
+    """
+
+    active_units: ActiveUnits
+    kl: np.ndarray = dataclasses.field(repr=False)
+    mean: np.ndarray = dataclasses.field(repr=False)
+    variance: np.ndarray = dataclasses.field(repr=False)
+
+
+class LatentReader:
+    """Computes `LatentStatistics` again and again, while the model is being trained.
+
+    One graph, traced once for all batches, reads the data once; the host waits for it at the end.
+
+    Args:
+        model: A `VAE`.
+        data: A dataset of batches as `fit` takes it.
+
+    Example:
+        >>> import keras_vae as kv
+        >>> model = kv.VAE(
+        ...     encoder=kv.networks.MLPEncoder((32,)),
+        ...     decoder=kv.networks.MLPDecoder((8, 8, 1), (32,)),
+        ...     posterior=kv.posteriors.DiagonalNormal(2),
+        ...     likelihood=kv.likelihoods.Bernoulli((8, 8, 1)))
+        >>> data = tf.data.Dataset.from_tensors(tf.zeros([5, 8, 8, 1]))
+        >>> LatentReader(model, data)(threshold=0.01, num_examples=None).active_units.count
+        0
+    """
+
+    def __init__(self, model: VAE, data: tf.data.Dataset):
+        self._model = model
+        self._data = data
+        spec = tf.nest.map_structure(_any_size, _inputs_of(data.element_spec))
+        number = tf.TensorSpec([], tf.int32)
+        function = tf.function(self._moments, autograph=False).get_concrete_function(spec, number)
+        self._function = graph_errors.as_python_errors(function)
+
+    def __call__(self, threshold: float, num_examples: int | None) -> LatentStatistics:
+        """Returns the statistics of the first examples of the data, or of all."""
+        batches = _first(map(_inputs_of, self._data), num_examples)
+        moments = [self._function(batch, tf.constant(i)) for i, batch in enumerate(batches)]
+        if not moments:
+            raise ValueError("Argument `data` must hold at least one example. Received: none")
+        columns = zip(*moments, strict=True)
+        means, variances, kl = (tf.concat(parts, axis=0).numpy() for parts in columns)
+        units = units_of(means, threshold)
+        variance = _mean(variances) + units.variances
+        return LatentStatistics(units, kl=_mean(kl), mean=_mean(means), variance=variance)
+
+    def _moments(self, data: list[tf.Tensor], number: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """Returns E_q[z] `[B, D]`, Var_q[z] `[B, D]` and the KL `[B, G]` of a batch."""
+        model, (x, y) = self._model, (*data, None)[:2]
+        x, y = model.check_support(*model.standardize(x, y))
+        q, p_z = model.encode(x, y), model.prior(y)
+        kl = bounds.closed_form_kl(q, p_z)
+        if kl is None:
+            # The same noise every time.
+            z = q.sample(_NUM_SAMPLES, seed=fold(seed_tensor(0), number, purpose("monitor")))
+            kl = bounds.sampled_kl(q.log_prob(z), p_z.log_prob(z))
+        head = model.posterior_head
+        return head.mean(q), tf.square(head.stddev(q)), kl
+
+
+def _inputs_of(batch: Any) -> list[Any]:
+    """Returns `[x]` or `[x, y]` of a batch, or of its types."""
+    x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+    return [x] if y is None else [x, y]
+
+
+def _mean(rows: np.ndarray) -> np.ndarray:
+    return np.asarray(np.mean(rows, axis=0, dtype=np.float64))
+
+
+def _any_size(spec: tf.TensorSpec) -> tf.TensorSpec:
+    return tf.TensorSpec([None, *spec.shape[1:]], spec.dtype)
+
+
+def _first(batches: Iterable[list[Any]], num_examples: int | None) -> Iterable[list[Any]]:
+    """Yields batches until they hold so many examples, the last one cut where it must be."""
+    left = num_examples
+    for batch in batches:
+        if left is not None and len(batch[0]) >= left:
+            yield tf.nest.map_structure(lambda rows, end=left: rows[:end], batch)
+            return
+        yield batch
+        left = None if left is None else left - len(batch[0])
