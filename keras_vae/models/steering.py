@@ -9,10 +9,17 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_vae.controllers import Controller
+from keras_vae.controllers import Controller, StepHook
 from keras_vae.core import checks
 from keras_vae.core.hyperparameters import Steerable
 from keras_vae.core.replicas import sum_over_replicas
+from keras_vae.models import non_finite
+
+# Callbacks of Keras that set the learning rate between steps.
+RATE_CALLBACKS = (
+    keras.callbacks.LearningRateScheduler,
+    keras.callbacks.ReduceLROnPlateau,
+)
 
 
 class SteeredModel(keras.Model):
@@ -20,11 +27,17 @@ class SteeredModel(keras.Model):
 
     Args:
         **kwargs: Of `keras.Model`.
+
+    Attributes:
+        non_finite: What a step does when a quantity of it is not finite; reset at the end of `fit`.
+        initial_epoch: The `initial_epoch` of the last `fit`, for callbacks.
     """
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
-        self._controllers: dict[str, Controller] = {}
+        self._hooks: dict[str, StepHook] = {}
+        self.non_finite: non_finite.Raise = non_finite.Raise()
+        self.initial_epoch = 0
 
     @property
     def hyperparameters(self) -> dict[str, keras.Variable]:
@@ -39,56 +52,74 @@ class SteeredModel(keras.Model):
             name if times[name] == 1 else f"{layer.name}.{name}": variable
             for layer, name, variable in found
         }
-        learning_rate = _learning_rate_variable(getattr(self, "optimizer", None))
-        if learning_rate is not None:
-            numbers["learning_rate"] = learning_rate
-        return numbers
+        return numbers | _numbers_of(getattr(self, "optimizer", None))
 
-    def attach(self, controller: Controller) -> None:
-        """Lets a controller run inside the train step, around every optimizer step.
+    @property
+    def hooks(self) -> dict[str, StepHook]:
+        """What is attached to the train step now, by name."""
+        return dict(self._hooks)
+
+    def attach(self, hook: StepHook) -> None:
+        """Lets a hook run inside the train step: a controller, or what only looks at the step.
 
         Raises:
-            ValueError: If another controller drives the same number.
+            ValueError: If another controller drives the same number, or a hook has the name.
         """
         # By the weight, too, which may go by several names.
-        driven = any(c.variable is controller.variable for c in self._controllers.values())
-        if driven or controller.name in self._controllers:
-            rule = f"must not be driven by another callback already, as {sorted(self._controllers)}"
-            raise checks.invalid("name", f"{rule} are", controller.name)
-        self._controllers = {**self._controllers, controller.name: controller}
+        variable = getattr(hook, "variable", None)
+        same = (variable is not None and one.variable is variable for one in self._controllers())
+        if hook.name in self._hooks or any(same):
+            rule = f"must not be driven by another callback already, as {sorted(self._hooks)} are"
+            raise checks.invalid("name", rule, hook.name)
+        self._hooks = {**self._hooks, hook.name: hook}
 
-    def detach(self, controller: Controller) -> None:
-        """Takes a controller out of the train step; its number keeps the last value."""
-        attached = self._controllers.items()
-        self._controllers = {name: c for name, c in attached if c is not controller}
+    def detach(self, hook: StepHook) -> None:
+        """Takes a hook out of the train step; a number keeps the last value."""
+        attached = self._hooks.items()
+        if any(one is hook for _, one in attached):
+            self._hooks = {name: one for name, one in attached if one is not hook}
+            hook.detached()
 
-    def _detach_new(self, before: Mapping[str, Controller]) -> None:
+    def _controllers(self) -> list[Controller]:
+        return [hook for hook in self._hooks.values() if isinstance(hook, Controller)]
+
+    def _begin(self, callbacks: Any = None, initial_epoch: int = 0) -> None:
+        """Takes from the arguments of `fit` what hooks depend on."""
+        self.initial_epoch = initial_epoch
+        callbacks = keras.tree.flatten(getattr(callbacks, "callbacks", callbacks) or [])
+        rate = self.hyperparameters.get("learning_rate")
+        if rate is not None and any(isinstance(one, RATE_CALLBACKS) for one in callbacks):
+            # So that a callback which drives it at every step is refused, not overruled unseen.
+            self.attach(Controller("learning_rate", rate))
+
+    def _detach_new(self, before: Mapping[str, StepHook]) -> None:
         """Detaches what was attached since, as callbacks have not if the training broke off."""
-        attached = self._controllers.items()
-        self._controllers = {name: c for name, c in attached if before.get(name) is c}
+        for name, hook in self.hooks.items():
+            if before.get(name) is not hook:
+                self.detach(hook)
 
     def _driven_numbers(self) -> dict[str, tf.Tensor]:
-        """Returns the numbers that the attached controllers drive: their values now."""
+        """Returns the numbers that the attached hooks log: their values now."""
         logged: dict[str, Any] = {}
-        for controller in self._controllers.values():
-            logged |= controller.logged
+        for logging in (*(hook.logged for hook in self._hooks.values()), self.non_finite.logged):
+            logged |= logging
         return {name: tf.identity(variable) for name, variable in logged.items()}
 
 
 def weighted_means(
-    controllers: Iterable[Controller], measures: Mapping[str, tf.Tensor], weights: tf.Tensor
+    hooks: Iterable[StepHook], measures: Mapping[str, tf.Tensor], weights: tf.Tensor
 ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-    """Returns the means over the batch of all replicas of what the controllers want to know.
+    """Returns the means over the batch of all replicas of what the hooks want to know.
 
     And whether there are any: without weight, a batch says nothing.
 
     Args:
-        controllers: Whose `feedback` counts.
+        hooks: Whose `feedback` counts.
         measures: Values of the examples, each `[B]`.
         weights: Weights of the examples, `[B]`.
     """
     # Sorted: every replica must reduce in the same order.
-    names = sorted({name for controller in controllers for name in controller.feedback})
+    names = sorted({name for hook in hooks for name in hook.feedback})
     if not names:
         return {}, tf.constant(False)
     sums = [tf.reduce_sum(weights * measures[name]) for name in names]
@@ -97,7 +128,14 @@ def weighted_means(
     return means, total > 0.0
 
 
-def _learning_rate_variable(optimizer: Any) -> keras.Variable | None:
-    """Returns the weight that holds the learning rate, None where a schedule computes it."""
+def _numbers_of(optimizer: Any) -> dict[str, keras.Variable]:
+    """Returns the numbers of an optimizer: its own, or the learning rate.
+
+    A learning rate that a schedule of Keras computes is none.
+    """
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # under loss scaling
+    if hasattr(optimizer, "hyperparameters"):
+        return dict(optimizer.hyperparameters)
     learning_rate = getattr(optimizer, "learning_rate", None)
-    return learning_rate if isinstance(learning_rate, keras.Variable) else None
+    held = isinstance(learning_rate, keras.Variable)
+    return {"learning_rate": learning_rate} if held else {}

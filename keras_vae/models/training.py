@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from keras_vae.controllers import Controller
+from keras_vae.controllers import Step, StepHook
 from keras_vae.core import checks
 from keras_vae.core.randomness import fold, purpose, seed_tensor
 from keras_vae.core.replicas import global_batch_size, replica_id
 from keras_vae.core.terms import Terms
-from keras_vae.models import finite, graph_errors, inputs
+from keras_vae.models import graph_errors, inputs, non_finite
 from keras_vae.models.steering import SteeredModel, weighted_means
 from keras_vae.objectives import ELBO, Objective
 
@@ -121,11 +122,15 @@ class ObjectiveTrainer(SteeredModel):
             kwargs.setdefault("shuffle", False)  # Keras warns of its own default, True.
         if not self.built and training.shape is not None:
             self.build(training.shape)
-        controllers, calls = dict(self._controllers), self._calls["train_function"]
+        hooks, calls = dict(self._hooks), self._calls["train_function"]
+        rule = self.non_finite
+        bound = inspect.signature(super().fit).bind(x, y, *args, **kwargs).arguments
         try:
+            self._begin(bound.get("callbacks"), bound.get("initial_epoch", 0))
             history = super().fit(x, training.with_labels().y, *args, **kwargs)
         finally:
-            self._detach_new(controllers)
+            self.non_finite = rule
+            self._detach_new(hooks)
         if history.epoch and self._calls["train_function"] == calls:
             raise checks.invalid("x", "must hold at least one batch", x)
         return history
@@ -140,12 +145,12 @@ class ObjectiveTrainer(SteeredModel):
         within_fit = kwargs.get("_use_cached_eval_dataset")
         if not within_fit:
             data.check(self._checked)
-        controllers, calls = dict(self._controllers), self._calls["test_function"]
+        hooks, calls = dict(self._hooks), self._calls["test_function"]
         try:
             result = super().evaluate(x, data.with_labels().y, *args, **kwargs)
         finally:
             if not within_fit:
-                self._detach_new(controllers)
+                self._detach_new(hooks)
         if self._calls["test_function"] == calls:
             raise checks.invalid("x", "must hold at least one batch", x)
         return result
@@ -172,8 +177,8 @@ class ObjectiveTrainer(SteeredModel):
         return self.test_function
 
     def _must_be_made(self, name: str, force: bool) -> bool:
-        """Whether a function is missing, or was traced with other controllers than there are."""
-        driven = sorted(controller.key for controller in self._controllers.values())
+        """Whether a function is missing, or was traced with other hooks than there are."""
+        driven = [self.non_finite.key, *sorted(hook.key for hook in self._hooks.values())]
         changed = self._driven.get(name) != driven
         self._driven = {**self._driven, name: driven}
         return force or changed or getattr(self, name) is None
@@ -196,12 +201,14 @@ class ObjectiveTrainer(SteeredModel):
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         x, y, weights = self._unpack(data)
-        controllers = [*self.objective.controllers, *self._controllers.values()]
+        hooks = [*self.objective.controllers, *self._hooks.values()]
         # Past the end of the data, or with data that are refused, nothing must move.
         with tf.control_dependencies([x, weights]):
             step = tf.convert_to_tensor(self.optimizer.iterations)
-            for controller in controllers:
-                controller.before_step(step)
+            for hook in hooks:
+                hook.before_step(step)
+        state = [v for v in self.non_trainable_variables if tf.as_dtype(v.dtype).is_floating]
+        remembered = self.non_finite.remember(state)
         measures, gradients, first_bad = self._gradients_function(
             x,
             y,
@@ -209,34 +216,46 @@ class ObjectiveTrainer(SteeredModel):
             global_batch_size(weights),
             self._step_seed("train", self._trained_batches),
         )
-        gradients, counted = self._require_finite(gradients, first_bad)
-        with tf.control_dependencies([x, counted]):
-            means, known = weighted_means(controllers, measures, weights)
-            shifts = [controller.loss_shift(means) for controller in controllers]
-            self._apply_function(gradients)
-            self._trained_batches.assign_add(counted)
-            self._move(controllers, step, means, known)
-        measures = {**measures, "loss": measures["loss"] + weights * sum(shifts, 0.0)}
-        return self._update_metrics(measures, weights)
+        attempt = non_finite.Attempt(gradients, measures, weights, tf.ones_like(weights))
+        attempt = self.non_finite.admit(attempt, first_bad, self.trainable_variables)
+        with tf.control_dependencies([x, attempt.made]):
+            means, known = weighted_means(hooks, attempt.measures, attempt.weights)
+            shift = sum([hook.loss_shift(means) for hook in hooks], 0.0)
+            self._observe(hooks, step, x, attempt)
+            self.non_finite.apply(self._apply_function, attempt, state, remembered)
+            self._trained_batches.assign_add(1)
+            self._move(hooks, step, means, known)
+        loss = attempt.measures["loss"] + attempt.weights * shift
+        measures = {**attempt.measures, "loss": loss}
+        return self._update_metrics(measures, attempt.weights, attempt.made)
+
+    def _observe(
+        self, hooks: list[StepHook], step: tf.Tensor, x: tf.Tensor, attempt: non_finite.Attempt
+    ) -> None:
+        scale = tf.convert_to_tensor(self.optimizer.scale_loss(tf.ones(())))
+        seen = Step(step, x, attempt.weights, attempt.measures, attempt.gradients, scale)
+        for hook in hooks:
+            hook.observe(seen)
 
     def _move(
         self,
-        controllers: list[Controller],
+        hooks: list[StepHook],
         step: tf.Tensor,
         means: dict[str, tf.Tensor],
         known: tf.Tensor,
     ) -> None:
-        """Moves what the controllers steer in a closed loop, if the optimizer made its step."""
+        """Moves what the hooks steer in a closed loop, if the optimizer made its step."""
         # It has not where gradients still accumulate, or overflowed under loss scaling.
         stepped = known & (self.optimizer.iterations > step)
-        updates = [pair for c in controllers for pair in c.after_step(step, means)]
+        updates = [pair for hook in hooks for pair in hook.after_step(step, means)]
         for variable, value in updates:
             variable.assign(tf.where(stepped, value, variable))
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         x, y, weights = self._unpack(data)
         seed = self._step_seed("evaluate", self._means["loss"].count)
-        return self._update_metrics(self._measure_function(x, y, weights, seed), weights)
+        measures = self._measure_function(x, y, weights, seed)
+        return self._update_metrics(measures, weights, tf.ones_like(weights))
 
     def predict_step(self, data: Any) -> Any:
         x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
@@ -264,7 +283,7 @@ class ObjectiveTrainer(SteeredModel):
         measures = {**_measures(terms, weights * loss + penalty), **own_measures}
         # Loss scaling makes gradients overflow on purpose, and skips those steps itself.
         scales = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
-        first_bad = finite.first_bad(terms, loss, [] if scales else gradients)
+        first_bad = non_finite.first_bad(terms, loss, [] if scales else gradients)
         return measures, gradients, first_bad
 
     def _measure(
@@ -294,27 +313,15 @@ class ObjectiveTrainer(SteeredModel):
         x, y = self.standardize(x, y)
         return self.check_support(x, y) if tf.executing_eagerly() else (x, y)
 
-    def _require_finite(
-        self, gradients: list[Any], first_bad: tf.Tensor
-    ) -> tuple[list[Any], tf.Tensor]:
-        """Returns the gradients and a one to count the batch by.
-
-        Their use raises an `ArithmeticError` if the step went wrong.
-        """
-        variables = self.trainable_variables
-        message = functools.partial(finite.message, first_bad, variables)
-        values = (gradients, tf.constant(1, tf.int64))
-        return graph_errors.require(first_bad < 0, message, values, kind=ArithmeticError)
-
     def _step_seed(self, what_for: str, step: Any) -> tf.Tensor:
         return fold(seed_tensor(self.seed), step, replica_id(), purpose(what_for))
 
     def _update_metrics(
-        self, measures: dict[str, tf.Tensor], weights: tf.Tensor
+        self, measures: Mapping[str, tf.Tensor], weights: tf.Tensor, made: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         for name, values in measures.items():
             # The loss has the weights in it already, as Keras's losses do.
-            self._means[name].update_state(values, None if name == "loss" else weights)
+            self._means[name].update_state(values, made if name == "loss" else weights)
         return self.get_metrics_result()
 
 
