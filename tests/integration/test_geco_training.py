@@ -1,0 +1,347 @@
+"""GECO in whole trainings: λ and C_ma are exact at every step, also after a resume."""
+
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_vae as kv
+
+SquaredError = kv.objectives.SquaredError
+STEPS = 8
+
+
+def objective(constraint=None, multiplier=0.5):
+    return kv.objectives.GECO(constraint or SquaredError(3.0), None, multiplier)
+
+
+def one_step_an_epoch(model, x, rule=None, epochs=STEPS, **kwargs):
+    """Return histories of single steps: their `constraint` is the C of the step."""
+    callbacks = [] if rule is None else [rule]
+    size = {"batch_size": len(x), "shuffle": False, "verbose": 0}
+    return model.fit(x, epochs=epochs, callbacks=callbacks, **size, **kwargs).history
+
+
+def state(model):
+    """Return λ, C_ma and whether C_ma has begun, of every constraint."""
+    numbers = [*model.objective.multipliers, *sum(model.objective._averages, ())]
+    return [float(number.numpy()) for number in numbers]
+
+
+@pytest.fixture
+def fast():
+    """Return a rule that moves λ much in a few steps."""
+    return lambda **changes: kv.callbacks.GECO(
+        **{"learning_rate": 0.02, "alpha": 0.8, "clip": (0.8, 1.25), **changes}
+    )
+
+
+# The rule, replayed in NumPy.
+
+RULES = {
+    "plain": {"learning_rate": 0.01, "clip": (0.5, 2.0)},
+    "no memory, at a bound": {"alpha": 0.0, "bounds": (0.45, 0.6)},
+    "published, after a warm-up": {
+        **{"learning_rate": 1.0, "alpha": 0.99, "clip": (0.9, 1.1), "every": 3},
+        "warmup_steps": 4,
+    },
+}
+
+
+def replay(constraints, rule, multiplier):
+    averages, multipliers, average = [], [], None
+    for step, constraint in enumerate(constraints, start=1):
+        first = average is None
+        average = constraint if first else rule.alpha * average + (1 - rule.alpha) * constraint
+        if step > rule.warmup_steps and step % rule.every == 0:
+            factor = np.exp(np.clip(rule.learning_rate * average, *np.log(rule.clip)))
+            multiplier = np.clip(multiplier * factor, *rule.bounds)
+        averages.append(average)
+        multipliers.append(multiplier)
+    return averages, multipliers
+
+
+def assert_follows(history, rule, suffix=""):
+    """Hold averages and multipliers against the rule; return Σ λ C_ma of every step's loss."""
+    averages, multipliers = replay(history["constraint" + suffix], rule, 0.5)
+    np.testing.assert_allclose(history["constraint_ma" + suffix], averages, rtol=2e-6)
+    np.testing.assert_allclose(history["lambda" + suffix], multipliers, rtol=2e-6)
+    # The loss is that before λ moves, with C_ma in place of C.
+    return np.array([0.5, *multipliers[:-1]]) * averages
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_averages_and_multipliers_follow_their_rules(make_vae, fast, x, rule):
+    # A κ of 3 is far off at first, one of 7 more than good enough.
+    model = make_vae(objective=objective([SquaredError(3.0), SquaredError(7.0)]))
+    model.compile(keras.optimizers.Adam(1e-2), run_eagerly=True)
+    rule = fast(**RULES[rule])
+    history = one_step_an_epoch(model, x, rule)
+    penalty = 0.0
+    for number, sign in ((1, 1.0), (2, -1.0)):
+        constraints = history[f"constraint_squared_error_{number}"]
+        assert np.all(np.sign(constraints) == sign) and len(set(constraints)) == STEPS
+        penalty += assert_follows(history, rule, f"_squared_error_{number}")
+    np.testing.assert_allclose(history["loss"], history["kl"] + penalty, rtol=1e-5)
+    assert [history[f"lambda_squared_error_{n}"][-1] for n in (1, 2)] == state(model)[:2]
+
+
+def test_weights_of_examples_count(make_vae, fast, x):
+    model, rule = make_vae(objective=objective()), fast()
+    model.compile("sgd", run_eagerly=True)
+    labels = np.zeros(len(x))
+    one_step_an_epoch(model, x, rule, 1, y=labels, sample_weight=0.0 * labels)
+    assert state(model) == [0.5, 0.0, 0.0], "a batch without weight says nothing"
+    weights = np.linspace(0.0, 3.0, len(x)).astype("float32")
+    history = one_step_an_epoch(model, x, rule, y=labels, sample_weight=weights)
+    losses = history["kl"] + assert_follows(history, rule)
+    np.testing.assert_allclose(history["loss"], weights.mean() * losses, rtol=1e-5)
+
+
+def test_the_gradient_is_that_of_the_constraint(make_mean_vae, fast, trainable, x):
+    # The average has seen another C, and enters the value alone.
+    steps = []
+    for rule in (None, fast(warmup_steps=9)):
+        model = make_mean_vae(objective=objective())
+        model.compile(keras.optimizers.SGD(0.01), run_eagerly=True)
+        one_step_an_epoch(model, x, rule, epochs=2)
+        steps.append(trainable(model))
+    for a, b in zip(*steps, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_without_the_callback_it_is_a_plain_lagrangian(make_vae, x):
+    model = make_vae(objective=objective(multiplier=0.3))
+    model.compile("adam", run_eagerly=True)
+    before = state(model)
+    history = one_step_an_epoch(model, x, epochs=3)
+    assert state(model) == before == [float(np.float32(0.3)), 0.0, 0.0]
+    assert set(history) == {"loss", "elbo", "reconstruction", "kl", "constraint"}
+    losses = np.array(history["kl"]) + 0.3 * np.array(history["constraint"])
+    np.testing.assert_allclose(history["loss"], losses, rtol=1e-5)
+    logs = model.evaluate(x, verbose=0, return_dict=True)
+    assert set(logs) == set(history)
+    assert logs["loss"] == pytest.approx(logs["kl"] + 0.3 * logs["constraint"], rel=1e-5)
+
+
+def test_validation_does_not_move_the_average(make_vae, fast, x):
+    one, two = make_vae(objective=objective()), make_vae(objective=objective())
+    for model, data in ((one, None), (two, x[:9])):
+        model.compile("sgd", run_eagerly=True)
+        history = model.fit(x, epochs=2, callbacks=[fast()], validation_data=data, verbose=0)
+    assert state(one) == state(two)
+    assert {"val_constraint", "val_loss"} <= set(history.history)
+    kl, constraint = history.history["val_kl"][-1], history.history["val_constraint"][-1]
+    loss = kl + history.history["lambda"][-1] * constraint
+    assert history.history["val_loss"][-1] == pytest.approx(loss, rel=1e-5)
+
+
+def test_modes_of_execution_agree(make_mean_vae, fast, x):
+    found = []
+    for options in ({"run_eagerly": True}, {"jit_compile": True, "steps_per_execution": 3}):
+        model = make_mean_vae(objective=objective([SquaredError(3.0), SquaredError(7.0)]))
+        model.compile(keras.optimizers.SGD(1e-3), **options)
+        fit = {"batch_size": 8, "epochs": 2, "shuffle": False, "verbose": 0}
+        found.append(model.fit(x, callbacks=[fast()], **fit).history)
+    one, other = found
+    assert set(one) == set(other)
+    for name, values in one.items():
+        np.testing.assert_allclose(other[name], values, rtol=1e-4, err_msg=name)
+
+
+# κ by a schedule.
+
+
+def test_a_schedule_drives_kappa(make_mean_vae, fast, x):
+    constraints = [SquaredError(3.0), kv.objectives.NegativeLogLikelihood(30.0)]
+    model = make_mean_vae(objective=objective(constraints))
+    model.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
+    schedule = kv.schedules.Linear(2.0, 4.0, steps=4)
+    history = one_step_an_epoch(model, x, fast(kappa=schedule), epochs=3)
+    assert history["kappa"] == [2.0, 2.5, 3.0]
+    # At a learning rate of zero and without noise, only κ² moves C.
+    moved = np.diff(history["constraint_squared_error"])
+    np.testing.assert_allclose(moved, -np.diff([4.0, 6.25, 9.0]), rtol=1e-5)
+    assert "kappa" not in one_step_an_epoch(model, x, fast(), epochs=1), "it is detached"
+    assert float(model.objective.constraints[0].kappa) == 3.0
+
+
+def test_each_of_several_kappas_goes_by_its_name(make_vae, fast, x):
+    constraints = [SquaredError(3.0, name="coarse"), SquaredError(4.0, name="fine")]
+    model = make_vae(objective=objective(constraints))
+    model.compile("sgd", run_eagerly=True)
+    schedule = kv.callbacks.HyperparameterSchedule("fine.kappa", kv.schedules.Constant(2.0))
+    history = model.fit(x, callbacks=[schedule, fast()], verbose=0).history
+    assert history["fine.kappa"] == [2.0]
+    assert [float(c.kappa) for c in constraints] == [3.0, 2.0]
+
+
+# When nothing may move.
+
+
+def test_accumulated_gradients_are_one_step(make_vae, fast, x):
+    model = make_vae(objective=objective())
+    model.compile(keras.optimizers.SGD(1e-3, gradient_accumulation_steps=2), run_eagerly=True)
+    states = []
+    record = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: states.append(state(model))
+    )
+    model.fit(x, batch_size=7, callbacks=[fast(), record], verbose=0)
+    assert states[0] == [0.5, 0.0, 0.0] != states[1] == states[2] != states[3]
+
+
+def test_a_step_that_overflows_moves_nothing(make_vae, fast, trainable, x):
+    keras.config.set_dtype_policy("mixed_float16")
+    model = make_vae(objective=objective())
+    scaled = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(1e-4), initial_scale=2.0**127)
+    model.compile(scaled, run_eagerly=True)
+    before = trainable(model)
+    one_step_an_epoch(model, x, fast(), epochs=1)
+    assert state(model) == [0.5, 0.0, 0.0]
+    for a, b in zip(before, trainable(model), strict=True):
+        np.testing.assert_array_equal(a, b)
+    scaled.dynamic_scale.assign(8.0)
+    history = one_step_an_epoch(model, x, fast(), epochs=1)
+    assert history["constraint_ma"] == pytest.approx(history["constraint"], rel=1e-5)
+    assert state(model)[0] > 0.5
+
+
+def spoil(x, mean):
+    return tf.reduce_sum(tf.square(x - mean), axis=[2, 3, 4]) * np.nan
+
+
+@pytest.mark.parametrize(
+    ("bad", "options"),
+    [
+        ("data", {"run_eagerly": True}),
+        ("constraint", {"jit_compile": False}),
+    ],
+)
+def test_refused_steps_move_nothing(make_vae, fast, weights_of, dataset, x, bad, options):
+    model = make_vae(objective=objective(spoil if bad == "constraint" else None))
+    model.compile("sgd", **options)
+    before = weights_of(model)
+    data = dataset(255.0 * x if bad == "data" else x)
+    error = ValueError if bad == "data" else ArithmeticError
+    with pytest.raises(error, match="`x` must be" if bad == "data" else "loss is not finite"):
+        model.fit(data, callbacks=[fast()], verbose=0)
+    for weight in model.weights:
+        np.testing.assert_array_equal(weight.numpy(), before[id(weight)], err_msg=weight.path)
+
+
+def enormous(x, mean):
+    return 1e8 + tf.reduce_sum(tf.square(x - mean), axis=[2, 3, 4])
+
+
+@pytest.mark.parametrize(("tolerance", "bound"), [(0.0, 100.0), (2e8, 0.01)])
+def test_an_enormous_constraint_stays_within_bounds(make_vae, fast, x, tolerance, bound):
+    model = make_vae(objective=objective(kv.objectives.Distance(enormous, tolerance)))
+    model.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
+    rule = fast(learning_rate=1e6, clip=(1e-3, 1e3), bounds=(0.01, 100.0))
+    history = one_step_an_epoch(model, x, rule, epochs=2)
+    assert history["lambda"] == pytest.approx([bound] * 2)
+    assert all(np.isfinite(values).all() for values in history.values())
+
+
+# Replicas.
+
+
+def absolute(x, mean):
+    return tf.reduce_sum(tf.abs(x - mean), axis=[2, 3, 4])
+
+
+def test_two_replicas_equal_one_device(make_mean_vae, fast, trainable, replicas, x):
+    # The weights differ between replicas, and one has no data in the last batch, of 1.
+    weights, found = np.linspace(0.0, 3.0, 17).astype("float32"), []
+    for scope in (tf.distribute.get_strategy(), replicas):
+        with scope.scope():
+            model = make_mean_vae(objective=objective([SquaredError(3.0), absolute]))
+            model.compile(keras.optimizers.SGD(0.01), run_eagerly=scope is not replicas)
+        data = {"x": x[:17], "y": np.zeros(17), "sample_weight": weights, "batch_size": 8}
+        history = model.fit(**data, shuffle=False, callbacks=[fast()], verbose=0).history
+        found.append((history, state(model), trainable(model)))
+    (expected, numbers, weights), (history, numbers_there, weights_there) = found
+    assert numbers[0] != 0.5
+    np.testing.assert_allclose(numbers_there, numbers, rtol=1e-6)
+    for a, b in zip(weights, weights_there, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+    for name in expected:
+        np.testing.assert_allclose(history[name], expected[name], rtol=1e-5, err_msg=name)
+
+
+# Saved, and killed.
+
+
+def test_a_saved_model_goes_on(make_vae, fast, trainable, x, tmp_path):
+    rule = fast(every=2, warmup_steps=1)
+    unbroken, model = (
+        make_vae(kv.GECOVAE, constraint=SquaredError(3.0), initial_multiplier=0.5) for _ in range(2)
+    )
+    for m in (unbroken, model):
+        m.compile(keras.optimizers.Adam(1e-2), run_eagerly=True)
+    expected = one_step_an_epoch(unbroken, x, rule, epochs=5)
+    first = one_step_an_epoch(model, x, rule, epochs=3)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert state(loaded) == state(model) != [0.5, 0.0, 0.0]
+    second = one_step_an_epoch(loaded, x, rule, epochs=5, initial_epoch=3)
+    assert {name: first[name] + second[name] for name in first} == expected
+    for a, b in zip(trainable(unbroken), trainable(loaded), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+SCRIPT = """
+    import os, signal
+    import keras
+    import numpy as np
+    import keras_vae as kv
+
+    class Kill(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if int(self.model.optimizer.iterations) == 5:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def train(folder=None, kill=False):
+        keras.utils.set_random_seed(0)
+        model = kv.GECOVAE(
+            encoder=kv.networks.MLPEncoder((8,)),
+            decoder=kv.networks.MLPDecoder((8, 8, 1), (8,)),
+            posterior=kv.posteriors.DiagonalNormal(2),
+            likelihood=kv.likelihoods.Bernoulli((8, 8, 1)),
+            constraint=kv.objectives.SquaredError(3.0))
+        model.compile(keras.optimizers.Adam(1e-2), run_eagerly=True)
+        callbacks = [kv.callbacks.GECO(0.02, alpha=0.8, clip=(0.8, 1.25), every=2)]
+        callbacks += [keras.callbacks.BackupAndRestore(folder)] if folder else []
+        callbacks += [Kill()] if kill else []
+        x = np.random.default_rng(0).integers(0, 2, (28, 8, 8, 1)).astype("float32")
+        history = model.fit(
+            x, batch_size=10, epochs=3, shuffle=False, callbacks=callbacks, verbose=0)
+        return model, history
+
+    if __name__ == "__main__":
+        train(os.environ["BACKUP"], kill=True)
+"""
+
+
+def test_a_killed_training_goes_on(weights_of, tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(textwrap.dedent(SCRIPT))
+    environment = {**os.environ, "BACKUP": str(tmp_path / "backup")}
+    run = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True)
+    # In the second of three epochs of three steps, of which it loses two.
+    assert run.returncode == -signal.SIGKILL, run.stderr.decode()[-2000:]
+    train = runpy.run_path(str(script))["train"]
+    (unbroken, expected), (resumed, history) = train(), train(tmp_path / "backup")
+    assert history.epoch == [1, 2]
+    for name, values in history.history.items():
+        assert values == expected.history[name][1:], name
+    assert state(resumed) == state(unbroken) and state(unbroken)[0] != 1.0
+    for a, b in zip(weights_of(unbroken).values(), weights_of(resumed).values(), strict=True):
+        np.testing.assert_array_equal(a, b)
