@@ -23,7 +23,9 @@ def cosine(x: tf.Tensor) -> tf.Tensor:
 CURVES: dict[str, Curve] = {"linear": linear, "cosine": cosine}
 
 
-def between(start: float, end: float, t: tf.Tensor, steps: float, curve: Curve) -> tf.Tensor:
+def between(
+    start: float | tf.Tensor, end: float | tf.Tensor, t: tf.Tensor, steps: float, curve: Curve
+) -> tf.Tensor:
     """Returns what goes from `start` at t = 0 to `end` at t = `steps`, and stays there.
 
     start * (1 - f(t / steps)) + end * f(t / steps),  with 1 - f(x) = f(1 - x)
@@ -35,6 +37,8 @@ def between(start: float, end: float, t: tf.Tensor, steps: float, curve: Curve) 
         steps: Where the end is reached.
         curve: f, symmetric as above: then no digits are lost where the value is close to 0.
     """
-    t = tf.clip_by_value(t, tf.zeros((), t.dtype), tf.constant(steps, t.dtype))
+    start, end = (tf.convert_to_tensor(value, t.dtype) for value in (start, end))
+    t = tf.clip_by_value(t, 0.0, float(steps))
     value = start * curve((steps - t) / steps) + end * curve(t / steps)
-    return tf.where(t < steps, value, end)
+    # Rounded, the curve may miss its ends.
+    return tf.where(t <= 0.0, start, tf.where(t < steps, value, end))

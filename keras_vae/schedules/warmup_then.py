@@ -56,10 +56,14 @@ class WarmupThen(Schedule):
         if isinstance(self.schedule, Schedule):
             return self.schedule.value_at(t)
         steps = tf.cast(t, tf.int64)
-        if steps.shape.rank:  # schedules of Keras take one step
-            values = tf.map_fn(self._of_keras, tf.reshape(steps, [-1]), fn_output_signature=t.dtype)
-            return tf.reshape(values, tf.shape(t))
-        return self._of_keras(steps)
+        if not steps.shape.rank:
+            return self._of_keras(steps)
+        # Those of Keras take one step; a graph makes a loop over thousands fast.
+        values = tf.function(self._of_each, autograph=False)(tf.reshape(steps, [-1]))
+        return tf.reshape(values, tf.shape(t))
+
+    def _of_each(self, steps: tf.Tensor) -> tf.Tensor:
+        return tf.map_fn(self._of_keras, steps, fn_output_signature=tf.float64)
 
     def _of_keras(self, step: tf.Tensor) -> tf.Tensor:
         return tf.cast(self.schedule(step), tf.float64)
