@@ -1,61 +1,104 @@
-"""The page on objectives has an entry for each, and its snippets run."""
+"""Each page of docs/ has an entry for every public name of its room, and its snippets run."""
 
 from __future__ import annotations
 
+import os
 import pathlib
 import re
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
 import keras_vae as kv
 
-PAGE = (pathlib.Path(__file__).parent.parent / "docs" / "objectives.md").read_text()
+ROOT = pathlib.Path(__file__).parent.parent
+IMAGE = (8, 8, 1)
+
+# Page: the room, and the names that need an entry there: a heading, a snippet that begins with
+# the call, a formula, a reference. A name whose page is not here has no page of its own.
 ABSTRACT = {"Objective", "Constraint"}
-ENTRIES = re.split(r"^#{2,3} ", PAGE, flags=re.MULTILINE)[1:]
+PAGES = {
+    "objectives": ("kv.objectives", set(kv.objectives.__all__) - ABSTRACT),
+}
+# Pages without an entry for each name; their snippets run all the same.
+GUIDES: set[str] = set()
+# Entries that are this project's own, or common knowledge.
+NO_REFERENCE = {"SquaredError", "NegativeLogLikelihood", "FeatureMatch", "Distance"}
+NO_REFERENCE |= {"ExactMarginal"}
+CASES = [(page, name) for page, (_, names) in sorted(PAGES.items()) for name in sorted(names)]
 
 
-def test_every_objective_has_an_entry():
-    headings = {entry.partition("\n")[0] for entry in ENTRIES}
-    assert set(kv.objectives.__all__) - ABSTRACT <= headings
+def text(page):
+    return (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", sorted(set(kv.objectives.__all__) - ABSTRACT))
-def test_an_entry_has_a_formula_and_a_snippet(name):
-    (entry,) = [entry for entry in ENTRIES if entry.startswith(f"{name}\n")]
-    assert f"```python\nkv.objectives.{name}(" in entry
-    assert re.search(r"^ {4}\S.* = ", entry, re.MULTILINE), "no formula"
+def entries(page):
+    """Return the text below each heading, `{heading: text}`."""
+    parts = re.split(r"^#{2,3} ", text(page), flags=re.MULTILINE)[1:]
+    return {part.partition("\n")[0].strip("`"): part for part in parts}
 
 
-def test_every_entry_of_an_objective_says_where_it_comes_from():
-    constraints = {"SquaredError", "NegativeLogLikelihood", "FeatureMatch", "Distance"}
-    for entry in ENTRIES:
-        name = entry.partition("\n")[0]
-        if name in set(kv.objectives.__all__) - constraints - {"ExactMarginal"}:
-            assert re.search(r"\((?:[^()]|\([^()]*\))*(19|20)\d\d", entry), name
+def blocks(page):
+    return re.findall(r"^```python\n(.*?)^```", text(page), re.DOTALL | re.MULTILINE)
 
 
-def test_snippets_run():
-    image = (8, 8, 1)
-    names = {
+@pytest.fixture
+def names(tmp_path, monkeypatch):
+    """Return what snippets may use, and run them in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    likelihood = kv.likelihoods.Bernoulli(IMAGE)
+    network = {"encoder": kv.networks.MLPEncoder((4,)), "decoder": kv.networks.MLPDecoder(IMAGE)}
+    posterior = kv.posteriors.DiagonalNormal(2)
+    model = kv.VAE(**network, posterior=posterior, likelihood=likelihood)
+    model.compile("adam")
+    return {
         "kv": kv,
+        "keras": keras,
+        "np": np,
         "tf": tf,
-        "encoder": kv.networks.MLPEncoder((4,)),
-        "decoder": kv.networks.MLPDecoder(image, (4,)),
-        "posterior": kv.posteriors.DiagonalNormal(2),
-        "likelihood": kv.likelihoods.Bernoulli(image),
-        "features": keras.Sequential([keras.Input(image), keras.layers.Flatten()]),
+        "os": os,
+        **network,
+        "posterior": posterior,
+        "likelihood": likelihood,
+        "model": model,
+        "data": np.random.default_rng(0).uniform(size=(16, *IMAGE)).astype("float32"),
+        "features": keras.Sequential([keras.Input(IMAGE), keras.layers.Flatten()]),
     }
-    blocks = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
-    assert len(blocks) > len(kv.objectives.__all__) - len(ABSTRACT)
-    for block in blocks:
+
+
+def test_every_page_is_held():
+    pages = {path.stem for path in (ROOT / "docs").glob("*.md")}
+    assert pages == {*PAGES, *GUIDES}
+
+
+@pytest.mark.parametrize(("page", "name"), CASES)
+def test_an_entry_has_a_formula_a_snippet_and_a_reference(page, name):
+    entry = entries(page)[name]
+    assert f"{PAGES[page][0]}.{name}(" in "".join(re.findall("```python\n(.*?)```", entry, re.S))
+    assert re.search(r"^ {4}\S.* (=|<-) ", entry, re.MULTILINE), "no formula"
+    if name not in NO_REFERENCE:
+        assert re.search(r"\((?:[^()]|\([^()]*\))*(19|20)\d\d", entry), "no reference"
+
+
+@pytest.mark.parametrize("page", sorted({*PAGES, *GUIDES}))
+def test_snippets_run(page, names):
+    assert blocks(page)
+    for block in blocks(page):
+        exec(compile(block, f"docs/{page}.md", "exec"), names)
+
+
+def test_an_objective_of_ones_own_works(names):
+    for block in blocks("objectives"):
         exec(block, names)
-    terms = names["model"].compute_terms(tf.zeros([3, *image]), 2)
+    terms = names["model"].compute_terms(tf.zeros([3, *IMAGE]), 2)
     assert names["Entropic"]().loss(terms).shape == 3
 
 
-def test_links_lead_to_files():
-    folder = pathlib.Path(__file__).parent.parent
-    for path in re.findall(r"`(examples/[^`]*)`", PAGE):
-        assert (folder / path).is_file(), path
+@pytest.mark.parametrize("page", sorted({*PAGES, *GUIDES}))
+def test_links_lead_to_files(page):
+    for path in re.findall(r"`((?:examples|benchmarks|docs)/[^`\s]*)`", text(page)):
+        assert (ROOT / path).exists(), path
+    for path in re.findall(r"\]\((?!http)([^)#]+)", text(page)):
+        assert (ROOT / "docs" / path).exists(), path
