@@ -23,6 +23,7 @@ SAVED_ROOMS = (
     "likelihoods",
     "networks",
     "objectives",
+    "optimizers",
     "schedules",
     "models",
 )
@@ -193,6 +194,12 @@ ARGUMENTS = {
         "kappa": 2.0,
     },
     "objectives.Distance": lambda: {"function": absolute_error, "tolerance": 3.0},
+    "optimizers.RAdam": lambda: {
+        "learning_rate": 0.25,
+        "beta_1": 0.8,
+        "beta_2": 0.95,
+        "epsilon": 1e-5,
+    },
     "schedules.Constant": lambda: {"value": 0.5},
     "schedules.Linear": lambda: {"start": 0.25, "end": 2.0, "steps": 7},
     "schedules.Cosine": lambda: {"start": 2.0, "end": 0.25, "steps": 7},
