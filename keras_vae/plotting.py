@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["image_grid", "latent_map", "latent_traversal", "learning_curves", "reconstructions"]
 
+_CELL = 0.7  # Inches, the width of an image in a grid.
+
 
 def learning_curves(history: Mapping[str, Sequence[float]], driven: str = "beta") -> Figure:
     """Draws the negative ELBO and its two parts over the epochs, above a driven hyperparameter.
@@ -90,9 +92,12 @@ def image_grid(images: Any, columns: int = 8, title: str = "", *, white: float =
     for number, image in enumerate(images):
         top, left = (number // columns) * (height + 1), (number % columns) * (width + 1)
         canvas[top : top + height, left : left + width] = image
-    figure = new_figure(0.7 * columns, 0.7 * rows * height / width + 0.3 * bool(title))
+    figure = new_figure(_CELL * columns, _CELL * rows * height / width + 0.3 * bool(title))
     axes = figure.subplots()
-    axes.imshow(canvas.squeeze(-1) if channels == 1 else canvas, cmap="gray", vmin=0, vmax=1)
+    # Enlarged pixels stay sharp: they are what the model has made.
+    sharp = "nearest" if width <= _CELL * figure.dpi else None
+    pixels = canvas.squeeze(-1) if channels == 1 else canvas
+    axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation=sharp)
     axes.set_axis_off()
     axes.set_title(title)
     return figure
@@ -132,7 +137,14 @@ def reconstructions(
 
 
 def latent_traversal(
-    model: Any, x: Any, dimensions: Sequence[int], span: float = 2.5, steps: int = 9
+    model: Any,
+    x: Any,
+    dimensions: Sequence[int],
+    span: float = 2.5,
+    steps: int = 9,
+    *,
+    y: Any = None,
+    white: float = 1.0,
 ) -> Figure:
     """Draws what the decoder makes of one x when single latent dimensions are moved.
 
@@ -144,6 +156,8 @@ def latent_traversal(
         dimensions: The dimensions to move, a row for each.
         span: The largest value, and negated the smallest, that a dimension takes.
         steps: Number of values, the columns.
+        y: The label of x, `[1, ...]`, for conditional models.
+        white: The value drawn white, such as 255 for 8-bit images; 0 is black.
 
     Returns:
         A matplotlib `Figure`.
@@ -162,7 +176,7 @@ def latent_traversal(
         >>> figure.get_axes()[0].get_title()
         'one latent dimension a row, from -2.5 to 2.5'
     """
-    q = model.encode(x)
+    q = model.encode(x, y)
     start = model.posterior_head.mean(q)[0].numpy()  # [D], or [D, K] of categorical variables
     for dimension in dimensions:
         checks.option("dimensions", dimension, range(len(start)))
@@ -176,7 +190,10 @@ def latent_traversal(
     z = np.repeat(start[np.newaxis], len(dimensions) * columns, axis=0)
     for row, dimension in enumerate(dimensions):
         z[row * columns : (row + 1) * columns, dimension] = values
-    return image_grid(model.decode(z).mean(), columns, title)
+    labels = None if y is None else np.repeat(y, len(z), axis=0)
+    figure = image_grid(model.decode(z, labels).mean(), columns, title, white=white)
+    _name_rows(figure, [f"$z_{{{dimension}}}$" for dimension in dimensions])
+    return figure
 
 
 def latent_map(means: Any, labels: Any) -> Figure:
@@ -207,6 +224,14 @@ def latent_map(means: Any, labels: Any) -> Figure:
     beside = (1.0, 0.5)
     axes.legend(loc="center left", bbox_to_anchor=beside, frameon=False, fontsize="small")
     return figure
+
+
+def _name_rows(figure: Figure, names: Sequence[str]) -> None:
+    """Writes names beside the rows of a grid of images."""
+    (axes,) = figure.get_axes()
+    for row, name in enumerate(names):
+        height = 1.0 - (row + 0.5) / len(names)
+        axes.text(-0.01, height, name, transform=axes.transAxes, ha="right", va="center")
 
 
 def _pixels(images: Any, white: float) -> np.ndarray:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
-from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -14,6 +11,7 @@ from keras_vae import bounds
 from keras_vae.core.randomness import fold, purpose, seed_tensor
 from keras_vae.evaluation.active_units import ActiveUnits, units_of
 from keras_vae.models import VAE, graph_errors
+from keras_vae.models.inputs import first_examples, inputs_of
 
 # Samples of z for every x where the KL has no closed form: their noise is far below the spread of
 # the KL over the data.
@@ -64,14 +62,14 @@ class LatentReader:
     def __init__(self, model: VAE, data: tf.data.Dataset):
         self._model = model
         self._data = data
-        spec = tf.nest.map_structure(_any_size, _inputs_of(data.element_spec))
+        spec = tf.nest.map_structure(_any_size, inputs_of(data.element_spec))
         number = tf.TensorSpec([], tf.int32)
         function = tf.function(self._moments, autograph=False).get_concrete_function(spec, number)
         self._function = graph_errors.as_python_errors(function)
 
     def __call__(self, threshold: float, num_examples: int | None) -> LatentStatistics:
         """Returns the statistics of the first examples of the data, or of all."""
-        batches = _first(map(_inputs_of, self._data), num_examples)
+        batches = first_examples(self._data, num_examples)
         moments = [self._function(batch, tf.constant(i)) for i, batch in enumerate(batches)]
         if not moments:
             raise ValueError("Argument `data` must hold at least one example. Received: none")
@@ -95,26 +93,9 @@ class LatentReader:
         return head.mean(q), tf.square(head.stddev(q)), kl
 
 
-def _inputs_of(batch: Any) -> list[Any]:
-    """Returns `[x]` or `[x, y]` of a batch, or of its types."""
-    x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
-    return [x] if y is None else [x, y]
-
-
 def _mean(rows: np.ndarray) -> np.ndarray:
     return np.asarray(np.mean(rows, axis=0, dtype=np.float64))
 
 
 def _any_size(spec: tf.TensorSpec) -> tf.TensorSpec:
     return tf.TensorSpec([None, *spec.shape[1:]], spec.dtype)
-
-
-def _first(batches: Iterable[list[Any]], num_examples: int | None) -> Iterable[list[Any]]:
-    """Yields batches until they hold so many examples, the last one cut where it must be."""
-    left = num_examples
-    for batch in batches:
-        if left is not None and len(batch[0]) >= left:
-            yield tf.nest.map_structure(lambda rows, end=left: rows[:end], batch)
-            return
-        yield batch
-        left = None if left is None else left - len(batch[0])

@@ -123,6 +123,25 @@ def batches(data: Any, batch_size: int = 128) -> Iterator[tuple[Any, Any]]:
         raise checks.invalid("data", "must hold at least one batch", data)
 
 
+def inputs_of(batch: Any) -> list[Any]:
+    """Returns `[x]` or `[x, y]` of a batch as `fit` takes it, or of its types."""
+    x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+    return [x] if y is None else [x, y]
+
+
+def first_examples(
+    data: Iterable[Any], num_examples: int | None = None
+) -> Iterator[list[tf.Tensor]]:
+    """Yields `[x]` or `[x, y]` of batches until they hold so many examples; the last one is cut."""
+    left = num_examples
+    for batch in map(inputs_of, data):
+        if left is not None and len(batch[0]) >= left:
+            yield tf.nest.map_structure(lambda rows, end=left: rows[:end], batch)
+            return
+        yield batch
+        left = None if left is None else left - len(batch[0])
+
+
 def _length(x: Any) -> int | None:
     """Returns a number that is 0 if there is no data, and None where that cannot be told."""
     if isinstance(x, tf.data.Dataset):
