@@ -18,15 +18,16 @@ IMAGE = (8, 8, 1)
 
 # Page: the room, and the names that need an entry there: a heading, a snippet that begins with
 # the call, a formula, a reference. A name whose page is not here has no page of its own.
-ABSTRACT = {"Objective", "Constraint"}
+ABSTRACT = {"Objective", "Constraint", "Schedule"}
 PAGES = {
     "objectives": ("kv.objectives", set(kv.objectives.__all__) - ABSTRACT),
+    "schedules": ("kv.schedules", set(kv.schedules.__all__) - ABSTRACT),
 }
 # Pages without an entry for each name; their snippets run all the same.
 GUIDES: set[str] = set()
 # Entries that are this project's own, or common knowledge.
 NO_REFERENCE = {"SquaredError", "NegativeLogLikelihood", "FeatureMatch", "Distance"}
-NO_REFERENCE |= {"ExactMarginal"}
+NO_REFERENCE |= {"ExactMarginal", "Constant", "Piecewise"}
 CASES = [(page, name) for page, (_, names) in sorted(PAGES.items()) for name in sorted(names)]
 
 

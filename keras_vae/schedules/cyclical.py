@@ -54,7 +54,7 @@ class Cyclical(Schedule):
         [0.0, 0.5, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0]
 
     References:
-        Fu et al., 2019, eq. 6, arXiv:1903.10145 (cyclical annealing of the KL weight, with a ramp
+        Fu et al., 2019, arXiv:1903.10145 (cyclical annealing of the KL weight, with a ramp
         of half a period); Smith, 2017, section 3, arXiv:1506.01186 (cyclical learning rates).
     """
 

@@ -29,7 +29,7 @@ class Exponential(Transition):
         [1.0, 0.1, 0.01, 0.0001, 0.0001]
 
     References:
-        Jang et al., 2017, section 2.2, arXiv:1611.01144 (annealing of a temperature).
+        Jang et al., 2017, arXiv:1611.01144 (annealing of a temperature).
     """
 
     def __init__(self, start: float, end: float, steps: int):

@@ -26,7 +26,7 @@ class Linear(Transition):
 
     References:
         Bowman et al., 2016, section 3.1, arXiv:1511.06349 (annealing of the KL weight); Soenderby
-        et al., 2016, section 2.3, arXiv:1602.02282 (warm-up).
+        et al., 2016, arXiv:1602.02282 (warm-up).
     """
 
     def fraction(self, x: tf.Tensor) -> tf.Tensor:

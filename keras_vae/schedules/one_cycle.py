@@ -45,8 +45,8 @@ class OneCycle(Schedule):
         [0.95, 0.9, 0.85, 0.9, 0.95]
 
     References:
-        Smith and Topin, 2018, section 2, arXiv:1708.07120; Smith, 2018, section 4,
-        arXiv:1803.09820 (cyclical momentum).
+        Smith and Topin, 2018, arXiv:1708.07120; Smith, 2018, section 4, arXiv:1803.09820 (cyclical
+        momentum).
     """
 
     def __init__(
