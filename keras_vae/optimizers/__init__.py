@@ -1,5 +1,7 @@
 """Optimizers that Keras does not have, and one for each part of a model."""
 
+from keras_vae.optimizers.by_part import by_part
+from keras_vae.optimizers.part_optimizer import PartOptimizer
 from keras_vae.optimizers.radam import RAdam
 
-__all__ = ["RAdam"]
+__all__ = ["PartOptimizer", "RAdam", "by_part"]

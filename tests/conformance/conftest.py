@@ -194,6 +194,10 @@ ARGUMENTS = {
         "kappa": 2.0,
     },
     "objectives.Distance": lambda: {"function": absolute_error, "tolerance": 3.0},
+    "optimizers.PartOptimizer": lambda: {
+        "optimizers": {"encoder": kv.optimizers.RAdam(0.25), "decoder": keras.optimizers.SGD(0.5)},
+        "parts": ["encoder", "encoder", "decoder"],
+    },
     "optimizers.RAdam": lambda: {
         "learning_rate": 0.25,
         "beta_1": 0.8,

@@ -1,0 +1,181 @@
+"""An optimizer of its own for each part of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_vae.core import checks
+from keras_vae.core.head import serializable
+
+
+@serializable
+class PartOptimizer(keras.optimizers.Optimizer):
+    """Sends the gradient of every variable to the optimizer of its part.
+
+    `by_part` makes it for a model. Rates, weight decay, clipping and averages are those of the
+    optimizer of each part: a `global_clipnorm` is the norm over its part. Their state is saved and
+    restored with this one's. Loss scaling goes around it: `LossScaleOptimizer(by_part(...))`, as
+    Keras does by itself under `mixed_float16`.
+
+    Args:
+        optimizers: A new optimizer for each part, by the part's name.
+        parts: Name of the part of every trainable variable, in the order of the variables.
+        name: Name of the optimizer.
+
+    Attributes:
+        hyperparameters: The learning rates that callbacks can drive, as `"encoder.learning_rate"`.
+        optimizers: The optimizers, in the order they were given. `optimizer["encoder"]` is one.
+        learning_rate: The rate of the first of them, for callbacks that log one number.
+
+    Raises:
+        ValueError: If an optimizer is not fit for it, or a part has none.
+
+    Example:
+        >>> x, y = keras.Variable(1.0), keras.Variable(1.0)
+        >>> fast, slow = keras.optimizers.SGD(0.5), keras.optimizers.SGD(0.25)
+        >>> optimizer = PartOptimizer({"fast": fast, "slow": slow}, parts=["slow", "fast"])
+        >>> optimizer.apply([tf.constant(1.0), tf.constant(1.0)], [x, y])
+        >>> float(x), float(y)
+        (0.75, 0.5)
+    """
+
+    def __init__(
+        self,
+        optimizers: Mapping[str, keras.optimizers.Optimizer],
+        parts: Sequence[str],
+        name: str = "part_optimizer",
+    ):
+        super().__init__(learning_rate=0.0, name=name)
+        for part, optimizer in optimizers.items():
+            _check_fit(part, optimizer)
+        if len({id(optimizer) for optimizer in optimizers.values()}) != len(optimizers):
+            raise checks.invalid("optimizers", "must differ from part to part", dict(optimizers))
+        # Keras saves the state of what it finds in lists and dicts, which `variables` has already.
+        self._by_part = MappingProxyType(dict(optimizers))
+        self.parts = tuple(checks.option("parts", part, optimizers) for part in parts)
+        self._accumulation_steps = _common_accumulation(optimizers)
+
+    def __getitem__(self, part: str) -> keras.optimizers.Optimizer:
+        """Returns the optimizer of a part."""
+        return self._by_part[part]
+
+    @property
+    def optimizers(self) -> Collection[keras.optimizers.Optimizer]:
+        return self._by_part.values()
+
+    @property
+    def hyperparameters(self) -> dict[str, keras.Variable]:
+        rates = {f"{part}.learning_rate": one.learning_rate for part, one in self._by_part.items()}
+        return {name: rate for name, rate in rates.items() if isinstance(rate, keras.Variable)}
+
+    @property
+    def learning_rate(self) -> tf.Tensor:
+        return tf.convert_to_tensor(next(iter(self.optimizers)).learning_rate)
+
+    @learning_rate.setter
+    def learning_rate(self, value: Any) -> None:
+        example = f"optimizer[{next(iter(self._by_part))!r}].learning_rate"
+        raise checks.invalid("learning_rate", f"must be set part by part, as {example}", value)
+
+    @property
+    def iterations(self) -> Any:
+        steps = self._accumulation_steps
+        return self._iterations // steps if steps else self._iterations
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        return [*super().variables, *(v for one in self.optimizers for v in one.variables)]
+
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        """Builds the optimizer of every part with the variables of the part.
+
+        Raises:
+            ValueError: If there are not as many variables as `parts`.
+        """
+        if self.built:
+            return
+        variables = list(variables)
+        if len(variables) != len(self.parts):
+            rule = (
+                f"must be {len(self.parts)} variables, one for each of the `parts`; for a model "
+                "some of whose layers were frozen or thawed since, make the optimizer anew"
+            )
+            raise checks.invalid("variables", rule, [variable.path for variable in variables])
+        super().build(variables)
+        for part, optimizer in self._by_part.items():
+            optimizer.build(
+                [v for v, its in zip(variables, self.parts, strict=True) if its == part]
+            )
+
+    def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
+        """Makes a step: each part by its own optimizer.
+
+        Args:
+            grads: Gradients, or None for variables that have none.
+            trainable_variables: Variables that it was, or is now, built with; all by default.
+
+        Raises:
+            ValueError: If there is no gradient at all, or a variable is unknown.
+        """
+        variables = list(trainable_variables or self._trainable_variables)
+        self.build(variables)
+        self._check_variables_are_known(variables)
+        pairs = list(zip(grads, variables, strict=True))
+        if all(gradient is None for gradient in grads):
+            raise checks.invalid("grads", "must hold a gradient of some variable", grads)
+        for part, optimizer in self._by_part.items():
+            own = [pair for pair in pairs if self._part_of(pair[1]) == part]
+            # A part without gradients stays, as single variables do.
+            if any(gradient is not None for gradient, _ in own):
+                optimizer.apply([gradient for gradient, _ in own], [v for _, v in own])
+        self._iterations.assign_add(1)
+
+    def _part_of(self, variable: keras.Variable) -> str:
+        return self.parts[self._get_variable_index(variable)]
+
+    def finalize_variable_values(self, var_list: Sequence[keras.Variable]) -> None:
+        """Puts the averages in the place of the variables, in parts whose optimizer keeps them."""
+        for part, optimizer in self._by_part.items():
+            own = [variable for variable in var_list if self._part_of(variable) == part]
+            if own:
+                optimizer.finalize_variable_values(own)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor."""
+        items = self._by_part.items()
+        optimizers = {part: keras.optimizers.serialize(one) for part, one in items}
+        return {"optimizers": optimizers, "parts": list(self.parts), "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> PartOptimizer:
+        """Returns the optimizer of a configuration."""
+        optimizers = {
+            part: keras.saving.deserialize_keras_object(one, custom_objects=custom_objects)
+            for part, one in config["optimizers"].items()
+        }
+        return cls(**{**config, "optimizers": optimizers})
+
+
+def _check_fit(part: str, optimizer: Any) -> None:
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        raise checks.invalid(part, "must be an optimizer of Keras", optimizer)
+    if isinstance(optimizer, (keras.optimizers.LossScaleOptimizer, PartOptimizer)):
+        raise checks.invalid(part, "must not wrap others: loss scaling goes around all", optimizer)
+    if optimizer.loss_scale_factor is not None:
+        rule = "must have no loss_scale_factor: scaling goes around all, by a LossScaleOptimizer"
+        raise checks.invalid(part, rule, optimizer.loss_scale_factor)
+    if optimizer.built:
+        raise checks.invalid(part, "must be new, not in use for other variables", optimizer)
+
+
+def _common_accumulation(optimizers: Mapping[str, Any]) -> int | None:
+    steps = {part: one.gradient_accumulation_steps for part, one in optimizers.items()}
+    if len(set(steps.values())) != 1:
+        rule = "must be at least one, and agree in their gradient_accumulation_steps"
+        raise checks.invalid("optimizers", rule, steps)
+    return next(iter(steps.values()))
