@@ -18,6 +18,7 @@ from keras_vae import (
 )
 from keras_vae.core.terms import Terms
 from keras_vae.export import export_saved_model
+from keras_vae.learning_rate_range import LearningRateRange, find_learning_rate
 from keras_vae.models import (
     GECOVAE,
     IWAE,
@@ -35,6 +36,7 @@ __all__ = [
     "GECOVAE",
     "IWAE",
     "LatentVariableModel",
+    "LearningRateRange",
     "Terms",
     "VAE",
     "bounds",
@@ -43,6 +45,7 @@ __all__ = [
     "data",
     "evaluation",
     "export_saved_model",
+    "find_learning_rate",
     "likelihoods",
     "networks",
     "objectives",

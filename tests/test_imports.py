@@ -28,6 +28,7 @@ LEVELS = [
     {"models"},
     {"evaluation", "export", "plotting"},
     {"callbacks"},
+    {"learning_rate_range"},
     {"__init__"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

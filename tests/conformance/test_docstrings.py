@@ -12,6 +12,7 @@ SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Example", "References")
 HEADING = re.compile(r"^([A-Z][A-Za-z]+):$", re.MULTILINE)
 # What functions return; the examples are those of the functions.
 RESULTS = {
+    "LearningRateRange",
     "Terms",
     "evaluation.ActiveUnits",
     "evaluation.FittedPosterior",
