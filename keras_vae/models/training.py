@@ -18,6 +18,7 @@ from keras_vae.core.terms import Terms
 from keras_vae.models import graph_errors, inputs, non_finite
 from keras_vae.models.steering import SteeredModel, weighted_means
 from keras_vae.objectives import ELBO, Objective
+from keras_vae.optimizers import on_replicas
 
 
 class ObjectiveTrainer(SteeredModel):
@@ -89,6 +90,7 @@ class ObjectiveTrainer(SteeredModel):
                 )
         if self.distribute_strategy.num_replicas_in_sync > 1:
             _check_supported_by_replicas(**kwargs)
+            on_replicas.check_supported(optimizer, kwargs.get("run_eagerly", False))
         super().compile(optimizer=optimizer, **kwargs)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
@@ -294,7 +296,7 @@ class ObjectiveTrainer(SteeredModel):
         return {**_measures(terms, weights * loss + self._penalty(loss.dtype)), **own_measures}
 
     def _apply_gradients(self, gradients: list[Any]) -> None:
-        self.optimizer.apply(gradients, self.trainable_variables)
+        on_replicas.apply(self.optimizer, gradients, self.trainable_variables)
 
     def _penalty(self, dtype: tf.DType) -> tf.Tensor:
         """Returns the sum of regularizers and of what layers added by `add_loss`."""

@@ -1,0 +1,64 @@
+"""Steps of any optimizer on replicas that are those of one device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_vae.core import checks
+from keras_vae.core.replicas import sum_over_replicas
+
+
+def apply(optimizer: Any, gradients: Sequence[Any], variables: Sequence[Any]) -> None:
+    """Applies gradients, of which every replica holds a part, as their sum.
+
+    Keras clips the part of each replica, and looks for overflows in that of the first alone, before
+    it sums them up. So the first replica is given the sum here, and the others zeros, where an
+    optimizer clips or scales the loss.
+
+    Args:
+        optimizer: Optimizer of Keras, maybe with others inside.
+        gradients: Gradients, or None for variables that have none.
+        variables: The variables that they are of.
+    """
+    context = tf.distribute.get_replica_context()
+    alone = context is None or context.num_replicas_in_sync == 1
+    if not alone and _needs_sum(optimizer):
+        known = [i for i, gradient in enumerate(gradients) if gradient is not None]
+        sums = sum_over_replicas([tf.convert_to_tensor(gradients[i]) for i in known])
+        first = tf.equal(context.replica_id_in_sync_group, 0)
+        gradients = list(gradients)
+        for i, total in zip(known, sums, strict=True):
+            gradients[i] = tf.where(first, total, tf.zeros_like(total))
+    optimizer.apply(gradients, variables)
+
+
+def check_supported(optimizer: Any, run_eagerly: bool) -> None:
+    """Raises if Keras cannot run an optimizer on replicas: by conditions in a graph."""
+    if run_eagerly:
+        return
+    for one in _leaves(optimizer):
+        if one.gradient_accumulation_steps:
+            option, value = "gradient_accumulation_steps", one.gradient_accumulation_steps
+        elif one.use_ema and one.ema_overwrite_frequency:
+            option, value = "ema_overwrite_frequency", one.ema_overwrite_frequency
+        else:
+            continue
+        rule = f"must have {option}=None on several replicas, unless with run_eagerly=True"
+        raise checks.invalid("optimizer", rule, f"{option}={value}")
+
+
+def _needs_sum(optimizer: Any) -> bool:
+    options = ("clipnorm", "clipvalue", "global_clipnorm")
+    scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    return scaled or any(getattr(one, o) for one in _leaves(optimizer) for o in options)
+
+
+def _leaves(optimizer: Any) -> list[Any]:
+    """Returns the optimizers that make the steps."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    made_of = getattr(optimizer, "optimizers", [optimizer])
+    return [one for one in made_of if isinstance(one, keras.optimizers.Optimizer)]
