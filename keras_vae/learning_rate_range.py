@@ -259,14 +259,14 @@ class _Recorder(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Lets the logs be those of the batch alone."""
         self.model.reset_metrics()
-        self._iterations = int(self.model.optimizer.iterations)
+        self._iterations = _steps_made(self.model)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Notes the loss, and whether it goes on."""
         self._parts.append(float((logs or {})["loss"]))
         if not math.isfinite(self._parts[-1]):
             self.diverged = True
-        elif int(self.model.optimizer.iterations) > self._iterations:
+        elif _steps_made(self.model) > self._iterations:
             # The batches whose gradients were accumulated are one step; so are those that loss
             # scaling skipped, and the one it made.
             self.losses.append(float(np.mean(self._parts)))
@@ -286,7 +286,7 @@ def _train(
     """Makes the steps, and returns whether the loss diverged."""
     # The steps are made one by one, by a function that knows the rates.
     model.steps_per_execution, model.train_function = 1, None
-    start, table = int(model.optimizer.iterations), tf.constant(rates, tf.float64)
+    start, table = _steps_made(model), tf.constant(rates, tf.float64)
 
     def schedule(step: tf.Tensor) -> tf.Tensor:
         return table[tf.clip_by_value(tf.cast(step, tf.int64) - start, 0, len(rates) - 1)]
@@ -299,6 +299,11 @@ def _train(
             raise
         return True
     return recorder.diverged
+
+
+def _steps_made(model: Any) -> int:
+    # Mirrored variables cannot be turned into an int themselves.
+    return int(tf.convert_to_tensor(model.optimizer.iterations))
 
 
 @contextlib.contextmanager
@@ -381,6 +386,7 @@ def _checked_data(model: Any, data: Data, batch_size: int | None) -> Data:
 
 def _build(model: Any, data: Data) -> None:
     """Makes all variables there will be, with the values that `fit` would give them."""
-    if not model.built:
-        model.build(data.shape)
-    model.optimizer.build(model.trainable_variables)
+    with model.distribute_strategy.scope():
+        if not model.built:
+            model.build(data.shape)
+        model.optimizer.build(model.trainable_variables)
