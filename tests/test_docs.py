@@ -20,6 +20,7 @@ IMAGE = (8, 8, 1)
 # the call, a formula, a reference. A name whose page is not here has no page of its own.
 ABSTRACT = {"Objective", "Constraint", "Schedule"}
 PAGES = {
+    "monitors": ("kv.callbacks", {"ImageMonitor", "LatentMonitor"}),
     "objectives": ("kv.objectives", set(kv.objectives.__all__) - ABSTRACT),
     "schedules": ("kv.schedules", set(kv.schedules.__all__) - ABSTRACT),
 }
