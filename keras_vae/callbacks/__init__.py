@@ -1,16 +1,32 @@
 """Callbacks: what a training does besides its steps."""
 
+from keras_vae.callbacks.cyclical_learning_rate import CyclicalLearningRate
 from keras_vae.callbacks.geco import GECO
+from keras_vae.callbacks.gradient_monitor import GradientMonitor
+from keras_vae.callbacks.health import Finding, HealthCheck, HealthWarning
 from keras_vae.callbacks.hyperparameter_schedule import HyperparameterSchedule, KLAnnealing
 from keras_vae.callbacks.image_monitor import ImageMonitor
 from keras_vae.callbacks.kl_controller import KLController
 from keras_vae.callbacks.latent_monitor import LatentMonitor
+from keras_vae.callbacks.linear_scaling import LinearScaling
+from keras_vae.callbacks.one_cycle_learning_rate import OneCycleLearningRate
+from keras_vae.callbacks.projector import write_projector
+from keras_vae.callbacks.stop_when_constraint_satisfied import StopWhenConstraintSatisfied
 
 __all__ = [
+    "CyclicalLearningRate",
+    "Finding",
     "GECO",
+    "GradientMonitor",
+    "HealthCheck",
+    "HealthWarning",
     "HyperparameterSchedule",
     "ImageMonitor",
     "KLAnnealing",
     "KLController",
     "LatentMonitor",
+    "LinearScaling",
+    "OneCycleLearningRate",
+    "StopWhenConstraintSatisfied",
+    "write_projector",
 ]

@@ -17,6 +17,7 @@ class Step(NamedTuple):
     Attributes:
         number: `optimizer.iterations` before the step, from 0: an int64 scalar.
         x: The examples of this replica, `[B, ...]`.
+        y: What conditional models are conditioned on, `[B, ...]`, else None.
         weights: Their weights, `[B]`; zeros where the step is skipped.
         measures: Values of the examples, each `[B]`: `"elbo"`, `"reconstruction"`, `"kl"`, ...
         gradients: Of the loss of this replica, times `loss_scale`, one for each trainable variable,
@@ -26,6 +27,7 @@ class Step(NamedTuple):
 
     number: tf.Tensor
     x: tf.Tensor
+    y: Any
     weights: tf.Tensor
     measures: Mapping[str, tf.Tensor]
     gradients: Sequence[Any]

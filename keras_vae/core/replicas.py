@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow as tf
 
 
-def sum_over_replicas(value: tf.Tensor) -> tf.Tensor:
-    """Returns the sum of `value` over all replicas, the same on each of them."""
+def sum_over_replicas(value: Any) -> Any:
+    """Returns the sums of a tensor, or of a list, over all replicas, the same on each of them."""
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return value

@@ -24,12 +24,14 @@ class Attempt(NamedTuple):
         measures: Values of the examples, each `[B]`.
         weights: Weights of the examples, `[B]`.
         made: Ones for a step that counts, zeros for one that is skipped, `[B]`.
+        good: Whether it counts, the same on every replica, also on one without data.
     """
 
     gradients: Sequence[Any]
     measures: Mapping[str, tf.Tensor]
     weights: tf.Tensor
     made: tf.Tensor
+    good: tf.Tensor | bool = True
 
 
 class Raise:
@@ -90,16 +92,15 @@ class Skip(Raise):
     def admit(
         self, attempt: Attempt, first: tf.Tensor, variables: Sequence[keras.Variable]
     ) -> Attempt:
-        # The largest on any replica, as far as sums can tell: each adds its own, one at least.
-        bad = sum_over_replicas(tf.cast(first >= 0, tf.int32)) > 0
+        found = _first_on_any_replica(first, len(names_of(variables)))
+        bad = found >= 0
         self.skipped.assign_add(tf.cast(bad, self.skipped.dtype))
-        self.first.assign(tf.where(first >= 0, first, self.first))
-        measures = {
-            name: tf.where(bad, tf.zeros_like(value), value)
-            for name, value in attempt.measures.items()
-        }
-        made = tf.where(bad, tf.zeros_like(attempt.made), attempt.made)
-        return attempt._replace(measures=measures, weights=attempt.weights * made, made=made)
+        self.first.assign(tf.where(bad, found, self.first))
+        return _left_out(attempt, self._is_left_out(bad))
+
+    def _is_left_out(self, bad: tf.Tensor) -> tf.Tensor:
+        """Returns whether a step is left out, given whether something of it was bad."""
+        return bad
 
     def apply(
         self,
@@ -108,10 +109,46 @@ class Skip(Raise):
         state: Sequence[keras.Variable],
         remembered: Sequence[tf.Tensor],
     ) -> None:
-        good = tf.reduce_all(attempt.made > 0)
+        good = tf.convert_to_tensor(attempt.good)
         for variable, value in zip(state, remembered, strict=True):
             variable.assign(tf.where(good, variable, value))
         _apply_if(good, function, attempt.gradients)
+
+
+class Stop(Skip):
+    """Leaves out the first such step and all after it, until the training has been stopped.
+
+    So the weights stay as they were before it, whatever is left of an execution of several steps.
+
+    Args:
+        skipped: Holds the number of steps with something bad: an integer variable.
+        first: Holds the number, as of `first_bad`, of what was bad at the last of them.
+    """
+
+    def __init__(self, skipped: keras.Variable, first: keras.Variable):
+        super().__init__(skipped, first)
+        self.key = ("stop", *self.key[1:])
+
+    def _is_left_out(self, bad: tf.Tensor) -> tf.Tensor:
+        return self.skipped > 0
+
+
+def _left_out(attempt: Attempt, left_out: tf.Tensor) -> Attempt:
+    """Returns a step without weight and with zeros for measures, if it is left out."""
+    measures = {
+        name: tf.where(left_out, tf.zeros_like(value), value)
+        for name, value in attempt.measures.items()
+    }
+    made = tf.where(left_out, tf.zeros_like(attempt.made), attempt.made)
+    weights = tf.where(left_out, tf.zeros_like(attempt.weights), attempt.weights)
+    return attempt._replace(measures=measures, weights=weights, made=made, good=~left_out)
+
+
+def _first_on_any_replica(first: tf.Tensor, count: int) -> tf.Tensor:
+    """Returns the least of the numbers that `first_bad` gave on the replicas, of `count`, or -1."""
+    found = sum_over_replicas(tf.one_hot(first, count, dtype=tf.int32)) > 0
+    least = tf.argmax(tf.cast(found, tf.int32), output_type=tf.int32)
+    return tf.where(tf.reduce_any(found), least, -1)
 
 
 def _apply_if(

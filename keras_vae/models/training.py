@@ -181,8 +181,10 @@ class ObjectiveTrainer(SteeredModel):
     def _must_be_made(self, name: str, force: bool) -> bool:
         """Whether a function is missing, or was traced with other hooks than there are."""
         driven = [self.non_finite.key, *sorted(hook.key for hook in self._hooks.values())]
-        changed = self._driven.get(name) != driven
-        self._driven = {**self._driven, name: driven}
+        changed = self._driven.get(name, ([],))[0] != driven
+        if changed:
+            # With the hooks: as long as they live, no other has a key with the same ids in it.
+            self._driven = {**self._driven, name: (driven, self.hooks)}
         return force or changed or getattr(self, name) is None
 
     def _make_outer(self, make: Callable[[], Any], name: str) -> Callable[..., Any]:
@@ -223,7 +225,7 @@ class ObjectiveTrainer(SteeredModel):
         with tf.control_dependencies([x, attempt.made]):
             means, known = weighted_means(hooks, attempt.measures, attempt.weights)
             shift = sum([hook.loss_shift(means) for hook in hooks], 0.0)
-            self._observe(hooks, step, x, attempt)
+            self._observe(hooks, step, (x, y), attempt)
             self.non_finite.apply(self._apply_function, attempt, state, remembered)
             self._trained_batches.assign_add(1)
             self._move(hooks, step, means, known)
@@ -232,10 +234,14 @@ class ObjectiveTrainer(SteeredModel):
         return self._update_metrics(measures, attempt.weights, attempt.made)
 
     def _observe(
-        self, hooks: list[StepHook], step: tf.Tensor, x: tf.Tensor, attempt: non_finite.Attempt
+        self,
+        hooks: list[StepHook],
+        step: tf.Tensor,
+        data: tuple[tf.Tensor, Any],
+        attempt: non_finite.Attempt,
     ) -> None:
         scale = tf.convert_to_tensor(self.optimizer.scale_loss(tf.ones(())))
-        seen = Step(step, x, attempt.weights, attempt.measures, attempt.gradients, scale)
+        seen = Step(step, *data, attempt.weights, attempt.measures, attempt.gradients, scale)
         for hook in hooks:
             hook.observe(seen)
 

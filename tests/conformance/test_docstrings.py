@@ -14,6 +14,7 @@ HEADING = re.compile(r"^([A-Z][A-Za-z]+):$", re.MULTILINE)
 RESULTS = {
     "LearningRateRange",
     "Terms",
+    "callbacks.Finding",
     "evaluation.ActiveUnits",
     "evaluation.FittedPosterior",
     "evaluation.LogLikelihood",

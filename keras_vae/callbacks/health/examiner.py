@@ -1,0 +1,112 @@
+"""Looks at a model through some examples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_vae.callbacks.health.evidence import DataRange, Examination
+from keras_vae.evaluation.active_units import units_of
+from keras_vae.models import VAE
+
+
+class Examiner:
+    """Computes an `Examination` by one graph, traced once for any number of examples.
+
+    Args:
+        model: A `VAE`.
+        threshold: What the variance of the posterior mean of an active unit must exceed.
+
+    Example:
+        >>> import keras_vae as kv
+        >>> model = kv.VAE(
+        ...     encoder=kv.networks.MLPEncoder((32,)),
+        ...     decoder=kv.networks.MLPDecoder((8, 8, 1), (32,)),
+        ...     posterior=kv.posteriors.DiagonalNormal(2),
+        ...     likelihood=kv.likelihoods.Bernoulli((8, 8, 1)))
+        >>> Examiner(model)(tf.zeros([5, 8, 8, 1]), None, posterior_learns=True).active_units
+        0
+    """
+
+    def __init__(self, model: VAE, threshold: float = 0.01):
+        self._model = model
+        self._threshold = threshold
+        self._function = tf.function(self._measure, autograph=False, reduce_retracing=True)
+
+    def __call__(self, x: tf.Tensor, y: Any, posterior_learns: bool) -> Examination:
+        """Returns what the model makes of standardized examples, two or more."""
+        found = {name: value.numpy() for name, value in self._function(x, y).items()}
+        units = units_of(found.pop("means"), self._threshold)
+        shape = units.variances.shape
+        return Examination(
+            active_units=units.count,
+            dimensions=shape[0],
+            kl=found.pop("kl"),
+            scale=self._learned_scale(),
+            posterior_scale=_float_or_none(found.pop("posterior_scale", None)),
+            decoder_gradient=_float_or_none(found.pop("decoder_gradient", None)),
+            posterior_learns=posterior_learns,
+            **{name: float(value) for name, value in found.items()},
+        )
+
+    def range_of(self, x: tf.Tensor) -> DataRange | None:
+        """Returns the values of standardized examples, or None if the likelihood has bounds."""
+        support = self._model.likelihood_head.support
+        if np.isfinite(support.low) and np.isfinite(support.high):
+            return None
+        values = x.numpy()
+        moments = (values.mean(dtype=np.float64), values.std(dtype=np.float64))
+        return DataRange(float(values.min()), float(values.max()), *map(float, moments))
+
+    def _learned_scale(self) -> float | None:
+        head = self._model.likelihood_head
+        learned = getattr(head, "raw_scale", None) is not None
+        return float(tf.reduce_min(head.scale)) if learned else None
+
+    def _measure(self, x: tf.Tensor, y: Any) -> dict[str, tf.Tensor]:
+        model = self._model
+        with tf.GradientTape() as tape:
+            # The same noise every time.
+            terms = model.compute_terms(x, 1, False, 0, y)
+            log_p_x = tf.reduce_mean(terms.log_p_x)
+        draws, head = terms.draws, model.posterior_head
+        assert draws is not None  # of every VAE
+        z = head.mean(draws.q)  # [N, D]
+        mean = draws.likelihood(z).mean()
+        # At the same conditions; the z of another example stands for any.
+        other = draws.likelihood(tf.roll(z, 1, axis=0)).mean()
+        count = tf.cast(tf.shape(x)[0], x.dtype)
+        found = {
+            "means": z,
+            "kl": tf.reduce_mean(terms.kl, axis=0),
+            "error": _mean_square(x - mean),
+            # Of the data that the examples are drawn from: unbiased.
+            "mean_error": _mean_square(x - tf.reduce_mean(x, axis=0)) * count / (count - 1.0),
+            "spread": 0.5 * _mean_square(mean - other),
+        }
+        if not head.discrete:
+            scales = tf.reduce_mean(head.stddev(draws.q), axis=0)
+            found["posterior_scale"] = tf.reduce_min(scales)
+        gradients = tape.gradient(log_p_x, model.decoder.trainable_variables)
+        if gradients:
+            found["decoder_gradient"] = _largest(gradients)
+        return found
+
+
+def _mean_square(difference: tf.Tensor) -> tf.Tensor:
+    """Returns the mean over the examples of the squares, summed over each."""
+    axes = list(range(1, difference.shape.rank))
+    return tf.reduce_mean(tf.reduce_sum(tf.square(difference), axis=axes))
+
+
+def _largest(gradients: list[Any]) -> tf.Tensor:
+    dense = [tf.convert_to_tensor(one) for one in gradients if one is not None]
+    return tf.reduce_max(
+        [tf.reduce_max(tf.abs(tf.cast(one, tf.float32))) for one in dense] or [0.0]
+    )
+
+
+def _float_or_none(value: Any) -> float | None:
+    return None if value is None else float(value)

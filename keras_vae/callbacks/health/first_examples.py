@@ -1,0 +1,94 @@
+"""Keeps the first examples of a training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_vae.controllers import Step, StepHook
+from keras_vae.models import VAE
+
+
+class FirstExamples(StepHook):
+    """Keeps the first examples that a training sees, and counts its batches.
+
+    Inside the step, as callbacks see no data. On replicas, they are those of the first one.
+
+    Args:
+        model: The model.
+        size: How many examples to keep; 0 for none.
+
+    Attributes:
+        posterior_learns: Whether the loss has a gradient for the encoder.
+
+    Example:
+        >>> FirstExamples.__mro__[1].__name__
+        'StepHook'
+    """
+
+    def __init__(self, model: Any, size: int):
+        super().__init__("health")
+        self._model = model
+        self._size = size if isinstance(model, VAE) else 0
+        self.posterior_learns = True
+        with model.distribute_strategy.scope():
+            self._batches = _local(tf.zeros((), tf.int64))
+            self._kept = [_local(rows) for rows in self._empty()]
+
+    def _empty(self) -> list[tf.Tensor]:
+        """Returns no examples, `[x]` or `[x, y]`."""
+        if not self._size:
+            return []
+        head = self._model.likelihood_head
+        specs = [tf.TensorSpec([None, *head.event_shape], head.density_dtype)]
+        specs += self._model.label_spec.values()
+        return [tf.zeros([0, *spec.shape[1:]], head.density_dtype) for spec in specs]
+
+    def observe(self, step: Step) -> None:
+        """Counts a batch, and keeps its examples while there is room."""
+        self._batches.assign_add(1)
+        encoder = {id(v) for v in self._model.trainable_parts.get("encoder", ())}
+        pairs = zip(self._model.trainable_variables, step.gradients, strict=True)
+        # Known when the step is traced: without a path there is no gradient.
+        known = [gradient is not None for v, gradient in pairs if id(v) in encoder]
+        self.posterior_learns = any(known) or not known
+        if not self._kept:
+            return
+        # Neither padding nor what made a step fail.
+        rows = [part[step.weights > 0.0] for part in (step.x, step.y)[: len(self._kept)]]
+
+        def keep() -> bool:
+            for held, new in zip(self._kept, rows, strict=True):
+                held.assign(tf.concat([held, tf.cast(new, held.dtype)], axis=0)[: self._size])
+            return True
+
+        tf.cond(tf.shape(self._kept[0])[0] < self._size, keep, lambda: False)
+
+    def reset(self) -> None:
+        """Forgets the examples, and begins to count anew."""
+        self._batches.assign(0)
+        for held, rows in zip(self._kept, self._empty(), strict=True):
+            held.assign(rows)
+
+    @property
+    def batches(self) -> int:
+        """Number of batches since the last reset."""
+        return int(np.asarray(self._batches.read_value()))
+
+    def read(self) -> tuple[tf.Tensor, Any]:
+        """Returns the examples: x, and y or None."""
+        x, y, *_ = *[variable.read_value() for variable in self._kept], None
+        return x, y
+
+
+def _local(value: tf.Tensor) -> tf.Variable:
+    """Returns a variable that each replica writes for itself, in branches too; the first counts."""
+    return tf.Variable(
+        value,
+        shape=[None, *value.shape[1:]] if value.shape.rank else (),
+        trainable=False,
+        synchronization=tf.VariableSynchronization.ON_READ,
+        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+    )

@@ -1,0 +1,286 @@
+"""Watches a training for what goes wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_vae.callbacks.health.evidence import (
+    Evidence,
+    Examination,
+    Limits,
+    Multiplier,
+    Number,
+    Skips,
+)
+from keras_vae.callbacks.health.examiner import Examiner
+from keras_vae.callbacks.health.finding import Finding, HealthWarning
+from keras_vae.callbacks.health.first_examples import FirstExamples
+from keras_vae.callbacks.health.symptoms import SYMPTOMS
+from keras_vae.callbacks.monitor import dataset_of
+from keras_vae.controllers import MultiplierRule, ScheduledValue
+from keras_vae.core import checks
+from keras_vae.models import VAE, LatentVariableModel, non_finite
+from keras_vae.models.inputs import first_examples
+
+_SIZE = 256
+
+
+class HealthCheck(keras.callbacks.Callback):
+    """Says what goes wrong in a training, once, in words, with the remedy.
+
+    It looks at the model through some examples at the ends of epochs, and warns of each symptom
+    once per training by a `HealthWarning`. `docs/health.md` lists the symptoms:
+
+    - posterior collapse, a KL explosion, a dead decoder, scales at their floors;
+    - steps whose loss or gradient is not finite, by the policy `non_finite`;
+    - data outside [0, 1] that the likelihood does not refuse;
+    - a multiplier at its bound with its constraint violated; β still 0 at the end.
+
+    What a model does not have is not judged: of a `LatentVariableModel` that is no `VAE`, the
+    latent variables and the data. Nothing of the training changes but by the policies:
+
+    - `"raise"`: an `ArithmeticError` names the first bad quantity, as without this callback;
+    - `"skip"`: the step is left out, `skipped_steps` in the logs counts it, the training goes on;
+      it stops after an epoch without any other step;
+    - `"stop"`: the weights stay as before the step, and the training stops at the end of its batch,
+      or of its `steps_per_execution`.
+
+    Gradients that overflow under loss scaling are none of this: Keras skips those steps itself.
+
+    Args:
+        data: Examples to look at, up to 256: array, pair `(x, y)` or dataset of batches. By default
+            the first that the training sees.
+        non_finite: `"raise"`, `"skip"` or `"stop"`.
+        every: Number of epochs from one look to the next; the last epoch is looked at, too.
+        grace: Steps of the optimizer before which nothing is said of a collapse or the decoder.
+        min_active_units: How many latent dimensions must be active.
+        max_kl: KL in nats above which a single latent dimension has exploded.
+        data_range: Least and largest value that data should have, or None for any.
+
+    Attributes:
+        findings: What was found in the last training: each a `Finding`.
+
+    Raises:
+        ValueError: If an argument is not as above; at the start of `fit`, if the model is not a
+            `LatentVariableModel`.
+
+    Example:
+        >>> import keras_vae as kv
+        >>> model = kv.VAE(
+        ...     encoder=kv.networks.MLPEncoder((32,)),
+        ...     decoder=kv.networks.MLPDecoder((8, 8, 1), (32,)),
+        ...     posterior=kv.posteriors.DiagonalNormal(2),
+        ...     likelihood=kv.likelihoods.Bernoulli((8, 8, 1)),
+        ...     objective=kv.objectives.ELBO(beta=0.0))
+        >>> model.compile("adam")
+        >>> check = HealthCheck(non_finite="skip")
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore", HealthWarning)
+        ...     history = model.fit(tf.zeros([64, 8, 8, 1]), verbose=0, callbacks=[check])
+        >>> [finding.symptom for finding in check.findings], history.history["skipped_steps"]
+        (['beta still zero'], [0])
+
+    References:
+        Bowman et al., 2016, section 3.1, arXiv:1511.06349 (posterior collapse); Burda et al., 2016,
+        section 5.2, arXiv:1509.00519 (active units); Rybkin et al., 2021, arXiv:2006.13202
+        (learned scales).
+    """
+
+    def __init__(
+        self,
+        data: Any = None,
+        *,
+        non_finite: str = "raise",
+        every: int = 1,
+        grace: int = 500,
+        min_active_units: int = 1,
+        max_kl: float = 100.0,
+        data_range: tuple[float, float] | None = (0.0, 1.0),
+    ):
+        super().__init__()
+        self.non_finite = checks.option("non_finite", non_finite, ["raise", "skip", "stop"])
+        self.every = checks.integer("every", every)
+        self._limits = Limits(
+            checks.integer("grace", grace, minimum=0),
+            checks.integer("min_active_units", min_active_units, minimum=0),
+            checks.number("max_kl", max_kl, 0.0, exclusive=True),
+            None if data_range is None else checks.interval("data_range", data_range),
+        )
+        self._data = None if data is None else dataset_of(data, _SIZE)
+        self.findings: list[Finding] = []
+        self._parts: _Parts | None = None
+        self._evidence: list[Evidence] = []
+        self._begin = self._counted = self._skipped = 0
+        if self.non_finite == "stop":
+            # Keras waits for every batch where this is there.
+            self.on_train_batch_end = self._stop_if_skipped
+
+    def set_model(self, model: Any) -> None:
+        """Attaches what looks at the steps; Keras calls it before it makes the train function."""
+        super().set_model(model)
+        if not isinstance(model, LatentVariableModel):
+            raise checks.invalid("model", "must be a LatentVariableModel for HealthCheck", model)
+        if self._parts is None or self._parts.model is not model:
+            self._parts = _Parts(model, self.non_finite, self._data)
+        model.non_finite = self._parts.rule
+        model.attach(self._parts.hook)
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Forgets the last training."""
+        self.findings, self._evidence = [], []
+        self._known.reset()
+        self._begin, self._counted, self._skipped = self._known.step, 0, 0
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Judges the training so far."""
+        now = self._gather(epoch, seen=self._look() if (epoch + 1) % self.every == 0 else None)
+        if now.skips is not None and now.skips.skipped == now.skips.steps:
+            self.model.stop_training = True
+        self._judge(now)
+        self._evidence.append(now)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Judges the whole training, and detaches what looked at the steps."""
+        if self._evidence:
+            # Of the numbers as they were before other callbacks detached their rules.
+            now = self._evidence.pop()
+            seen = self._look() if now.seen is None else now.seen
+            self._judge(dataclasses.replace(now, last=True, seen=seen))
+        self.model.detach(self._known.hook)
+
+    def _stop_if_skipped(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if self._known.skipped:
+            self.model.stop_training = True
+
+    @property
+    def _known(self) -> _Parts:
+        assert self._parts is not None  # set_model comes first
+        return self._parts
+
+    def _look(self) -> Examination | None:
+        return self._known.look()
+
+    def _gather(self, epoch: int, seen: Examination | None) -> Evidence:
+        parts = self._known
+        batches, skipped = parts.hook.batches, parts.skipped
+        skips = None
+        if self.non_finite != "raise":
+            counts = (skipped - self._skipped, batches - self._counted)
+            skips = Skips(*counts, parts.skipped_name, self.non_finite == "stop")
+        self._counted, self._skipped = batches, skipped
+        return Evidence(
+            epoch=epoch,
+            step=parts.step,
+            begin=self._begin,
+            last=False,
+            numbers=_numbers(self.model),
+            multipliers=_multipliers(self.model),
+            skips=skips,
+            data=parts.data_range(),
+            seen=seen,
+        )
+
+    def _judge(self, now: Evidence) -> None:
+        """Warns of the symptoms that were not there before."""
+        told = {finding.symptom for finding in self.findings}
+        for name, symptom in SYMPTOMS.items():
+            text = None if name in told else symptom(now, self._evidence, self._limits)
+            if text is not None:
+                self.findings.append(Finding(name, now.epoch, now.step, text))
+                where = f"{name} (epoch {now.epoch + 1}, step {now.step})"
+                warnings.warn(f"{where}: {text}.", HealthWarning, stacklevel=2)
+
+
+class _Parts:
+    """What belongs to one model: made once, so that a second training traces nothing anew."""
+
+    def __init__(self, model: Any, policy: str, data: tf.data.Dataset | None):
+        self.model = model
+        self.hook = FirstExamples(model, _SIZE if data is None else 0)
+        self._examiner = Examiner(model) if isinstance(model, VAE) else None
+        self._held = None if data is None or self._examiner is None else _examples(model, data)
+        self._range: Any = None
+        with model.distribute_strategy.scope():
+            self._skipped, self._first = (_count(value) for value in (0, -1))
+        rules = {"skip": non_finite.Skip, "stop": non_finite.Stop}
+        known = policy in rules
+        self.rule = rules[policy](self._skipped, self._first) if known else non_finite.Raise()
+
+    def reset(self) -> None:
+        self.hook.reset()
+        self._range = None
+        self._skipped.assign(0)
+        self._first.assign(-1)
+
+    @property
+    def step(self) -> int:
+        return int(np.asarray(self.model.optimizer.iterations))
+
+    @property
+    def skipped(self) -> int:
+        return int(np.asarray(self._skipped))
+
+    @property
+    def skipped_name(self) -> str:
+        return non_finite.names_of(self.model.trainable_variables)[int(np.asarray(self._first))]
+
+    def _examples(self) -> tuple[tf.Tensor, Any] | None:
+        """Returns two examples or more, or None."""
+        if self._examiner is None:
+            return None
+        x, y = self.hook.read() if self._held is None else self._held
+        return (x, y) if len(x) > 1 else None
+
+    def look(self) -> Examination | None:
+        found = self._examples()
+        if found is None or self._examiner is None:
+            return None
+        return self._examiner(*found, posterior_learns=self.hook.posterior_learns)
+
+    def data_range(self) -> Any:
+        """Returns the values of the examples, which stay the same through a training."""
+        if self._range is None:
+            found = self._examples()
+            if found is not None and self._examiner is not None:
+                self._range = self._examiner.range_of(found[0])
+        return self._range
+
+
+def _count(value: int) -> keras.Variable:
+    return keras.Variable(value, dtype="int32", trainable=False, aggregation="only_first_replica")
+
+
+def _examples(model: VAE, data: tf.data.Dataset) -> tuple[tf.Tensor, Any]:
+    """Returns the first examples of data as `fit` takes them, standardized."""
+    parts = zip(*first_examples(data, _SIZE), strict=True)
+    x, y = (*(tf.concat(list(part), axis=0) for part in parts), None)[:2]
+    return model.check_support(*model.standardize(x, y))
+
+
+def _numbers(model: Any) -> dict[str, Number]:
+    rules = {id(getattr(hook, "variable", None)): hook for hook in model.hooks.values()}
+    found = {}
+    for name, variable in model.hyperparameters.items():
+        hook = rules.get(id(variable))
+        kind = "schedule" if isinstance(hook, ScheduledValue) else "feedback"
+        found[name] = Number(float(np.asarray(variable)), kind if hook is not None else None)
+    return found
+
+
+def _multipliers(model: Any) -> list[Multiplier]:
+    return [
+        Multiplier(
+            hook.name,
+            float(np.asarray(hook.variable)),
+            hook.bounds[1],
+            float(np.asarray(hook.average.variable)),
+        )
+        for hook in model.hooks.values()
+        if isinstance(hook, MultiplierRule)
+    ]

@@ -1,0 +1,122 @@
+"""Symptoms of the latent variables and the decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from keras_vae.callbacks.health.evidence import Evidence, Examination, Limits
+from keras_vae.core.numerics import SCALE_FLOOR
+
+# Reconstructions with this much of the mean image's squared error are no better: examples are few.
+_NO_BETTER = 0.98
+
+
+def posterior_collapse(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
+    """Tells of a posterior that says nothing of x, once the KL has weight and learning has ended.
+
+    Learning has ended when the squared error is not 2 % below that at half of the training so far.
+    """
+    seen = now.seen
+    if seen is None or not seen.posterior_learns or _is_too_early(now, before, limits):
+        return None
+    if now.kl_is_light or now.kl_is_held_down or seen.decoder_ignores_z or not seen.mean_error:
+        return None
+    inactive = seen.active_units < limits.min_active_units
+    useless = seen.error > _NO_BETTER * seen.mean_error
+    if not (inactive or useless):
+        return None
+    return (
+        f"{seen.active_units} of {seen.dimensions} latent dimensions are active, and the squared "
+        f"error of reconstructions is {seen.error:.4g}, of the mean image {seen.mean_error:.4g}"
+        ". Let the KL come in slowly (callbacks.KLAnnealing), give it free bits "
+        "(ELBO(free_bits=...)), or ask for a quality of reconstruction (GECO); a weaker decoder or "
+        "a larger learning rate for the encoder (optimizers.by_part) help, too"
+    )
+
+
+def kl_explosion(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
+    """Tells of a KL beyond any use in a dimension, unless it is halving or has no weight yet.
+
+    100 nats in one dimension are a posterior that is about 14 standard deviations of the prior off,
+    whatever the number of dimensions and the objective: to tell x apart to 1 in 1000 takes 7.
+    """
+    seen = now.seen
+    if seen is None or now.kl_is_light or not seen.largest_kl > limits.max_kl:
+        return None
+    earlier = [one.seen for one in before if one.seen is not None]
+    if earlier and seen.largest_kl < 0.5 * earlier[-1].largest_kl:
+        return None
+    if not earlier and not now.last:
+        return None
+    return (
+        f"a latent dimension has a KL of {seen.largest_kl:.3g} nats, all {seen.dimensions} have "
+        f"{seen.total_kl:.3g}: q(z|x) is far outside the prior. Scale the data to the order of 1, "
+        "lower the learning rate, clip gradients (global_clipnorm) or warm the rate up "
+        "(schedules.WarmupThen)"
+    )
+
+
+def dead_decoder(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
+    """Tells of a decoder that does not use z, although z knows of x, or that cannot learn."""
+    seen = now.seen
+    if seen is None or not seen.mean_error or now.step < limits.grace:
+        return None
+    if seen.decoder_gradient == 0.0:
+        what = "the gradient of all its weights is exactly zero"
+    elif seen.decoder_ignores_z and not _is_learning(now, before, seen):
+        what = (
+            f"reconstructions are the same for every z (their variance is {seen.spread:.3g}, that "
+            f"of the data {seen.mean_error:.3g}), although the KL is {seen.total_kl:.3g} nats"
+        )
+    else:
+        return None
+    return (
+        f"{what}. Look for units that are saturated or dead (relu after too large a step): lower "
+        "the learning rate, initialize anew, use elu or tanh; look for a path from z to the output "
+        "that is cut (stop_gradient, an input that is not used)"
+    )
+
+
+def posterior_scale_at_floor(
+    now: Evidence, before: Sequence[Evidence], limits: Limits
+) -> str | None:
+    """Tells of a posterior that has become a point in some dimension."""
+    seen = now.seen
+    if seen is None or seen.posterior_scale is None or now.kl_is_light:
+        return None
+    if not seen.posterior_scale < 2.0 * SCALE_FLOOR:
+        return None
+    return (
+        f"the standard deviation of q(z|x) is {seen.posterior_scale:.2g} in a dimension, its floor "
+        f"{SCALE_FLOOR:g}: the model is an autoencoder there. Give the KL more weight (beta), or "
+        "p(x|z) a larger scale"
+    )
+
+
+def likelihood_scale_at_floor(
+    now: Evidence, before: Sequence[Evidence], limits: Limits
+) -> str | None:
+    """Tells of a learned scale of p(x|z) that is within ten times its floor."""
+    seen = now.seen
+    if seen is None or seen.scale is None or not seen.scale < 10.0 * SCALE_FLOOR:
+        return None
+    return (
+        f"the learned scale of p(x|z) has come down to {seen.scale:.2g}, its floor is "
+        f"{SCALE_FLOOR:g}: the density of the data has no bound, as values that are constant or "
+        "few (borders, whole numbers) can be met exactly. Keep the scale fixed (Normal(scale=0.1)),"
+        " share it (scale='shared'), add noise to the data, or use a likelihood of whole numbers "
+        "(DiscretizedLogisticMixture)"
+    )
+
+
+def _is_too_early(now: Evidence, before: Sequence[Evidence], limits: Limits) -> bool:
+    assert now.seen is not None
+    return now.step < limits.grace or _is_learning(now, before, now.seen)
+
+
+def _is_learning(now: Evidence, before: Sequence[Evidence], seen: Examination) -> bool:
+    """Whether the squared error still falls; unknown before the second examination."""
+    earlier = now.examined_by_half(before)
+    if earlier is None:
+        return not now.last
+    return seen.error < 0.98 * earlier.error

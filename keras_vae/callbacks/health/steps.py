@@ -1,0 +1,93 @@
+"""Symptoms of data, numbers and steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from keras_vae.callbacks.health.evidence import Evidence, Limits
+
+# A schedule that never got beyond this has not begun.
+_NONE_YET = 0.01
+
+
+def non_finite(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
+    """Tells of steps that were left out, and of the first bad quantity of the last of them."""
+    skips = now.skips
+    if skips is None or not skips.skipped or skips.skipped == skips.steps > 1:
+        return None
+    done = "the training stops, its weights are as before that step"
+    if not skips.stops:
+        done = f"{skips.skipped} of {skips.steps} steps of this epoch were skipped"
+    return f"{skips.name} was not finite; {done}. {_CALMER}"
+
+
+def nothing_but_skips(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
+    """Tells of an epoch without a single step; the training ends."""
+    skips = now.skips
+    if skips is None or not skips.skipped == skips.steps > 1 or skips.stops:
+        return None
+    return (
+        f"all {skips.steps} steps of this epoch were skipped, as {skips.name} was not finite; the "
+        f"training stops. The model itself is broken: begin anew. {_CALMER}"
+    )
+
+
+_CALMER = (
+    "Lower the learning rate, clip gradients (global_clipnorm), warm the rate up "
+    "(schedules.WarmupThen), and look for a log or a division of one's own without a floor"
+)
+
+
+def data_out_of_range(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
+    """Tells of data outside the range that networks are made for, unless they are standardized.
+
+    Standardized: a mean of 0 within 0.5, and a standard deviation from 1/3 to 3.
+    """
+    if now.data is None or limits.data_range is None:
+        return None
+    (low, high), data = limits.data_range, now.data
+    if low <= data.low and data.high <= high:
+        return None
+    if abs(data.mean) < 0.5 and 1.0 / 3.0 < data.stddev < 3.0:
+        return None
+    return (
+        f"the data reach from {data.low:.4g} to {data.high:.4g}, outside [{low:g}, {high:g}]. "
+        "Scale them (x / 255 for images of whole numbers), or standardize them to mean 0 and "
+        "standard deviation 1. If they are meant to be so, say HealthCheck(data_range=None) or give"
+        " their range"
+    )
+
+
+def multiplier_at_bound(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
+    """Tells of a multiplier that cannot grow any more while its constraint is violated."""
+    for one in now.multipliers:
+        if one.value >= 0.999 * one.bound and one.constraint > 0.0:
+            return (
+                f"{one.name} has reached its bound {one.bound:g}, and the constraint is still "
+                f"violated by {one.constraint:.3g}: the model cannot reconstruct that well. Allow "
+                "more (a larger kappa or target), use a larger model, or train longer with higher "
+                "callbacks.GECO(bounds=...)"
+            )
+    return None
+
+
+def beta_still_zero(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
+    """Tells at the end of a training without a KL: a schedule that never began, or none.
+
+    A number that feedback moves is left to its rule.
+    """
+    if not now.last:
+        return None
+    for name, beta in now.all_named("beta").items():
+        history = [beta.value, *(one.numbers[name].value for one in before)]
+        if beta.rule == "schedule" and max(history) < _NONE_YET:
+            remedy = "Let the schedule reach its end earlier: it counts optimizer steps, not epochs"
+        elif beta.rule is None and max(history) == 0.0:
+            remedy = "Raise it, or drive it (callbacks.KLAnnealing)"
+        else:
+            continue
+        return (
+            f"{name} is still {beta.value:.2g} at the end of the training: the KL had no weight, "
+            f"so samples of the prior decode to nothing like the data. {remedy}"
+        )
+    return None

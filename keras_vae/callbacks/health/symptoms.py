@@ -1,0 +1,24 @@
+"""The symptoms that `HealthCheck` knows: a new one is one more entry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from keras_vae.callbacks.health import latent, steps
+from keras_vae.callbacks.health.evidence import Evidence, Limits
+
+# Evidence now, evidence of earlier epochs of this training, limits -> a sentence, or None.
+Symptom = Callable[[Evidence, Sequence[Evidence], Limits], str | None]
+
+SYMPTOMS: dict[str, Symptom] = {
+    "non-finite steps": steps.non_finite,
+    "nothing but non-finite steps": steps.nothing_but_skips,
+    "data out of range": steps.data_out_of_range,
+    "KL explosion": latent.kl_explosion,
+    "posterior collapse": latent.posterior_collapse,
+    "dead decoder": latent.dead_decoder,
+    "likelihood scale at its floor": latent.likelihood_scale_at_floor,
+    "posterior scale at its floor": latent.posterior_scale_at_floor,
+    "multiplier at its bound": steps.multiplier_at_bound,
+    "beta still zero": steps.beta_still_zero,
+}
