@@ -90,7 +90,7 @@ class GECO(keras.callbacks.Callback):
         if self.kappa is not None:
             self._controllers.append(ScheduledValue(*_kappa_of(model), self.kappa))
         for controller in self._controllers:
-            model.attach(controller)
+            model.attach(controller, by=type(self).__name__)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Detaches the rules; λ keeps its last value."""

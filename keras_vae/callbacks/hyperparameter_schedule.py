@@ -43,17 +43,26 @@ class HyperparameterSchedule(keras.callbacks.Callback):
     def set_model(self, model: Any) -> None:
         """Attaches the schedule; Keras calls it before it makes the train function."""
         super().set_model(model)
-        hyperparameters = getattr(model, "hyperparameters", {})
-        if self.name not in hyperparameters:
-            # A learning rate that a schedule of Keras computes is none.
-            rule = f"must be a hyperparameter of the model, one of {sorted(hyperparameters)}"
-            raise checks.invalid("name", rule, self.name)
-        self._controller = ScheduledValue(self.name, hyperparameters[self.name], self.schedule)
-        model.attach(self._controller)
+        self._attach()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Detaches the schedule."""
         self.model.detach(self._controller)
+
+    def _attach(self) -> None:
+        number = self._number_of(self.model)
+        self._controller = ScheduledValue(self.name, number, self.schedule)
+        self.model.attach(self._controller, by=type(self).__name__)
+
+    def _number_of(self, model: Any) -> keras.Variable:
+        """Returns the weight that holds the number, or raises."""
+        hyperparameters = getattr(model, "hyperparameters", {})
+        if self.name in hyperparameters:
+            return hyperparameters[self.name]
+        rule = f"must be a hyperparameter of the model, one of {sorted(hyperparameters)}"
+        if self.name == "learning_rate":
+            rule += "; an optimizer that has a schedule for its learning rate computes it itself"
+        raise checks.invalid("name", rule, self.name)
 
 
 class KLAnnealing(HyperparameterSchedule):

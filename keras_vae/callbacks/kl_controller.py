@@ -65,7 +65,7 @@ class KLController(keras.callbacks.Callback):
         weights = (objective.beta, objective.integral, objective.target)
         numbers = (self.proportional, self.integral, self.bounds)
         self._rule = PIRule("beta", *weights, *numbers)
-        model.attach(self._rule)
+        model.attach(self._rule, by=type(self).__name__)
         if self.target is not None:
             self.target.set_model(model)
 

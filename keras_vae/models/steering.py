@@ -36,6 +36,7 @@ class SteeredModel(keras.Model):
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
         self._hooks: dict[str, StepHook] = {}
+        self._drivers: dict[str, str] = {}
         self.non_finite: non_finite.Raise = non_finite.Raise()
         self.initial_epoch = 0
 
@@ -59,19 +60,27 @@ class SteeredModel(keras.Model):
         """What is attached to the train step now, by name."""
         return dict(self._hooks)
 
-    def attach(self, hook: StepHook) -> None:
+    def attach(self, hook: StepHook, by: str = "") -> None:
         """Lets a hook run inside the train step: a controller, or what only looks at the step.
+
+        Args:
+            hook: The hook.
+            by: Name of the callback that attaches it, for errors.
 
         Raises:
             ValueError: If another controller drives the same number, or a hook has the name.
         """
-        # By the weight, too, which may go by several names.
+        by = by or type(hook).__name__
         variable = getattr(hook, "variable", None)
-        same = (variable is not None and one.variable is variable for one in self._controllers())
-        if hook.name in self._hooks or any(same):
-            rule = f"must not be driven by another callback already, as {sorted(self._hooks)} are"
-            raise checks.invalid("name", rule, hook.name)
+        for name, other in self._hooks.items():
+            # By the weight, too, which may go by several names.
+            same = variable is not None and getattr(other, "variable", None) is variable
+            if name == hook.name or same:
+                already = f"{self._drivers[name]} drives it already, {by} would be the second"
+                rule = f"must not be driven by another callback: {already}"
+                raise checks.invalid("name", rule, hook.name)
         self._hooks = {**self._hooks, hook.name: hook}
+        self._drivers = {**self._drivers, hook.name: by}
 
     def detach(self, hook: StepHook) -> None:
         """Takes a hook out of the train step; a number keeps the last value."""
@@ -80,17 +89,15 @@ class SteeredModel(keras.Model):
             self._hooks = {name: one for name, one in attached if one is not hook}
             hook.detached()
 
-    def _controllers(self) -> list[Controller]:
-        return [hook for hook in self._hooks.values() if isinstance(hook, Controller)]
-
     def _begin(self, callbacks: Any = None, initial_epoch: int = 0) -> None:
         """Takes from the arguments of `fit` what hooks depend on."""
         self.initial_epoch = initial_epoch
         callbacks = keras.tree.flatten(getattr(callbacks, "callbacks", callbacks) or [])
         rate = self.hyperparameters.get("learning_rate")
-        if rate is not None and any(isinstance(one, RATE_CALLBACKS) for one in callbacks):
+        setting = {type(one).__name__: None for one in callbacks if isinstance(one, RATE_CALLBACKS)}
+        if rate is not None and setting:
             # So that a callback which drives it at every step is refused, not overruled unseen.
-            self.attach(Controller("learning_rate", rate))
+            self.attach(Controller("learning_rate", rate), by=" and ".join(setting))
 
     def _detach_new(self, before: Mapping[str, StepHook]) -> None:
         """Detaches what was attached since, as callbacks have not if the training broke off."""

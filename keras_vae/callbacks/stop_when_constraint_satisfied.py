@@ -1,0 +1,90 @@
+"""Ends a training by GECO when its constraints are met."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import keras
+
+from keras_vae.core import checks
+from keras_vae.objectives import GECO as GECOObjective
+
+MONITORS = ("constraint_ma", "constraint", "val_constraint")
+
+
+class StopWhenConstraintSatisfied(keras.callbacks.Callback):
+    """Ends the training once every constraint of a `GECO` objective has been met for some epochs.
+
+    C <= tolerance for each constraint, at the ends of `patience` epochs in a row
+
+    Args:
+        patience: Number of epochs in a row.
+        tolerance: How much a constraint may be violated, in its own unit.
+        monitor: Which C: `"constraint_ma"`, the moving average at the end of the epoch, which the
+            callback `GECO` keeps; `"constraint"`, the mean over the epoch; or `"val_constraint"`,
+            that of the validation data, where epochs without validation do not count.
+        start_from_epoch: Epochs before this one, counted from 0, do not count.
+
+    Attributes:
+        stopped_epoch: The epoch that was the last one because of this, or None.
+
+    Raises:
+        ValueError: If an argument is out of its range; at the start of `fit`, if the objective is
+            not a `GECO`, or nothing keeps the moving average.
+
+    Example:
+        >>> callback = StopWhenConstraintSatisfied(patience=3, tolerance=0.5)
+    """
+
+    def __init__(
+        self,
+        patience: int = 1,
+        tolerance: float = 0.0,
+        monitor: str = "constraint_ma",
+        start_from_epoch: int = 0,
+    ):
+        super().__init__()
+        self.patience = checks.integer("patience", patience)
+        self.tolerance = checks.number("tolerance", tolerance, 0.0)
+        self.monitor = checks.option("monitor", monitor, MONITORS)
+        self.start_from_epoch = checks.integer("start_from_epoch", start_from_epoch, minimum=0)
+        self.stopped_epoch: int | None = None
+        self._names: list[str] = []
+        self._met = 0  # epochs in a row
+        self._seen = False
+
+    def set_model(self, model: Any) -> None:
+        """Checks the objective."""
+        super().set_model(model)
+        objective = getattr(model, "objective", None)
+        if not isinstance(objective, GECOObjective):
+            needed = "must have a keras_vae.objectives.GECO as its objective"
+            raise checks.invalid("model", needed, objective)
+        self._names = [self.monitor + suffix for suffix in objective.suffixes]
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Checks that there is something to look at, and forgets earlier trainings."""
+        kept = {name for hook in self.model.hooks.values() for name in hook.logged}
+        if self.monitor == "constraint_ma" and not kept.issuperset(self._names):
+            rule = "needs the callback keras_vae.callbacks.GECO in the same training"
+            raise checks.invalid("monitor", rule, self.monitor)
+        self.stopped_epoch, self._met, self._seen = None, 0, False
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Ends the training, if it is time."""
+        found = [(logs or {}).get(name) for name in self._names]
+        values = [float(value) for value in found if value is not None]
+        if epoch < self.start_from_epoch or len(values) < len(self._names):
+            return
+        self._seen = True
+        self._met = self._met + 1 if all(value <= self.tolerance for value in values) else 0
+        if self._met >= self.patience:
+            self.stopped_epoch = epoch
+            self.model.stop_training = True
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Warns if the training went by without a value."""
+        if self.monitor == "val_constraint" and not self._seen:
+            text = "StopWhenConstraintSatisfied: no validation, so `val_constraint` was not known."
+            warnings.warn(text, stacklevel=2)
