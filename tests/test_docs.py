@@ -22,6 +22,7 @@ ABSTRACT = {"Objective", "Constraint", "Schedule"}
 PAGES = {
     "monitors": ("kv.callbacks", {"ImageMonitor", "LatentMonitor"}),
     "objectives": ("kv.objectives", set(kv.objectives.__all__) - ABSTRACT),
+    "optimizers": ("kv.optimizers", {"RAdam", "by_part"}),
     "schedules": ("kv.schedules", set(kv.schedules.__all__) - ABSTRACT),
 }
 # Pages without an entry for each name; their snippets run all the same.
