@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import pathlib
+import re
 import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
 SHORTEST = {
     "mnist_5k": ["--epochs", "1", "--num-samples", "2", "--network", "mlp"],
+    "monitoring": ["--epochs", "2", "--every", "2"],
     "mixture_of_gaussians": ["--epochs", "3", "--examples", "500"],
 }
 CHECKS = {"check_saved_model"}  # Run on what the others write.
@@ -88,3 +92,18 @@ def test_each_estimate_of_a_mixture_is_below_the_exact_one(tmp_path):
     assert results["relaxed"]["exact"] > results["naive"]["exact"]
     assert results["naive"]["exact"] < results["exact"]["exact"]
     assert (tmp_path / "mixture.png").is_file()
+
+
+@pytest.mark.slow
+def test_monitoring_leaves_all_there_is_to_see(tmp_path):
+    history = _load("monitoring").main([*SHORTEST["monitoring"], "--runs", str(tmp_path)])
+    with (tmp_path / "logs.csv").open(newline="") as file:
+        logs = [row["active_units"] for row in csv.DictReader(file)]
+    assert logs == [str(count) for count in history["active_units"]]
+    assert len((tmp_path / "latent.csv").read_text().splitlines()) == 1 + 2 * 32
+    assert Image.open(tmp_path / "pictures" / "training.gif").n_frames == 2
+    runs = {path.parent.name for path in tmp_path.rglob("events.out.tfevents.*")}
+    assert runs == {"train", "validation", "monitors"}
+    settings = (tmp_path / "projector_config.pbtxt").read_text()
+    files = re.findall(r'_path: "(.*?)"', settings)
+    assert len(files) == 3 and all((tmp_path / file).is_file() for file in files)

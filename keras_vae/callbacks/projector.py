@@ -29,7 +29,8 @@ def write_projector(
     """Writes latent variables for the projector of TensorBoard, with their labels and images.
 
     The projector shows them in three dimensions, by PCA, t-SNE or UMAP. The files are text and a
-    PNG file, so it takes no TensorBoard to write them. What the folder showed before is replaced.
+    PNG file, so it takes no TensorBoard to write them. What the folder showed before is replaced. A
+    TensorBoard that was running before the files were there shows them after a restart.
 
     Args:
         log_dir: TensorBoard's folder.
