@@ -39,11 +39,12 @@ class MeanVAE(kv.VAE):
     """A VAE without noise: z is the mean of q(z|x)."""
 
     def compute_terms(self, x, num_samples=1, training=False, seed=0, y=None):
-        p_z, q = self.prior(y), self._posterior(x, y, training)
+        condition = self._condition(y, training)
+        p_z, q = self._prior(condition, training), self._posterior(x, condition, training)
         z = q.mean()[None]  # [1, B, D]
-        p_x = self._likelihood(z, y, training)
+        p_x = self._likelihood(z, condition, training)
         kl = bounds.closed_form_kl(q, p_z)
-        likelihood = functools.partial(self._likelihood, condition=y, training=training)
+        likelihood = functools.partial(self._likelihood, condition=condition, training=training)
         # One point for the prior, too, where an objective draws of it.
         point = tfd.MultivariateNormalDiag(p_z.mean(), tf.zeros_like(p_z.mean()))
         draws = Draws(x, z, q, point, p_x, likelihood, Path(), seed, kl_is_exact=True)
@@ -52,8 +53,14 @@ class MeanVAE(kv.VAE):
 
 @pytest.fixture
 def make_mean_vae():
-    """Return a function that makes small models without noise."""
-    return lambda **changes: make_vae(MeanVAE, **changes)
+    """Return a function that makes small models, of any class, without noise."""
+
+    def make(model_class=kv.VAE, **changes):
+        if model_class is kv.VAE:
+            return make_vae(MeanVAE, **changes)
+        return make_vae(type("Mean", (MeanVAE, model_class), {}), **changes)
+
+    return make
 
 
 @pytest.fixture
