@@ -21,7 +21,7 @@ def trained():
         prior=kv.priors.ConditionalNormal(2),
         likelihood=kv.likelihoods.Bernoulli(SHAPE),
     )
-    model.compile(keras.optimizers.Adam(1e-2))
+    model.compile(keras.optimizers.Adam(1e-2), jit_compile=False)
     data = kv.data.load("digits", "train", 64, labels=True)
     history = model.fit(data, epochs=8, verbose=0).history
     return model, history

@@ -170,7 +170,7 @@ def test_a_schedule_drives_the_temperature(make):
         prior=getattr(kv.priors, name)(*head.event_shape),
         likelihood=kv.likelihoods.Bernoulli((8, 8, 1)),
     )
-    model.compile("sgd", steps_per_execution=2)
+    model.compile("sgd", steps_per_execution=2, jit_compile=False)
     schedule = kv.schedules.Linear(2.0, 0.5, steps=3)
     callback = kv.callbacks.HyperparameterSchedule("temperature", schedule)
     x = np.zeros((16, 8, 8, 1), "float32")

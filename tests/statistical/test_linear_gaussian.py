@@ -156,7 +156,7 @@ def test_evaluate_reports_the_elbo_and_its_parts(cases):
     truth = cases.truth()
     objective = kv.objectives.ELBO(num_samples=NUM_SAMPLES)
     case = cases.with_decoder(truth, truth.sample(8), objective=objective)
-    case.model.compile("sgd")
+    case.model.compile("sgd", run_eagerly=True)
     logs = case.model.evaluate(case.x, batch_size=4, verbose=0, return_dict=True)
     terms, _ = case.terms(NUM_SAMPLES)
     # 4 standard errors of a mean over 8 examples: 6.3e-5 for a new seed.
@@ -235,7 +235,7 @@ def test_fit_steps_along_the_exact_gradient(cases):
     _, draws = case.sampled(repeats=100, num_samples=100)
     deviation = draws.std(axis=0, ddof=1)
     exact, before = exact_gradients(case), weights(case)
-    case.model.compile(keras.optimizers.SGD(1e-3))
+    case.model.compile(keras.optimizers.SGD(1e-3), run_eagerly=True)
     case.model.fit(case.x, batch_size=len(case.x), epochs=1, verbose=0)
     error = (before - weights(case)) / 1e-3 - exact
     # 70 coordinates, t with 99 degrees of freedom: 70 * 1.2e-4 = 9e-3 for a new seed. Keras gives
