@@ -80,7 +80,7 @@ class Examination:
     @property
     def decoder_ignores_z(self) -> bool:
         """Whether reconstructions are all the same, although z says something about x."""
-        return self.total_kl > 1.0 and self.spread < 1e-3 * self.mean_error
+        return self.total_kl > 1.0 and self.spread < 1e-6 * self.mean_error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,6 +171,22 @@ class Evidence:
         targets = [*self.all_named("capacity").values(), *self.all_named("target_kl").values()]
         unmet = any(one.constraint > 0.0 for one in self.multipliers)
         return any(target.value < 1.0 for target in targets) or (unmet and not self.last)
+
+    def is_settled(self, before: Sequence[Evidence]) -> bool:
+        """Whether what is seen has been so since the first half of the training so far.
+
+        The squared error has not fallen by 2 %, the KL has not moved by 10 % (and 0.1 nats), and
+        reconstructions do not vary 1.5 times as much. Of one look alone, nothing is known.
+        """
+        then, now = self.examined_by_half(before), self.seen
+        if then is None or now is None:
+            return False
+        moved = abs(now.total_kl - then.total_kl)
+        return (
+            now.error > 0.98 * then.error
+            and moved <= max(0.1 * then.total_kl, 0.1)
+            and now.spread <= max(1.5 * then.spread, 1e-6 * now.mean_error)
+        )
 
     def examined_by_half(self, before: Sequence[Evidence]) -> Examination | None:
         """Returns the last examination of the first half of the training so far."""

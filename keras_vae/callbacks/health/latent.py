@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from keras_vae.callbacks.health.evidence import Evidence, Examination, Limits
+from keras_vae.callbacks.health.evidence import Evidence, Limits
 from keras_vae.core.numerics import SCALE_FLOOR
 
 # Reconstructions with this much of the mean image's squared error are no better: examples are few.
@@ -12,18 +12,17 @@ _NO_BETTER = 0.98
 
 
 def posterior_collapse(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
-    """Tells of a posterior that says nothing of x, once the KL has weight and learning has ended.
-
-    Learning has ended when the squared error is not 2 % below that at half of the training so far.
-    """
+    """Tells of a posterior that says nothing of x, once the KL has weight and nothing moves."""
     seen = now.seen
-    if seen is None or not seen.posterior_learns or _is_too_early(now, before, limits):
+    if seen is None or not seen.posterior_learns or now.step < limits.grace:
         return None
     if now.kl_is_light or now.kl_is_held_down or seen.decoder_ignores_z or not seen.mean_error:
         return None
     inactive = seen.active_units < limits.min_active_units
     useless = seen.error > _NO_BETTER * seen.mean_error
-    if not (inactive or useless):
+    # Of one look at the end, units alone tell: the decoder may be slow.
+    alone = now.last and now.examined_by_half(before) is None
+    if not (inactive if alone else (inactive or useless) and now.is_settled(before)):
         return None
     return (
         f"{seen.active_units} of {seen.dimensions} latent dimensions are active, and the squared "
@@ -63,7 +62,7 @@ def dead_decoder(now: Evidence, before: Sequence[Evidence], limits: Limits) -> s
         return None
     if seen.decoder_gradient == 0.0:
         what = "the gradient of all its weights is exactly zero"
-    elif seen.decoder_ignores_z and not _is_learning(now, before, seen):
+    elif seen.decoder_ignores_z and now.is_settled(before):
         what = (
             f"reconstructions are the same for every z (their variance is {seen.spread:.3g}, that "
             f"of the data {seen.mean_error:.3g}), although the KL is {seen.total_kl:.3g} nats"
@@ -107,16 +106,3 @@ def likelihood_scale_at_floor(
         " share it (scale='shared'), add noise to the data, or use a likelihood of whole numbers "
         "(DiscretizedLogisticMixture)"
     )
-
-
-def _is_too_early(now: Evidence, before: Sequence[Evidence], limits: Limits) -> bool:
-    assert now.seen is not None
-    return now.step < limits.grace or _is_learning(now, before, now.seen)
-
-
-def _is_learning(now: Evidence, before: Sequence[Evidence], seen: Examination) -> bool:
-    """Whether the squared error still falls; unknown before the second examination."""
-    earlier = now.examined_by_half(before)
-    if earlier is None:
-        return not now.last
-    return seen.error < 0.98 * earlier.error

@@ -1,0 +1,257 @@
+"""Each symptom by its evidence alone: when it is told, and when it must not be."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from keras_vae.callbacks.health import latent, steps
+from keras_vae.callbacks.health.evidence import (
+    DataRange,
+    Evidence,
+    Examination,
+    Limits,
+    Multiplier,
+    Number,
+    Skips,
+)
+from keras_vae.callbacks.health.symptoms import SYMPTOMS
+
+HEALTHY = Examination(
+    active_units=20,
+    dimensions=50,
+    kl=np.full(50, 0.5),
+    error=30.0,
+    mean_error=52.0,
+    spread=20.0,
+    scale=0.1,
+    posterior_scale=0.05,
+    decoder_gradient=0.3,
+    posterior_learns=True,
+)
+COLLAPSED = dataclasses.replace(
+    HEALTHY, active_units=0, kl=np.full(50, 1e-3), error=52.0, spread=0.01
+)
+DEAD = dataclasses.replace(HEALTHY, error=52.0, spread=0.0)
+EXPLODED = dataclasses.replace(HEALTHY, kl=np.array([*np.full(49, 0.5), 500.0]))
+
+
+def evidence(seen=HEALTHY, step=2000, last=False, beta=1.0, rule=None, **changes):
+    defaults = {
+        "epoch": step // 100 - 1,
+        "begin": 0,
+        "numbers": {"beta": Number(beta, rule)},
+        "multipliers": (),
+        "skips": None,
+        "data": DataRange(0.0, 1.0, 0.13, 0.3),
+    }
+    return Evidence(seen=seen, step=step, last=last, **{**defaults, **changes})
+
+
+def judge(symptom, now, before=None, **limits):
+    """Return the sentence, the same having been seen all through the training by default."""
+    if before is None:
+        before = [dataclasses.replace(now, step=s, last=False) for s in (500, 1000, 1500)]
+    return symptom(now, before, Limits(**limits))
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("name", sorted(SYMPTOMS))
+def test_a_healthy_training_has_none(name, last):
+    assert judge(SYMPTOMS[name], evidence(last=last)) is None
+    assert judge(SYMPTOMS[name], evidence(last=last), before=[]) is None
+    assert judge(SYMPTOMS[name], evidence(seen=None, last=last, data=None)) is None
+
+
+# Posterior collapse.
+
+
+def test_a_collapse_is_told_with_its_numbers():
+    text = judge(latent.posterior_collapse, evidence(COLLAPSED))
+    assert text.startswith("0 of 50 latent dimensions are active, and the squared error of")
+    assert "52, of the mean image 52" in text and "KLAnnealing" in text
+
+
+def test_reconstructions_no_better_than_the_mean_image_are_a_collapse_too():
+    useless = dataclasses.replace(HEALTHY, error=51.9)
+    assert judge(latent.posterior_collapse, evidence(useless))
+    better = dataclasses.replace(HEALTHY, error=0.97 * 52.0)
+    assert judge(latent.posterior_collapse, evidence(better)) is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"step": 499}, id="too early"),
+        pytest.param({"beta": 0.05, "rule": "schedule"}, id="the schedule of beta begins"),
+        pytest.param({"beta": 0.0}, id="no KL"),
+        pytest.param({"numbers": {"capacity": Number(0.5, "schedule")}}, id="little capacity yet"),
+        pytest.param({"numbers": {"target_kl": Number(0.9, None)}}, id="no KL wanted"),
+        pytest.param(
+            {"multipliers": [Multiplier("lambda", 0.01, 1e6, 40.0)]}, id="lambda has to grow"
+        ),
+    ],
+)
+def test_a_collapse_that_may_pass_is_not_told(changes):
+    assert judge(latent.posterior_collapse, evidence(COLLAPSED, **changes)) is None
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        pytest.param({"error": 54.0}, id="the error falls"),
+        pytest.param({"kl": np.full(50, 0.01)}, id="the KL falls"),
+        pytest.param({"spread": 0.005}, id="reconstructions begin to vary"),
+    ],
+)
+def test_a_collapse_is_not_told_while_something_moves(then):
+    before = [evidence(dataclasses.replace(COLLAPSED, **then), step=1000)]
+    assert judge(latent.posterior_collapse, evidence(COLLAPSED), before) is None
+    before = [evidence(COLLAPSED, step=1000)]
+    assert judge(latent.posterior_collapse, evidence(COLLAPSED), before)
+
+
+def test_of_one_look_at_the_end_units_alone_tell():
+    useless = dataclasses.replace(HEALTHY, error=52.0)
+    assert judge(latent.posterior_collapse, evidence(useless, last=True), before=[]) is None
+    assert judge(latent.posterior_collapse, evidence(COLLAPSED), before=[]) is None
+    assert judge(latent.posterior_collapse, evidence(COLLAPSED, last=True), before=[])
+
+
+def test_a_constraint_that_is_unmet_at_the_end_excuses_nothing():
+    unmet = [Multiplier("lambda", 0.01, 1e6, 40.0)]
+    assert judge(latent.posterior_collapse, evidence(COLLAPSED, last=True, multipliers=unmet))
+
+
+def test_a_posterior_that_does_not_learn_is_not_judged():
+    frozen = dataclasses.replace(COLLAPSED, posterior_learns=False)
+    assert judge(latent.posterior_collapse, evidence(frozen)) is None
+
+
+def test_the_number_of_active_units_is_an_argument():
+    few = dataclasses.replace(HEALTHY, active_units=3)
+    assert judge(latent.posterior_collapse, evidence(few), min_active_units=3) is None
+    assert judge(latent.posterior_collapse, evidence(few), min_active_units=4)
+
+
+# The KL, the decoder and scales.
+
+
+def test_an_explosion_is_one_of_a_dimension_whatever_their_number():
+    text = judge(latent.kl_explosion, evidence(EXPLODED))
+    assert "has a KL of 500 nats, all 50 have 524" in text
+    # 90 nats in each of 50 dimensions are much, but each of them is near the prior.
+    many = dataclasses.replace(HEALTHY, kl=np.full(50, 90.0))
+    assert judge(latent.kl_explosion, evidence(many)) is None
+    assert judge(latent.kl_explosion, evidence(many), max_kl=80.0)
+    # Of a joint KL, the mean over its dimensions counts.
+    joint = dataclasses.replace(HEALTHY, kl=np.array([4500.0]))
+    assert judge(latent.kl_explosion, evidence(joint)) is None
+    assert judge(latent.kl_explosion, evidence(dataclasses.replace(joint, dimensions=40)))
+
+
+def test_an_explosion_has_to_last_and_to_cost():
+    assert judge(latent.kl_explosion, evidence(EXPLODED), before=[]) is None
+    assert judge(latent.kl_explosion, evidence(EXPLODED, last=True), before=[])
+    falling = dataclasses.replace(EXPLODED, kl=3.0 * EXPLODED.kl)
+    assert judge(latent.kl_explosion, evidence(EXPLODED), [evidence(falling)]) is None
+    early = evidence(EXPLODED, beta=0.01, rule="schedule")
+    assert judge(latent.kl_explosion, early) is None
+
+
+def test_a_dead_decoder_is_no_collapse():
+    text = judge(latent.dead_decoder, evidence(DEAD))
+    assert text.startswith("reconstructions are the same for every z") and "25 nats" in text
+    assert judge(latent.posterior_collapse, evidence(DEAD)) is None
+    assert judge(latent.dead_decoder, evidence(COLLAPSED)) is None
+    assert judge(latent.dead_decoder, evidence(DEAD, step=499)) is None
+    assert judge(latent.dead_decoder, evidence(DEAD), before=[]) is None
+
+
+def test_a_gradient_of_exactly_zero_is_a_dead_decoder():
+    still = dataclasses.replace(HEALTHY, decoder_gradient=0.0)
+    assert "exactly zero" in judge(latent.dead_decoder, evidence(still), before=[])
+    frozen = dataclasses.replace(HEALTHY, decoder_gradient=None)
+    assert judge(latent.dead_decoder, evidence(frozen)) is None
+
+
+@pytest.mark.parametrize(
+    ("symptom", "field", "bad", "good"),
+    [
+        (latent.likelihood_scale_at_floor, "scale", 9e-4, 2e-3),
+        (latent.posterior_scale_at_floor, "posterior_scale", 1.5e-4, 5e-4),
+    ],
+)
+def test_scales_at_their_floors(symptom, field, bad, good):
+    assert judge(symptom, evidence(dataclasses.replace(HEALTHY, **{field: bad})))
+    assert judge(symptom, evidence(dataclasses.replace(HEALTHY, **{field: good}))) is None
+    assert judge(symptom, evidence(dataclasses.replace(HEALTHY, **{field: None}))) is None
+
+
+# Data, steps and numbers.
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (DataRange(0.0, 255.0, 33.0, 78.0), True),
+        (DataRange(-1.0, 1.0, -0.74, 0.6), True),
+        (DataRange(0.0, 1.0, 0.9, 0.1), False),
+        (DataRange(-3.1, 3.3, 0.02, 1.01), False),
+        (DataRange(-30.0, 30.0, 0.0, 10.0), True),
+    ],
+)
+def test_data_out_of_range(data, told):
+    assert bool(judge(steps.data_out_of_range, evidence(data=data))) == told
+    assert judge(steps.data_out_of_range, evidence(data=data), data_range=None) is None
+    assert judge(steps.data_out_of_range, evidence(data=data), data_range=(-30, 255)) is None
+
+
+def test_skipped_steps():
+    some = evidence(skips=Skips(2, 31, "the loss", stops=False))
+    assert "the loss was not finite; 2 of 31 steps" in judge(steps.non_finite, some)
+    assert judge(steps.nothing_but_skips, some) is None
+    every = evidence(skips=Skips(31, 31, "the loss", stops=False))
+    assert judge(steps.non_finite, every) is None
+    assert "all 31 steps" in judge(steps.nothing_but_skips, every)
+    stops = evidence(skips=Skips(1, 31, "the loss", stops=True))
+    assert "the training stops" in judge(steps.non_finite, stops)
+    none = evidence(skips=Skips(0, 0, "the loss", stops=False))
+    assert judge(steps.non_finite, none) is None
+    assert judge(steps.nothing_but_skips, none) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "constraint", "told"),
+    [(1e6, 3.0, True), (1e6, -0.1, False), (1e5, 3.0, False), (1e-6, 3.0, False)],
+)
+def test_a_multiplier_at_its_bound(value, constraint, told):
+    one = [Multiplier("lambda_nll", value, 1e6, constraint)]
+    text = judge(steps.multiplier_at_bound, evidence(multipliers=one))
+    assert (text is not None) == told
+    assert text is None or text.startswith("lambda_nll has reached its bound 1e+06")
+
+
+@pytest.mark.parametrize(
+    ("beta", "rule", "earlier", "told"),
+    [
+        (0.0, None, 0.0, True),
+        (1e-6, None, 1e-6, False),
+        (5e-3, "schedule", 0.0, True),
+        (0.0, "schedule", 1.0, False),
+        (0.5, "schedule", 0.0, False),
+        (0.0, "feedback", 0.0, False),
+    ],
+)
+def test_beta_at_the_end(beta, rule, earlier, told):
+    # A cycle may end at 0, and feedback at what it likes.
+    before = [evidence(beta=earlier, rule=rule)]
+    assert (
+        bool(judge(steps.beta_still_zero, evidence(beta=beta, rule=rule, last=True), before))
+        == told
+    )
+    assert judge(steps.beta_still_zero, evidence(beta=beta, rule=rule), before) is None
+    named = {"objective.beta": Number(beta, rule)}
+    before = [evidence(numbers={"objective.beta": Number(earlier, rule)})]
+    text = judge(steps.beta_still_zero, evidence(numbers=named, last=True), before)
+    assert (text or "").startswith("objective.beta is still") == told

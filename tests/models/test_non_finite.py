@@ -1,0 +1,235 @@
+"""Steps with something that is not finite: named, skipped without a trace, or the end."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_vae as kv
+from keras_vae.models import non_finite
+
+SHAPE, BATCH = (4, 3), 8
+
+
+@keras.saving.register_keras_serializable("tests")
+class Spoil(keras.layers.Layer):
+    """Makes NaN of examples that are all ones."""
+
+    def call(self, x):
+        ones = tf.reduce_all(x == 1.0, axis=1, keepdims=True)
+        return tf.where(ones, np.nan, x)
+
+
+class WithRule(keras.callbacks.Callback):
+    """Sets the rule for a training, as `HealthCheck` does."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+
+    def set_model(self, model):
+        super().set_model(model)
+        with model.distribute_strategy.scope():
+            options = {"dtype": "int32", "trainable": False, "aggregation": "only_first_replica"}
+            self.skipped, self.first = keras.Variable(0, **options), keras.Variable(-1, **options)
+        model.non_finite = self.kind(self.skipped, self.first)
+
+    @property
+    def name(self):
+        return non_finite.names_of(self.model.trainable_variables)[int(self.first.numpy())]
+
+
+@pytest.fixture
+def x():
+    return np.random.default_rng(0).uniform(0.0, 0.9, (3 * BATCH, *SHAPE)).astype("float32")
+
+
+@pytest.fixture
+def bad_x(x):
+    """Return three batches, of which one example of the second is bad."""
+    bad = x.copy()
+    bad[BATCH + 5] = 1.0
+    return bad
+
+
+def make(**changes):
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Flatten(), Spoil(), keras.layers.Dense(5)]
+    layers += [keras.layers.BatchNormalization(), keras.layers.Activation("tanh")]
+    parts = {
+        "encoder": keras.Sequential([keras.Input(SHAPE), *layers]),
+        "decoder": kv.networks.MLPDecoder(SHAPE, (5,)),
+        "posterior": kv.posteriors.DiagonalNormal(2),
+        "likelihood": kv.likelihoods.Normal(SHAPE),
+        "objective": kv.objectives.GECO(kv.objectives.SquaredError(0.1)),
+    }
+    return kv.VAE(**{**parts, **changes})
+
+
+def fit(model, x, *callbacks, **options):
+    options = {"batch_size": BATCH, "shuffle": False, "verbose": 0, **options}
+    return model.fit(x, callbacks=list(callbacks), **options).history
+
+
+def state(model):
+    """Return every number that a training leaves behind."""
+    variables = [*model.weights, *model.optimizer.variables]
+    # Layers have other numbers in the next model.
+    return {f"{i} {v.path.rpartition('/')[2]}": _copies(v) for i, v in enumerate(variables)}
+
+
+def _copies(variable):
+    """Return the value, or that of every replica."""
+    parts = getattr(variable.value, "values", [variable])
+    return np.stack([part.numpy() for part in parts])
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    for name, value in found.items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+OPTIMIZERS = {
+    "adam": lambda: keras.optimizers.Adam(0.05),
+    "accumulating": lambda: keras.optimizers.SGD(0.05, gradient_accumulation_steps=2),
+}
+
+
+@pytest.mark.parametrize(
+    ("options", "optimizer"),
+    [
+        ({"run_eagerly": True}, "adam"),
+        ({"jit_compile": False, "steps_per_execution": 3}, "adam"),
+        ({"jit_compile": True}, "adam"),
+        ({"run_eagerly": True}, "accumulating"),
+    ],
+    ids=["eager", "graph, one execution", "xla", "accumulating"],
+)
+def test_a_skipped_step_leaves_no_trace(x, bad_x, options, optimizer):
+    # Weights, BatchNorm's averages, the multiplier and its average, slots and iterations are those
+    # of the two good batches, and the last batch has the noise that it has in any case.
+    model, rule = make(), WithRule(non_finite.Skip)
+    model.compile(OPTIMIZERS[optimizer](), **options)
+    history = fit(model, bad_x, kv.callbacks.GECO(), rule)
+    assert history["skipped_steps"] == [1]
+    assert rule.name == "log p(x|z)"
+
+    other = make()
+    other.compile(OPTIMIZERS[optimizer](), run_eagerly=True)
+    first = fit(other, x[:BATCH], kv.callbacks.GECO())
+    other._trained_batches.assign_add(1)
+    second = fit(other, x[2 * BATCH :], kv.callbacks.GECO())
+    assert_same(state(model), state(other))
+    for name in ("loss", "elbo", "kl", "constraint"):
+        expected = (first[name][0] + second[name][0]) / 2.0
+        np.testing.assert_allclose(history[name], [expected], rtol=1e-5, err_msg=name)
+
+
+def test_a_step_that_is_bad_on_one_replica_is_skipped_by_all(x, bad_x, replicas):
+    # The bad example is of the second replica, whose name for it the first has to learn.
+    with replicas.scope():
+        model = make()
+        model.compile(keras.optimizers.Adam(0.05))
+    rule = WithRule(non_finite.Skip)
+    assert fit(model, bad_x, kv.callbacks.GECO(), rule)["skipped_steps"] == [1]
+    assert rule.name == "log p(x|z)"
+    assert int(model.optimizer.iterations.numpy()) == 2
+
+    with replicas.scope():
+        other = make()
+        other.compile(keras.optimizers.Adam(0.05))
+    fit(other, x[:BATCH], kv.callbacks.GECO())
+    other._trained_batches.assign_add(1)
+    fit(other, x[2 * BATCH :], kv.callbacks.GECO())
+    assert_same(state(model), state(other))
+
+
+@pytest.mark.parametrize("kind", [non_finite.Skip, non_finite.Stop])
+def test_what_follows_within_one_execution(x, bad_x, kind):
+    # Skip goes on with the third batch; Stop leaves the weights as the first batch left them.
+    model, other = make(), make()
+    model.compile(keras.optimizers.SGD(0.05), jit_compile=False, steps_per_execution=3)
+    other.compile(keras.optimizers.SGD(0.05), run_eagerly=True)
+    rule = WithRule(kind)
+    history = fit(model, bad_x, rule)
+    fit(other, x[:BATCH])
+    assert history["skipped_steps"] == [1] and int(rule.skipped.numpy()) == 1
+    moved = [
+        np.abs(a.numpy() - b.numpy()).max() > 1e-5
+        for a, b in zip(model.trainable_variables, other.trainable_variables, strict=True)
+    ]
+    assert any(moved) == (kind is non_finite.Skip)
+    assert int(model.optimizer.iterations.numpy()) == (2 if kind is non_finite.Skip else 1)
+
+
+def test_the_rule_is_that_of_one_training(x):
+    model = make()
+    model.compile("sgd", run_eagerly=True)
+    before = model.non_finite
+    fit(model, x, WithRule(non_finite.Skip))
+    assert model.non_finite is before
+
+    class Breaks(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, x, WithRule(non_finite.Skip), Breaks())
+    assert model.non_finite is before
+
+
+@pytest.mark.parametrize("options", [{"run_eagerly": True}, {"jit_compile": False}])
+def test_without_a_rule_the_training_ends_before_anything_moves(bad_x, options):
+    model = make()
+    model.compile(keras.optimizers.SGD(0.05), **options)
+    before = [v.numpy() for v in model.trainable_variables]
+    with pytest.raises(ArithmeticError, match=r"log p\(x\|z\) is not finite; the trainable"):
+        fit(model, bad_x[BATCH:])
+    for variable, value in zip(model.trainable_variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
+
+
+def test_overflow_under_loss_scaling_is_keras_own_affair(x):
+    model, rule = make(), WithRule(non_finite.Skip)
+    inner = keras.optimizers.SGD(0.0)
+    scaled = keras.optimizers.LossScaleOptimizer(inner, initial_scale=2.0**127)
+    model.compile(scaled, run_eagerly=True)
+    history = fit(model, 30.0 * x, rule, epochs=2)
+    assert history["skipped_steps"] == [0, 0]
+    assert int(inner.iterations.numpy()) < 6, "no step overflowed"
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("log_p_x", "kl", "loss", "gradients", "expected"),
+    [
+        (NAN, NAN, NAN, (NAN, NAN), "log p(x|z)"),
+        (-INF, 0.0, INF, (0.0, 0.0), "log p(x|z)"),
+        (0.0, INF, INF, (0.0, NAN), "KL(q(z|x) || p(z))"),
+        (0.0, 0.0, NAN, (0.0, NAN), "the loss"),
+        (0.0, 0.0, 0.0, (None, NAN), "the gradient of w1"),
+        (0.0, 0.0, 0.0, ("slices", 0.0), "the gradient of w0"),
+        (0.0, 0.0, 0.0, (None, 1e30), None),
+    ],
+)
+def test_the_first_bad_quantity_is_named(log_p_x, kl, loss, gradients, expected):
+    ones = tf.ones([1, 2])
+    made = [
+        tf.IndexedSlices(tf.constant([[NAN]]), tf.constant([0]))
+        if gradient == "slices"
+        else None
+        if gradient is None
+        else tf.constant([0.0, gradient])
+        for gradient in gradients
+    ]
+    terms = kv.Terms(log_p_x * ones, ones, ones, kl * tf.ones([2, 3]))
+    first = non_finite.first_bad(terms, tf.constant([0.0, loss]), made)
+    variables = [keras.Variable(0.0, name=name) for name in ("w0", "w1")]
+    names = non_finite.names_of(variables)
+    assert (None if int(first) < 0 else names[int(first)]) == expected
+    if expected:
+        text = non_finite.message(first, variables).numpy().decode()
+        assert text.startswith(f"{expected} is not finite; ")
