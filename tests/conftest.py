@@ -1,5 +1,6 @@
 """What every test starts from: a quiet TensorFlow, two CPU devices, clean Keras settings."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -17,6 +18,11 @@ import tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
+
+# What was imported stays, and tracing makes many objects: to look for garbage after every few
+# hundred of them, in all that there is, costs several percent of the time.
+gc.freeze()
+gc.set_threshold(100_000, 20, 20)
 
 
 @pytest.fixture(autouse=True)
