@@ -91,6 +91,8 @@ class OneCycleLearningRate(HyperparameterSchedule):
         # A training without an epoch makes no step.
         self._cycle = OneCycle(self.max_lr, max(steps, 1), **self._options)
         self._started = False
+        # Another function: what was traced for the training before has its cycle in it.
+        self.schedule = lambda step: self._value(step)
         self._attach()
         momentum = self._cycle.momentum_schedule
         if momentum is not None:

@@ -33,6 +33,15 @@ def train(make_vae, x):
     return train
 
 
+def test_a_second_training_is_a_new_cycle_in_a_graph(make_vae, x):
+    model, callback = make_vae(), OneCycleLearningRate(0.5)
+    model.compile(keras.optimizers.SGD(0.01), jit_compile=False)
+    for epochs in (2, 2, 3):
+        fitted = model.fit(x, batch_size=len(x), epochs=epochs, callbacks=[callback], verbose=0)
+        cycle = OneCycle(0.5, epochs)
+        assert fitted.history["learning_rate"] == values(cycle, range(epochs))
+
+
 @pytest.fixture
 def weights():
     """Return a function that copies all weights of a model, and of its optimizer."""
