@@ -309,7 +309,7 @@ def example(name, /, **changes):
     return public_objects()[name](**{**ARGUMENTS[name](), **changes})
 
 
-def small_model(names):
+def small_model(names, **kwargs):
     """Return a model made of the named classes, the rest being those of `parts`."""
     likelihood = _made(names, "likelihoods.", default="likelihoods.Bernoulli")
     chosen = {
@@ -322,8 +322,8 @@ def small_model(names):
         "likelihood": likelihood,
     }
     if isinstance(chosen["prior"], kv.priors.ConditionalNormal):
-        return kv.ConditionalVAE(condition=CLASSES, **chosen, seed=5)
-    return kv.VAE(**chosen, seed=5)
+        return kv.ConditionalVAE(condition=CLASSES, **chosen, seed=5, **kwargs)
+    return kv.VAE(**chosen, seed=5, **kwargs)
 
 
 def _made(names, start, end="", default="", **changes):
