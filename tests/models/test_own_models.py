@@ -116,7 +116,7 @@ def test_every_batch_has_noise_of_its_own(x, optimizer):
 
 def test_weights_count_without_labels(x):
     model = _vae()
-    model.compile(keras.optimizers.SGD(0.1))
+    model.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
     before = [weight.numpy() for weight in model.trainable_variables]
     model.fit(x, sample_weight=np.zeros(200), epochs=1, verbose=0)
     for weight, start in zip(model.trainable_variables, before, strict=True):
@@ -148,7 +148,7 @@ def test_what_are_no_weights_is_refused(x, weights):
 
 def test_a_second_fit_with_the_same_schedule_does_not_trace_again(x):
     model = _vae()
-    model.compile("sgd")
+    model.compile("sgd", jit_compile=False)
     annealing = kv.callbacks.KLAnnealing(kv.schedules.Linear(0.0, 1.0, 10))
     functions = []
     for _ in range(2):
@@ -192,7 +192,7 @@ def test_the_condition_network_is_trained_as_such(x):
         posterior=kv.posteriors.DiagonalNormal(2),
         likelihood=kv.likelihoods.Normal((5,)),
     )
-    model.compile("sgd")
+    model.compile("sgd", run_eagerly=True)
     y = np.full([200, 3], 7.0, np.float32)
     model.fit(x, y, batch_size=50, epochs=1, verbose=0)
     # Keras: mean <- 0.99 mean + 0.01 batch mean, once for each of the 4 batches.
