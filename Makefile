@@ -15,7 +15,7 @@ demo: .venv/installed  ## train, judge, draw and export a VAE on real digits; ch
 	.venv/bin/python examples/check_saved_model.py saved_models/mnist_5k/1
 
 test: .venv/installed  ## the whole test suite
-	.venv/bin/python -m pytest -n 2 --dist loadfile
+	.venv/bin/python -m pytest -n 2 --dist worksteal
 
 lint: .venv/installed  ## ruff: rules and format
 	.venv/bin/python -m ruff check .
