@@ -155,10 +155,11 @@ def test_the_table_has_what_was_measured_and_goes_on_after_a_resume(make_vae, fi
     # As if it had been killed in the third epoch, in the middle of a row.
     path.write_text("\n".join([*first[:6], first[6][:9]]))
     monitor = kv.callbacks.LatentMonitor(x, csv=path)
-    fit(model, [monitor], epochs=4, initial_epoch=2)
+    # The second epoch is trained again, and takes the place of what it left before.
+    fit(model, [monitor], epochs=4, initial_epoch=1)
     rows = _rows(path)
     assert [int(row["epoch"]) for row in rows] == [0, 0, 1, 1, 2, 2, 3, 3]
-    assert path.read_text().splitlines()[:5] == first[:5]
+    assert path.read_text().splitlines()[:3] == first[:3]
     found = monitor.history[3]
     for dimension, row in enumerate(rows[-2:]):
         assert int(row["dimension"]) == dimension
