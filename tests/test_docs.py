@@ -19,7 +19,10 @@ IMAGE = (8, 8, 1)
 # Page: the room, and the names that need an entry there: a heading, a snippet that begins with
 # the call, a formula, a reference. A name whose page is not here has no page of its own.
 ABSTRACT = {"Objective", "Constraint", "Schedule"}
+STEERING = {"KLAnnealing", "HyperparameterSchedule", "CyclicalLearningRate", "LinearScaling"}
+STEERING |= {"OneCycleLearningRate", "GECO", "KLController", "StopWhenConstraintSatisfied"}
 PAGES = {
+    "callbacks": ("kv.callbacks", STEERING),
     "monitors": ("kv.callbacks", {"ImageMonitor", "LatentMonitor"}),
     "objectives": ("kv.objectives", set(kv.objectives.__all__) - ABSTRACT),
     "optimizers": ("kv.optimizers", {"RAdam", "by_part"}),
