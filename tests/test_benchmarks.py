@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import pathlib
-import sys
 
 import pytest
 
-FOLDER = pathlib.Path(__file__).parent.parent / "benchmarks"
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)  # Benchmarks share code, and are not installed.
 
 
 def load(name):
-    spec = importlib.util.spec_from_file_location(f"benchmarks.{name}", FOLDER / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # for its dataclasses
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module(f"benchmarks.{name}")
 
 
 @pytest.mark.slow
@@ -57,3 +57,59 @@ def test_estimators_are_timed(capsys):
     times = load("estimators").main([*sizes, "--no-jit"])
     assert all(milliseconds > 0.0 for milliseconds in times[2].values())
     assert "doubly_reparameterized" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_trainings_take_turns_with_and_without_callbacks(tmp_path, capsys):
+    sizes = ["--data", "mnist_5k", "--batch-size", "500", "--epochs", "2"]
+    results = tmp_path / "steering.json"
+    given = ["--steps-per-execution", "4", "--no-jit", "--results", str(results)]
+    rows = load("steering").main([*sizes, *given])
+    assert rows["nothing"]["ratio"] == 1.0
+    speeds = json.loads(results.read_text())["speeds"]
+    assert {name: len(values) for name, values in speeds.items()} == {"nothing": 2, "all": 2}
+    assert f"{rows['all']['ratio']:.3f}" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_training_that_breaks_off_lets_the_others_go_on(monkeypatch, tmp_path):
+    benchmark = load("steering")
+
+    def broken(steps):
+        raise ArithmeticError("broken")
+
+    monkeypatch.setitem(benchmark.ROWS, "all", (broken,))
+    sizes = ["--data", "mnist_5k", "--batch-size", "500", "--epochs", "1"]
+    paths = ["--no-jit", "--results", str(tmp_path / "steering.json")]
+    with pytest.raises(ArithmeticError, match="broken"):
+        benchmark.main([*sizes, *paths])
+
+
+@pytest.mark.slow
+def test_trainings_of_several_seeds_are_compared(tmp_path):
+    benchmark = load("one_cycle")
+    paths = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results.json")]
+    sizes = ["--data", "mnist_5k", "--batch-size", "500", "--num-samples", "2", "--epochs", "2"]
+    given = [*sizes, *paths, "--rows", "one_cycle"]
+    first = benchmark.main(["--seeds", "0", *given])["one_cycle"]
+    both = benchmark.main(["--seeds", "0", "1", *given])["one_cycle"]
+    assert both["0"] == first["0"]  # It is not repeated.
+    assert both["1"]["elbo"] != both["0"]["elbo"]
+    for result in both.values():
+        assert result["epochs"] == len(result["curves"]["elbo"]) == 1  # Half of 2.
+        assert result["curves"]["elbo"][-1] == pytest.approx(result["elbo"], abs=1e-3)
+    assert " +- " in (tmp_path / "results.md").read_text()
+
+
+@pytest.mark.slow
+def test_annealed_trainings_end_with_the_whole_kl(tmp_path):
+    benchmark = load("annealing")
+    paths = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results.json")]
+    sizes = ["--data", "mnist_5k", "--batch-size", "500", "--num-samples", "2", "--epochs", "1"]
+    given = [*sizes, *paths, "--rows", "warm_up", "--seeds", "0"]
+    result = benchmark.main(given)["warm_up"]["0"]
+    logs = (tmp_path / "runs" / "warm_up_1_epochs_seed_0" / "logs.jsonl").read_text()
+    assert json.loads(logs)["beta"] == 1.0
+    assert f"| {result['active_units']} of 50 |" in (tmp_path / "results.md").read_text()
+    for schedule in filter(None, benchmark.SCHEDULES.values()):
+        assert [float(schedule(1000)(t)) for t in (0, 999)] == [0.0, 1.0]

@@ -1,0 +1,245 @@
+"""Times `fit` with and without callbacks that steer and watch it, as a ratio of examples/s.
+
+The network is that of Burda et al., 2016, with one stochastic layer, 784-200-200-50, and a GECO
+objective in all rows; batches of 100 digits lie in memory, 50 steps make an execution. The
+trainings run in one process and take turns, an execution at a time; a figure is the median of the
+epochs:
+
+    python -m benchmarks.steering
+    python -m benchmarks.steering --rows nothing annealing one_cycle geco health all
+
+Results go to `benchmarks/results/steering.json` and `.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import importlib.metadata
+import json
+import pathlib
+import platform
+import statistics
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import keras_vae as kv
+
+IMAGE, LATENT_DIM, RATE = (28, 28, 1), 50, 1e-3
+RESULTS = pathlib.Path(__file__).parent / "results" / "steering.json"
+
+
+class Turns:
+    """Lets trainings take turns, and tells how long each has had in each epoch.
+
+    Args:
+        names: Of the trainings, in their order.
+    """
+
+    def __init__(self, names: Sequence[str]):
+        self.names = list(names)
+        self.seconds: dict[str, list[float]] = {name: [] for name in names}
+        self._next = 0
+        self._changed = threading.Condition()
+
+    def wait(self, name: str) -> None:
+        """Waits until it is the turn of a training."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.names[self._next] == name)
+
+    def pass_on(self) -> None:
+        """Lets the next one go on."""
+        with self._changed:
+            self._next = (self._next + 1) % len(self.names)
+            self._changed.notify_all()
+
+    def leave(self, name: str) -> None:
+        """Takes a training out of the turns, as it is over or broke off."""
+        with self._changed:
+            self._next = self.names.index(name)
+            self.names.remove(name)
+            self._next %= max(1, len(self.names))
+            self._changed.notify_all()
+
+
+class TakeTurns(keras.callbacks.Callback):
+    """Goes on for one execution of steps, with all that belongs to it, then lets others.
+
+    Args:
+        turns: Who is next.
+        name: Name of this training.
+    """
+
+    def __init__(self, turns: Turns, name: str):
+        super().__init__()
+        self.turns = turns
+        self.name = name
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Waits for the first turn."""
+        self.turns.wait(self.name)
+        self.start = time.perf_counter()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Begins a new count."""
+        self._count()
+        self.turns.seconds[self.name].append(0.0)
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Waits for the next turn."""
+        self._count()
+        self.turns.pass_on()
+        self.turns.wait(self.name)
+        self.start = time.perf_counter()
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """Ends the last count."""
+        self._count()
+
+    def _count(self) -> None:
+        now = time.perf_counter()
+        if self.turns.seconds[self.name]:
+            self.turns.seconds[self.name][-1] += now - self.start
+        self.start = now
+
+
+def annealing(steps: int) -> keras.callbacks.Callback:
+    """Returns an annealing of β from 0 to 1 over the training."""
+    return kv.callbacks.KLAnnealing(kv.schedules.Linear(0.0, 1.0, steps))
+
+
+def one_cycle(steps: int) -> keras.callbacks.Callback:
+    """Returns the one-cycle policy of the learning rate."""
+    return kv.callbacks.OneCycleLearningRate(3 * RATE, steps)
+
+
+def geco(steps: int) -> keras.callbacks.Callback:
+    """Returns what moves λ."""
+    return kv.callbacks.GECO()
+
+
+def health(steps: int) -> keras.callbacks.Callback:
+    """Returns the doctor."""
+    return kv.callbacks.HealthCheck()
+
+
+ROWS: dict[str, tuple[Callable[[int], keras.callbacks.Callback], ...]] = {
+    "nothing": (),
+    "annealing": (annealing,),
+    "one_cycle": (one_cycle,),
+    "geco": (geco,),
+    "health": (health,),
+    "all": (annealing, one_cycle, geco, health),
+}
+
+
+def build(args: argparse.Namespace) -> kv.VAE:
+    """Makes and compiles the model of all rows."""
+    keras.utils.set_random_seed(args.seed)
+    model = kv.VAE(
+        encoder=kv.networks.MLPEncoder((200, 200), activation="tanh"),
+        decoder=kv.networks.MLPDecoder(IMAGE, (200, 200), activation="tanh"),
+        posterior=kv.posteriors.DiagonalNormal(LATENT_DIM),
+        likelihood=kv.likelihoods.Bernoulli(IMAGE),
+        objective=kv.objectives.GECO(kv.objectives.NegativeLogLikelihood(80.0)),
+        seed=args.seed,
+    )
+    options = {"steps_per_execution": args.steps_per_execution, "jit_compile": not args.no_jit}
+    model.compile(keras.optimizers.Adam(RATE), **options)
+    return model
+
+
+def in_memory(args: argparse.Namespace) -> tf.data.Dataset:
+    """Returns whole batches of binarized digits, so that no input pipeline hides anything."""
+    options = {"binarize": "static", "shuffle": False, "drop_remainder": True}
+    batches = kv.data.load(args.data, args.train, args.batch_size, **options)
+    return tf.data.Dataset.from_tensor_slices(np.stack(list(batches.as_numpy_iterator())))
+
+
+def measure(args: argparse.Namespace) -> dict[str, list[float]]:
+    """Returns the examples/s of each row in each epoch."""
+    data = in_memory(args)
+    models = {name: build(args) for name in args.rows}
+    epochs = 1 + args.epochs
+    turns = Turns(args.rows)
+
+    def train(name: str) -> None:
+        try:
+            callbacks = [make(epochs * len(data)) for make in ROWS[name]]
+            callbacks.append(TakeTurns(turns, name))
+            models[name].fit(data, epochs=epochs, callbacks=callbacks, verbose=0)
+        finally:
+            turns.leave(name)
+
+    with concurrent.futures.ThreadPoolExecutor(len(models)) as pool:
+        for training in [pool.submit(train, name) for name in models]:
+            training.result()
+    examples = len(data) * args.batch_size
+    # The first epoch traces and compiles.
+    return {name: [examples / s for s in seconds[1:]] for name, seconds in turns.seconds.items()}
+
+
+def summary(speeds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    """Returns the medians of the speeds, and of their ratios to those of the first row."""
+    first = next(iter(speeds.values()))
+    rows = {}
+    for name, values in speeds.items():
+        ratios = sorted(one / other for one, other in zip(values, first, strict=True))
+        rows[name] = {
+            "examples_per_second": statistics.median(values),
+            "ratio": statistics.median(ratios),
+            "ratio_lower_quartile": ratios[len(ratios) // 4],
+            "ratio_upper_quartile": ratios[-1 - len(ratios) // 4],
+        }
+    return rows
+
+
+def table(rows: dict[str, dict[str, float]]) -> str:
+    """Returns a table of the rows."""
+    lines = ["| callbacks | examples/s | ratio | quartiles |", "|---|---|---|---|"]
+    for name, row in rows.items():
+        low, high = row["ratio_lower_quartile"], row["ratio_upper_quartile"]
+        lines.append(
+            f"| {name} | {row['examples_per_second']:,.0f} | {row['ratio']:.3f} "
+            f"| {low:.3f} to {high:.3f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> dict[str, dict[str, float]]:
+    """Prints and writes a table, and returns its rows."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=["nothing", "all"])
+    parser.add_argument("--epochs", type=int, default=20, help="that are timed")
+    parser.add_argument("--batch-size", type=int, default=100)
+    parser.add_argument("--steps-per-execution", type=int, default=50)
+    parser.add_argument("--no-jit", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--data", default="mnist")
+    parser.add_argument("--train", default="train", help="split, such as train[:1000]")
+    parser.add_argument("--results", type=pathlib.Path, default=RESULTS)
+    args = parser.parse_args(arguments)
+    speeds = measure(args)
+    rows = summary(speeds)
+    packages = ("tensorflow", "keras", "tensorflow-probability", "numpy")
+    results = {
+        "rows": rows,
+        "speeds": speeds,
+        "configuration": {key: str(value) for key, value in vars(args).items()},
+        "versions": {package: importlib.metadata.version(package) for package in packages},
+        "processor": platform.processor() or platform.machine(),
+    }
+    args.results.parent.mkdir(parents=True, exist_ok=True)
+    args.results.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+    args.results.with_suffix(".md").write_text(table(rows))
+    print(table(rows))
+    return rows
+
+
+if __name__ == "__main__":
+    main()
