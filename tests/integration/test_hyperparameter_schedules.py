@@ -54,11 +54,11 @@ def fit(model, x, kind, epochs=1, **kwargs):
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
-        ("array", {"steps_per_execution": 1}),
-        ("dataset of unknown length", {"steps_per_execution": 1}),
-        ("dataset", {"steps_per_execution": 7}),
+        ("array", {"jit_compile": False}),
+        ("dataset of unknown length", {"jit_compile": False}),
+        ("dataset", {"jit_compile": False, "steps_per_execution": 7}),
         ("array", {"steps_per_execution": 7, "jit_compile": True}),
-        ("dataset", {"steps_per_execution": 1, "jit_compile": True}),
+        ("dataset", {"jit_compile": True}),
         ("array", {"run_eagerly": True}),
     ],
 )

@@ -81,7 +81,7 @@ def test_csv_logger_and_reduce_lr(make_vae, x, tmp_path):
 def test_tensorboard(make_vae, x, tmp_path):
     pytest.importorskip("tensorboard")
     model = make_vae()
-    model.compile("adam")
+    model.compile("adam", jit_compile=False)
     board = keras.callbacks.TensorBoard(tmp_path, histogram_freq=1, write_graph=False)
     model.fit(x, validation_data=x, callbacks=[board], verbose=0)
     assert list(tmp_path.rglob("events*"))
@@ -188,7 +188,7 @@ def test_frozen_network_stays(make_vae, x):
 def test_batch_normalization_learns_its_statistics(make_vae, x):
     layers = [keras.layers.Flatten(), keras.layers.Dense(8), keras.layers.BatchNormalization()]
     model = make_vae(encoder=keras.Sequential(layers))
-    model.compile("sgd")
+    model.compile("sgd", jit_compile=False)
     mean = model.encoder.layers[-1].moving_mean
     model.fit(x, validation_data=x, verbose=0)
     after = mean.numpy()
