@@ -23,6 +23,18 @@ class Step(NamedTuple):
         gradients: Of the loss of this replica, times `loss_scale`, one for each trainable variable,
             None where the loss does not depend on it.
         loss_scale: Factor of the loss under loss scaling, else 1: a scalar.
+
+    Example:
+        >>> class Darkest(StepHook):
+        ...     def __init__(self):
+        ...         super().__init__("darkest")
+        ...         self.value = keras.Variable(1.0, trainable=False)
+        ...     def observe(self, step):
+        ...         self.value.assign(tf.reduce_min(step.x))
+        >>> hook, one = Darkest(), tf.ones([2])
+        >>> hook.observe(Step(tf.constant(0), tf.constant([[0.5], [0.25]]), None, one, {}, [], 1.0))
+        >>> float(hook.value)
+        0.25
     """
 
     number: tf.Tensor
@@ -49,12 +61,24 @@ class StepHook:
             `"elbo"`, or one of the objective's own.
 
     Example:
-        >>> class Counter(StepHook):
-        ...     count = 0
+        >>> import keras_vae as kv
+        >>> class BatchCount(StepHook):
+        ...     def __init__(self):
+        ...         super().__init__("batch_count")
+        ...         self.count = keras.Variable(0, dtype="int32", trainable=False)
         ...     def observe(self, step):
-        ...         self.count += 1
-        >>> Counter("counter").logged
-        {}
+        ...         self.count.assign_add(1)
+        >>> model = kv.VAE(
+        ...     encoder=kv.networks.MLPEncoder((32,)),
+        ...     decoder=kv.networks.MLPDecoder((8, 8, 1), (32,)),
+        ...     posterior=kv.posteriors.DiagonalNormal(2),
+        ...     likelihood=kv.likelihoods.Bernoulli((8, 8, 1)))
+        >>> model.compile("adam", jit_compile=False)
+        >>> hook = BatchCount()
+        >>> model.attach(hook)
+        >>> history = model.fit(tf.zeros([64, 8, 8, 1]), batch_size=16, verbose=0)
+        >>> int(hook.count)
+        4
     """
 
     feedback: tuple[str, ...] = ()
