@@ -12,6 +12,18 @@ import keras_vae as kv
 KINDS = ("reconstructions", "samples", "traversals")
 
 
+@pytest.fixture
+def make_vae(make_vae):
+    """Return the function that makes small models, here without a graph of the train step."""
+
+    def make(*args, **changes):
+        model = make_vae(*args, **changes)
+        model.run_eagerly = True
+        return model
+
+    return make
+
+
 def _grid(image, rows, columns):
     """Return the mean brightness of each cell of a grid that fills the lower part of a picture."""
     values = np.asarray(image.convert("L"), float)

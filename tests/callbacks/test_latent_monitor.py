@@ -15,6 +15,18 @@ from keras_vae.evaluation.latent_statistics import LatentReader
 LATENT = 2
 
 
+@pytest.fixture
+def make_vae(make_vae):
+    """Return the function that makes small models, here without a graph of the train step."""
+
+    def make(*args, **changes):
+        model = make_vae(*args, **changes)
+        model.run_eagerly = True
+        return model
+
+    return make
+
+
 def _rows(path):
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
