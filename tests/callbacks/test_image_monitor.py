@@ -122,12 +122,13 @@ def test_a_resumed_training_keeps_earlier_pictures_and_replaces_later_ones(
     make_vae, fit, x, tmp_path
 ):
     model = make_vae()
-    fit(model, [kv.callbacks.ImageMonitor(x, directory=tmp_path, gif=False)], epochs=4)
+    few = {"num_images": 10, "directory": tmp_path}
+    fit(model, [kv.callbacks.ImageMonitor(x, gif=False, **few)], epochs=4)
     assert not (tmp_path / "training.gif").exists()
     other = tmp_path / "samples" / "notes.png"
     other.write_text("not a picture of an epoch")
     before = (tmp_path / "samples" / "epoch_0002.png").read_bytes()
-    monitor = kv.callbacks.ImageMonitor(x, every=10, directory=tmp_path)
+    monitor = kv.callbacks.ImageMonitor(x, every=10, **few)
     fit(model, [monitor], epochs=3, initial_epoch=2)
     assert _epochs(tmp_path, "traversals") == [1, 2, 3]
     assert (tmp_path / "samples" / "epoch_0002.png").read_bytes() == before
