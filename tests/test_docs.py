@@ -22,6 +22,7 @@ ABSTRACT = {"Objective", "Constraint", "Schedule"}
 STEERING = {"KLAnnealing", "HyperparameterSchedule", "CyclicalLearningRate", "LinearScaling"}
 STEERING |= {"OneCycleLearningRate", "GECO", "KLController", "StopWhenConstraintSatisfied"}
 PAGES = {
+    "health": ("kv.callbacks", {"GradientMonitor", "HealthCheck"}),
     "callbacks": ("kv.callbacks", STEERING),
     "monitors": ("kv.callbacks", {"ImageMonitor", "LatentMonitor"}),
     "objectives": ("kv.objectives", set(kv.objectives.__all__) - ABSTRACT),

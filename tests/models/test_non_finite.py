@@ -75,7 +75,7 @@ def state(model):
     """Return every number that a training leaves behind."""
     variables = [*model.weights, *model.optimizer.variables]
     # Layers have other numbers in the next model.
-    return {f"{i} {v.path.rpartition('/')[2]}": _copies(v) for i, v in enumerate(variables)}
+    return {f"{i} {v.name[-12:]}": _copies(v) for i, v in enumerate(variables)}
 
 
 def _copies(variable):

@@ -185,7 +185,7 @@ class Evidence:
         return (
             now.error > 0.98 * then.error
             and moved <= max(0.1 * then.total_kl, 0.1)
-            and now.spread <= max(1.5 * then.spread, 1e-6 * now.mean_error)
+            and now.spread <= max(1.5 * then.spread, 1e-4 * now.mean_error)
         )
 
     def examined_by_half(self, before: Sequence[Evidence]) -> Examination | None:

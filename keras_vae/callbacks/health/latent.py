@@ -83,7 +83,7 @@ def posterior_scale_at_floor(
     seen = now.seen
     if seen is None or seen.posterior_scale is None or now.kl_is_light:
         return None
-    if not seen.posterior_scale < 2.0 * SCALE_FLOOR:
+    if not seen.posterior_scale < 2.0 * SCALE_FLOOR or seen.largest_kl > limits.max_kl:
         return None
     return (
         f"the standard deviation of q(z|x) is {seen.posterior_scale:.2g} in a dimension, its floor "
