@@ -56,12 +56,13 @@ class FirstExamples(StepHook):
         self.posterior_learns = any(known) or not known
         if not self._kept:
             return
-        # Neither padding nor what made a step fail.
-        rows = [part[step.weights > 0.0] for part in (step.x, step.y)[: len(self._kept)]]
 
         def keep() -> bool:
-            for held, new in zip(self._kept, rows, strict=True):
-                held.assign(tf.concat([held, tf.cast(new, held.dtype)], axis=0)[: self._size])
+            # Neither padding nor what made a step fail. Picked here, as this copies the batch.
+            good = step.weights > 0.0
+            for held, new in zip(self._kept, (step.x, step.y), strict=False):
+                rows = tf.cast(new[good], held.dtype)
+                held.assign(tf.concat([held, rows], axis=0)[: self._size])
             return True
 
         tf.cond(tf.shape(self._kept[0])[0] < self._size, keep, lambda: False)
