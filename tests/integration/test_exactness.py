@@ -1,7 +1,8 @@
 """At every optimizer step, each number that is driven has the value of its formula.
 
 The values are written down inside the step, and where the loss, the gradient or the weights tell
-which value the step used, that is held against the formula, too.
+which value the step used, that is held against the formula, too. Each mode of execution has some of
+the numbers, and all schedules are in one training.
 """
 
 import keras
@@ -161,7 +162,7 @@ def assert_open_loop(seen, first=0):
         assert_is(seen[name], formula, first)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "XLA, dataset"])
 def test_every_schedule_and_the_one_cycle_policy(compiled, mode):
     model = compiled(mode, kv.objectives.ELBO, lambda: keras.optimizers.SGD(0.05, momentum=0.9))
     record = Record(2 * STEPS, "loss", "reconstruction")
@@ -186,8 +187,8 @@ def assert_steps_of_sgd(seen):
         np.testing.assert_allclose(step, memory, rtol=1e-4, atol=1e-6, err_msg=f"step {t}")
 
 
-@pytest.mark.parametrize("mode", ["graph, 37 steps, dataset"])
-def test_a_second_fit_goes_on(compiled, mode):
+def test_a_second_fit_goes_on(compiled):
+    mode = "graph, 37 steps, dataset"
     model, record = compiled(mode, kv.objectives.ELBO), Record(2 * STEPS)
     rate = kv.callbacks.CyclicalLearningRate(0.001, 0.02, 15, shape="cosine")
     for _ in range(2):
@@ -273,7 +274,7 @@ def assert_geco(seen):
     np.testing.assert_allclose(seen["loss"], seen["kl"] + penalty, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("mode", [mode for mode in MODES if "37" in mode or "replicas" in mode])
+@pytest.mark.parametrize("mode", ["XLA, 37 steps, arrays", "replicas, dataset"])
 def test_multipliers(compiled, mode):
     model, record = compiled(mode, geco), Record(2 * STEPS, *GECO_MEASURES)
     callbacks = [*geco_callbacks(), record]
@@ -308,7 +309,7 @@ def assert_kl_controller(seen):
     np.testing.assert_allclose(used, seen["beta"] * seen["kl"], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("mode", ["XLA, 37 steps, arrays", "replicas, dataset"])
+@pytest.mark.parametrize("mode", ["graph, 37 steps, dataset", "replicas, dataset"])
 def test_the_proportional_integral_controller(compiled, mode):
     model, record = compiled(mode, target_kl), Record(STEPS, "kl", "loss", "reconstruction")
     train(model, mode, [*kl_controller(), record])
@@ -325,7 +326,7 @@ def test_the_proportional_integral_controller_goes_on_after_a_stop(compiled, tmp
 
 
 def test_capacity_and_temperature(compiled):
-    mode = "XLA, 37 steps, arrays"
+    mode = "XLA, dataset"
     posterior = kv.posteriors.Bernoulli(2, temperature=1.0)
     discrete = {"posterior": posterior, "prior": kv.priors.Bernoulli(2)}
     model = compiled(mode, lambda: kv.objectives.Capacity(0.0, gamma=3.0), **discrete)
