@@ -39,7 +39,7 @@ def test_two_callbacks_for_one_number_are_refused(make_vae, x, second, order):
         model.fit(x, callbacks=callbacks, verbose=0)
     assert float(model.objective.multipliers[0]) == 0.5
     assert float(model.objective.constraints[0].kappa) == 3.0
-    assert not model._controllers, "both are detached"
+    assert not model.hooks, "both are detached"
 
 
 BAD = [
@@ -66,4 +66,4 @@ def test_kappa_must_be_one(make_vae, x, constraint):
     rule = kv.callbacks.GECO(kappa=kv.schedules.Constant(2.0))
     with pytest.raises(ValueError, match="`kappa` must be None unless one.*HyperparameterSchedule"):
         model.fit(x, callbacks=[rule], verbose=0)
-    assert not model._controllers, "the multipliers are detached"
+    assert not model.hooks, "the multipliers are detached"
