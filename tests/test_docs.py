@@ -30,7 +30,7 @@ PAGES = {
     "schedules": ("kv.schedules", set(kv.schedules.__all__) - ABSTRACT),
 }
 # Pages without an entry for each name; their snippets run all the same.
-GUIDES: set[str] = {"learning_rate"}
+GUIDES = {"learning_rate", "training"}
 # Entries that are this project's own, or common knowledge.
 NO_REFERENCE = {"SquaredError", "NegativeLogLikelihood", "FeatureMatch", "Distance"}
 NO_REFERENCE |= {"ExactMarginal", "Constant", "Piecewise"}
