@@ -2,15 +2,17 @@
 
 from keras_vae.callbacks.cyclical_learning_rate import CyclicalLearningRate
 from keras_vae.callbacks.geco import GECO
-from keras_vae.callbacks.gradient_monitor import GradientMonitor
 from keras_vae.callbacks.health import Finding, HealthCheck, HealthWarning
 from keras_vae.callbacks.hyperparameter_schedule import HyperparameterSchedule, KLAnnealing
-from keras_vae.callbacks.image_monitor import ImageMonitor
 from keras_vae.callbacks.kl_controller import KLController
-from keras_vae.callbacks.latent_monitor import LatentMonitor
 from keras_vae.callbacks.linear_scaling import LinearScaling
+from keras_vae.callbacks.monitors import (
+    GradientMonitor,
+    ImageMonitor,
+    LatentMonitor,
+    write_projector,
+)
 from keras_vae.callbacks.one_cycle_learning_rate import OneCycleLearningRate
-from keras_vae.callbacks.projector import write_projector
 from keras_vae.callbacks.stop_when_constraint_satisfied import StopWhenConstraintSatisfied
 
 __all__ = [

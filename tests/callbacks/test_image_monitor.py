@@ -103,7 +103,7 @@ def test_the_film_has_a_frame_for_each_epoch(make_vae, fit, x, tmp_path):
 
 
 def test_a_long_film_has_sixty_frames_with_the_first_and_the_last(tmp_path):
-    from keras_vae.callbacks.frames import Frames
+    from keras_vae.callbacks.monitors.frames import Frames
 
     frames = Frames("directory", tmp_path, ["samples"])
     for epoch in range(150):

@@ -22,7 +22,7 @@ from keras_vae.callbacks.health.examiner import Examiner
 from keras_vae.callbacks.health.finding import Finding, HealthWarning
 from keras_vae.callbacks.health.first_examples import FirstExamples
 from keras_vae.callbacks.health.symptoms import SYMPTOMS
-from keras_vae.callbacks.monitor import dataset_of
+from keras_vae.callbacks.held_out import dataset_of
 from keras_vae.controllers import MultiplierRule, ScheduledValue
 from keras_vae.core import checks
 from keras_vae.models import VAE, LatentVariableModel, non_finite
@@ -84,7 +84,7 @@ class HealthCheck(keras.callbacks.Callback):
         ...     warnings.simplefilter("ignore", HealthWarning)
         ...     history = model.fit(tf.zeros([64, 8, 8, 1]), verbose=0, callbacks=[check])
         >>> [finding.symptom for finding in check.findings], history.history["skipped_steps"]
-        (['beta still zero'], [0])
+        (['beta still zero'], [0.0])
 
     References:
         Bowman et al., 2016, section 3.1, arXiv:1511.06349 (posterior collapse); Burda et al., 2016,

@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vae import plotting
-from keras_vae.callbacks.frames import Frames, pixels, png
-from keras_vae.callbacks.monitor import Monitor, path_of
+from keras_vae.callbacks.monitors.base import Monitor, path_of
+from keras_vae.callbacks.monitors.frames import Frames, pixels, png
 from keras_vae.core import checks
 from keras_vae.models.inputs import first_examples
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_vae.callbacks.monitor import make_folder, write_whole
+from keras_vae.callbacks.monitors.base import make_folder, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

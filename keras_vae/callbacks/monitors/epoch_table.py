@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from keras_vae.callbacks.monitor import make_folder, write_whole
+from keras_vae.callbacks.monitors.base import make_folder, write_whole
 from keras_vae.core import checks
 
 

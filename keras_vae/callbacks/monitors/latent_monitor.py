@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_vae.callbacks.epoch_table import EpochTable
-from keras_vae.callbacks.monitor import Monitor, path_of
+from keras_vae.callbacks.monitors.base import Monitor, path_of
+from keras_vae.callbacks.monitors.epoch_table import EpochTable
 from keras_vae.core import checks
 from keras_vae.evaluation.latent_statistics import LatentReader, LatentStatistics
 

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_vae.callbacks.clipping import groups_of
-from keras_vae.callbacks.summaries import SummaryWriter, check_log_dir
+from keras_vae.callbacks.monitors.clipping import groups_of
+from keras_vae.callbacks.monitors.summaries import SummaryWriter, check_log_dir
 from keras_vae.controllers import Step, StepHook
 from keras_vae.core import checks
 from keras_vae.core.numerics import density_dtype

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_vae.callbacks.monitor import make_folder, write_whole
+from keras_vae.callbacks.monitors.base import make_folder, write_whole
 from keras_vae.core import checks
 
 _SPRITE = 8192  # The largest side of a sprite that browsers show.

@@ -8,10 +8,9 @@ import tempfile
 from typing import Any
 
 import keras
-import numpy as np
-import tensorflow as tf
 
-from keras_vae.callbacks.summaries import SummaryWriter, check_log_dir
+from keras_vae.callbacks.held_out import dataset_of
+from keras_vae.callbacks.monitors.summaries import SummaryWriter, check_log_dir
 from keras_vae.core import checks
 from keras_vae.models import VAE
 from keras_vae.models.inputs import Data
@@ -99,23 +98,6 @@ class Monitor(keras.callbacks.Callback):
         self.look(epoch)
         self._seen = epoch
         self._writer.flush()
-
-
-def dataset_of(data: Any, batch_size: int) -> tf.data.Dataset:
-    """Returns held-out data as a dataset of batches, which can be read again and again."""
-    if isinstance(data, tf.data.Dataset):
-        if not int(data.cardinality()):
-            raise checks.invalid("data", "must hold at least one batch", data)
-        return data
-    arrays = data if isinstance(data, tuple) else (data,)
-    known = all(isinstance(array, (np.ndarray, tf.Tensor)) for array in arrays)
-    if not known or len(arrays) not in (1, 2) or not all(len(array.shape) for array in arrays):
-        rule = "must be an array, a pair of arrays (x, y) or a tf.data.Dataset of batches"
-        raise checks.invalid("data", rule, type(data))
-    if len({array.shape[0] for array in arrays}) > 1 or not arrays[0].shape[0]:
-        rule = "must hold at least one example, and labels for as many"
-        raise checks.invalid("data", rule, [tuple(array.shape) for array in arrays])
-    return tf.data.Dataset.from_tensor_slices(arrays).batch(batch_size)
 
 
 def path_of(argument: str, path: Any) -> pathlib.Path | None:

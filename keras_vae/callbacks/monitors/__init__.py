@@ -1,0 +1,8 @@
+"""Callbacks that look at a training and change nothing: numbers, images, gradients."""
+
+from keras_vae.callbacks.monitors.gradient_monitor import GradientMonitor
+from keras_vae.callbacks.monitors.image_monitor import ImageMonitor
+from keras_vae.callbacks.monitors.latent_monitor import LatentMonitor
+from keras_vae.callbacks.monitors.projector import write_projector
+
+__all__ = ["GradientMonitor", "ImageMonitor", "LatentMonitor", "write_projector"]
