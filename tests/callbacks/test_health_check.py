@@ -149,6 +149,15 @@ def test_a_schedule_that_never_begins(x):
     assert symptoms(check) == []
 
 
+def test_a_cycle_that_ends_with_the_epoch_is_no_schedule_that_never_begins(x):
+    # At the last step of its period of 40 steps the cosine is at 0.006.
+    check = kv.callbacks.HealthCheck()
+    annealing = kv.callbacks.KLAnnealing(kv.schedules.Cyclical(0.0, 1.0, 40, shape="cosine"))
+    history = train(make(), np.tile(x, (10, 1)), check, annealing, epochs=2, **GRAPH)
+    assert history["beta"][-1] < 0.01
+    assert symptoms(check) == []
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -90,10 +91,12 @@ class Number:
     Attributes:
         value: Its value at the end of the epoch.
         rule: What drives it: None, `"schedule"` or `"feedback"`.
+        largest: Its largest value at a step of this training so far, where that is known.
     """
 
     value: float
     rule: str | None
+    largest: float = -math.inf
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,9 +1,10 @@
-"""Keeps the first examples of a training."""
+"""Keeps the first examples of a training, and what its numbers were between epochs."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -12,7 +13,7 @@ from keras_vae.models import VAE
 
 
 class FirstExamples(StepHook):
-    """Keeps the first examples that a training sees, and counts its batches.
+    """Keeps the first examples that a training sees, counts its batches, and watches its β.
 
     Inside the step, as callbacks see no data. On replicas, they are those of the first one.
 
@@ -36,6 +37,11 @@ class FirstExamples(StepHook):
         with model.distribute_strategy.scope():
             self._batches = _local(tf.zeros((), tf.int64))
             self._kept = [_local(rows) for rows in self._empty()]
+            self._largest = {name: _local(_lowest(beta)) for name, beta in self._betas().items()}
+
+    def _betas(self) -> dict[str, keras.Variable]:
+        numbers = self._model.hyperparameters.items()
+        return {name: number for name, number in numbers if name.split(".")[-1] == "beta"}
 
     def _empty(self) -> list[tf.Tensor]:
         """Returns no examples, `[x]` or `[x, y]`."""
@@ -49,6 +55,9 @@ class FirstExamples(StepHook):
     def observe(self, step: Step) -> None:
         """Counts a batch, and keeps its examples while there is room."""
         self._batches.assign_add(1)
+        for name, beta in self._betas().items():
+            largest = self._largest[name]
+            largest.assign(tf.maximum(largest, tf.convert_to_tensor(beta)))
         encoder = {id(v) for v in self._model.trainable_parts.get("encoder", ())}
         pairs = zip(self._model.trainable_variables, step.gradients, strict=True)
         # Known when the step is traced: without a path there is no gradient.
@@ -70,6 +79,8 @@ class FirstExamples(StepHook):
     def reset(self) -> None:
         """Forgets the examples, and begins to count anew."""
         self._batches.assign(0)
+        for name, beta in self._betas().items():
+            self._largest[name].assign(_lowest(beta))
         for held, rows in zip(self._kept, self._empty(), strict=True):
             held.assign(rows)
 
@@ -78,10 +89,19 @@ class FirstExamples(StepHook):
         """Number of batches since the last reset."""
         return int(np.asarray(self._batches.read_value()))
 
+    @property
+    def largest(self) -> dict[str, float]:
+        """The largest value that each β had at a step since the last reset."""
+        return {name: float(np.asarray(one.read_value())) for name, one in self._largest.items()}
+
     def read(self) -> tuple[tf.Tensor, Any]:
         """Returns the examples: x, and y or None."""
         x, y, *_ = *[variable.read_value() for variable in self._kept], None
         return x, y
+
+
+def _lowest(number: keras.Variable) -> tf.Tensor:
+    return tf.constant(-np.inf, number.dtype)
 
 
 def _local(value: tf.Tensor) -> tf.Variable:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -179,7 +181,7 @@ class HealthCheck(keras.callbacks.Callback):
             step=parts.step,
             begin=self._begin,
             last=False,
-            numbers=_numbers(self.model),
+            numbers=_numbers(self.model, parts.hook.largest),
             multipliers=_multipliers(self.model),
             skips=skips,
             data=parts.data_range(),
@@ -263,13 +265,14 @@ def _examples(model: VAE, data: tf.data.Dataset) -> tuple[tf.Tensor, Any]:
     return model.check_support(*model.standardize(x, y))
 
 
-def _numbers(model: Any) -> dict[str, Number]:
+def _numbers(model: Any, largest: Mapping[str, float]) -> dict[str, Number]:
     rules = {id(getattr(hook, "variable", None)): hook for hook in model.hooks.values()}
     found = {}
     for name, variable in model.hyperparameters.items():
         hook = rules.get(id(variable))
         kind = "schedule" if isinstance(hook, ScheduledValue) else "feedback"
-        found[name] = Number(float(np.asarray(variable)), kind if hook is not None else None)
+        rule = kind if hook is not None else None
+        found[name] = Number(float(np.asarray(variable)), rule, largest.get(name, -math.inf))
     return found
 
 

@@ -79,7 +79,8 @@ def beta_still_zero(now: Evidence, before: Sequence[Evidence], limits: Limits) -
     if not now.last:
         return None
     for name, beta in now.all_named("beta").items():
-        history = [beta.value, *(one.numbers[name].value for one in before)]
+        # Of a cycle as long as an epoch, the ends of epochs show the lowest values alone.
+        history = [beta.value, beta.largest, *(one.numbers[name].value for one in before)]
         if beta.rule == "schedule" and max(history) < _NONE_YET:
             remedy = "Let the schedule reach its end earlier: it counts optimizer steps, not epochs"
         elif beta.rule is None and max(history) == 0.0:
