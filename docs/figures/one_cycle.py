@@ -18,7 +18,7 @@ from keras_vae.core.figures import frame_lightly, new_figure
 
 RESULTS = pathlib.Path(__file__).parents[2] / "benchmarks" / "results" / "one_cycle.json"
 STEPS = 1000
-GREYS = ("0.7", "0.5", "0.25")
+GREYS = ("0.45", "0.7", "0.25")
 
 
 def draw() -> Figure:
