@@ -158,7 +158,8 @@ def find_learning_rate(
     _check_model(model)
     given = _checked_data(model, Data("data", data, y, sample_weight), batch_size)
     _build(model, given)
-    batches = steps * (model.optimizer.gradient_accumulation_steps or 1)
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # under loss scaling
+    batches = steps * (optimizer.gradient_accumulation_steps or 1)
     stream = _stream(given, batch_size or 32, batches, model.seed)
     recorder = _Recorder(steps, smoothing, divergence)
     with _restored(model):

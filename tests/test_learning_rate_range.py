@@ -180,6 +180,15 @@ def test_the_rate_is_exact_at_every_step(monkeypatch, sweep, space, accumulation
     assert not found.diverged
 
 
+def test_accumulation_under_loss_scaling_makes_all_steps():
+    inner = keras.optimizers.SGD(0.01, gradient_accumulation_steps=2)
+    model = Quadratic()
+    model.compile(keras.optimizers.LossScaleOptimizer(inner, initial_scale=2.0), run_eagerly=True)
+    with pytest.warns(UserWarning, match="did not worsen"):
+        found = find(model, points(), min=1e-3, max=1e-1, batch_size=8)
+    assert len(found.losses) == 20
+
+
 @pytest.mark.parametrize("kind", ["finite", "infinite", "unknown length"])
 def test_losses_are_those_of_single_batches_and_short_data_are_repeated(kind):
     x = points(12)
