@@ -52,6 +52,9 @@ class KLController(keras.callbacks.Callback):
         self.proportional = checks.number("proportional", proportional, 0.0)
         self.integral = checks.number("integral", integral, 0.0)
         self.bounds = checks.interval("bounds", bounds, 0.0)
+        if not (target is None or callable(target)):
+            rule = "must be a function of the step, such as keras_vae.schedules.Linear(8, 4, 1000)"
+            raise checks.invalid("target", rule, target)
         self.target = None if target is None else HyperparameterSchedule("target_kl", target)
         self._rule: PIRule | None = None
 

@@ -153,7 +153,7 @@ def test_a_schedule_drives_the_capacity(digits):
         ({"bounds": (-1.0, 1.0)}, "`bounds` must be .* >= 0"),
         ({"bounds": (1.0, 0.5)}, "`bounds` must have low <= high"),
         ({"bounds": 1.0}, "`bounds` must be a pair"),
-        ({"target": 3.0}, "`schedule` must be a function"),
+        ({"target": 3.0}, "`target` must be a function"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message):
