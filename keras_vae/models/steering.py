@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -68,8 +69,11 @@ class SteeredModel(keras.Model):
             by: Name of the callback that attaches it, for errors.
 
         Raises:
-            ValueError: If another controller drives the same number, or a hook has the name.
+            ValueError: If it is no hook, another controller drives the same number, or a hook has
+                the name.
         """
+        if not isinstance(hook, StepHook):
+            raise checks.invalid("hook", "must be a keras_vae.controllers.StepHook", hook)
         by = by or type(hook).__name__
         variable = getattr(hook, "variable", None)
         for name, other in self._hooks.items():
@@ -97,13 +101,19 @@ class SteeredModel(keras.Model):
         setting = {type(one).__name__: None for one in callbacks if isinstance(one, RATE_CALLBACKS)}
         if rate is not None and setting:
             # So that a callback which drives it at every step is refused, not overruled unseen.
-            self.attach(Controller("learning_rate", rate), by=" and ".join(setting))
+            self.attach(_SetBetweenSteps("learning_rate", rate), by=" and ".join(setting))
 
-    def _detach_new(self, before: Mapping[str, StepHook]) -> None:
-        """Detaches what was attached since, as callbacks have not if the training broke off."""
-        for name, hook in self.hooks.items():
-            if before.get(name) is not hook:
-                self.detach(hook)
+    @contextlib.contextmanager
+    def _given_back(self) -> Iterator[None]:
+        """Takes out what callbacks put in, as they have not if the training broke off or is none."""
+        before, rule = self.hooks, self.non_finite
+        try:
+            yield
+        finally:
+            self.non_finite = rule
+            for name, hook in self.hooks.items():
+                if before.get(name) is not hook:
+                    self.detach(hook)
 
     def _driven_numbers(self) -> dict[str, tf.Tensor]:
         """Returns the numbers that the attached hooks log: their values now."""
@@ -111,6 +121,14 @@ class SteeredModel(keras.Model):
         for logging in (*(hook.logged for hook in self._hooks.values()), self.non_finite.logged):
             logged |= logging
         return {name: tf.identity(variable) for name, variable in logged.items()}
+
+
+class _SetBetweenSteps(Controller):
+    """Stands for a callback of Keras that sets a number itself: the steps are always the same."""
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return self.name, id(self.variable)
 
 
 def weighted_means(

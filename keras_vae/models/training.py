@@ -124,15 +124,11 @@ class ObjectiveTrainer(SteeredModel):
             kwargs.setdefault("shuffle", False)  # Keras warns of its own default, True.
         if not self.built and training.shape is not None:
             self.build(training.shape)
-        hooks, calls = dict(self._hooks), self._calls["train_function"]
-        rule = self.non_finite
+        calls = self._calls["train_function"]
         bound = inspect.signature(super().fit).bind(x, y, *args, **kwargs).arguments
-        try:
+        with self._given_back():
             self._begin(bound.get("callbacks"), bound.get("initial_epoch", 0))
             history = super().fit(x, training.with_labels().y, *args, **kwargs)
-        finally:
-            self.non_finite = rule
-            self._detach_new(hooks)
         if history.epoch and self._calls["train_function"] == calls:
             raise checks.invalid("x", "must hold at least one batch", x)
         return history
@@ -144,18 +140,19 @@ class ObjectiveTrainer(SteeredModel):
             ValueError: If there is no data, or data without a density.
         """
         data = inputs.Data("x", x, y, kwargs.get("sample_weight"))
-        within_fit = kwargs.get("_use_cached_eval_dataset")
-        if not within_fit:
+        if not kwargs.get("_use_cached_eval_dataset"):  # which `fit` has checked
             data.check(self._checked)
-        hooks, calls = dict(self._hooks), self._calls["test_function"]
-        try:
+        calls = self._calls["test_function"]
+        with self._given_back():
             result = super().evaluate(x, data.with_labels().y, *args, **kwargs)
-        finally:
-            if not within_fit:
-                self._detach_new(hooks)
         if self._calls["test_function"] == calls:
             raise checks.invalid("x", "must hold at least one batch", x)
         return result
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """Returns the means of p(x|z) at the posterior means, as `keras.Model.predict` does."""
+        with self._given_back():
+            return super().predict(x, *args, **kwargs)
 
     def get_metrics_result(self) -> dict[str, Any]:
         """Returns the means since the last reset, and the numbers that are driven."""

@@ -77,6 +77,16 @@ def test_a_plateau_reduces_the_rate(steered, x):
     assert len(set(history[name])) == 3
 
 
+def test_what_sets_the_rate_lets_no_step_be_traced_anew(make_vae, x):
+    model = make_vae()
+    model.compile("sgd", run_eagerly=True)
+    functions = []
+    for _ in range(2):
+        train(model, x, keras.callbacks.ReduceLROnPlateau("loss"), epochs=1)
+        functions.append(model.train_function)
+    assert functions[0] is functions[1]
+
+
 def test_early_stopping_restores_the_number_with_the_weights(steered, x):
     make, driver, name = steered
     stop = keras.callbacks.EarlyStopping(

@@ -168,6 +168,22 @@ def test_crash_leaves_no_controller(make_vae, x, where):
     fit(model, x, "array")  # and another one can be attached
 
 
+@pytest.mark.parametrize("method", ["predict", "evaluate"])
+def test_beside_a_training_callbacks_attach_nothing(make_vae, x, method):
+    model = make_vae()
+    model.compile("sgd", run_eagerly=True)
+    rule = model.non_finite
+    callbacks = [kv.callbacks.KLAnnealing(schedule()), kv.callbacks.HealthCheck(non_finite="skip")]
+    getattr(model, method)(x, callbacks=callbacks, verbose=0)
+    assert model.hooks == {}
+    assert model.non_finite is rule
+
+
+def test_what_is_no_hook_is_refused(make_vae):
+    with pytest.raises(ValueError, match="`hook` must be a .*StepHook"):
+        make_vae().attach(0.5)
+
+
 def test_callback_can_be_used_again(make_vae, x):
     model = make_vae()
     model.compile("sgd", run_eagerly=True)
