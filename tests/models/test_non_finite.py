@@ -54,7 +54,8 @@ def bad_x(x):
 
 def make(**changes):
     keras.utils.set_random_seed(0)
-    layers = [keras.layers.Flatten(), Spoil(), keras.layers.Dense(5)]
+    # Without a bias, whose gradient before a normalization is rounding alone, which Adam enlarges.
+    layers = [keras.layers.Flatten(), Spoil(), keras.layers.Dense(5, use_bias=False)]
     layers += [keras.layers.BatchNormalization(), keras.layers.Activation("tanh")]
     parts = {
         "encoder": keras.Sequential([keras.Input(SHAPE), *layers]),
@@ -115,8 +116,8 @@ def test_a_skipped_step_leaves_no_trace(x, bad_x, options, optimizer):
     assert history["skipped_steps"] == [1]
     assert rule.name == "log p(x|z)"
 
-    other = make()
-    other.compile(OPTIMIZERS[optimizer](), run_eagerly=True)
+    other = make()  # XLA draws other noise
+    other.compile(OPTIMIZERS[optimizer](), **{**options, "steps_per_execution": 1})
     first = fit(other, x[:BATCH], kv.callbacks.GECO())
     other._trained_batches.assign_add(1)
     second = fit(other, x[2 * BATCH :], kv.callbacks.GECO())
