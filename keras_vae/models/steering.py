@@ -95,8 +95,11 @@ class SteeredModel(keras.Model):
 
     def _begin(self, callbacks: Any = None, initial_epoch: int = 0) -> None:
         """Takes from the arguments of `fit` what hooks depend on."""
+        callbacks = keras.tree.flatten(callbacks or [])
+        if any(isinstance(one, keras.callbacks.CallbackList) for one in callbacks):
+            rule = "must be a list of callbacks: Keras tells a CallbackList of no further training"
+            raise checks.invalid("callbacks", rule, callbacks)
         self.initial_epoch = initial_epoch
-        callbacks = keras.tree.flatten(getattr(callbacks, "callbacks", callbacks) or [])
         rate = self.hyperparameters.get("learning_rate")
         setting = {type(one).__name__: None for one in callbacks if isinstance(one, RATE_CALLBACKS)}
         if rate is not None and setting:
@@ -105,7 +108,7 @@ class SteeredModel(keras.Model):
 
     @contextlib.contextmanager
     def _given_back(self) -> Iterator[None]:
-        """Takes out what callbacks put in, as they have not if the training broke off or is none."""
+        """Takes out what callbacks put in and left: no training ended, or it broke off."""
         before, rule = self.hooks, self.non_finite
         try:
             yield

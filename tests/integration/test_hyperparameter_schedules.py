@@ -179,6 +179,14 @@ def test_beside_a_training_callbacks_attach_nothing(make_vae, x, method):
     assert model.non_finite is rule
 
 
+def test_a_list_that_was_given_its_model_before_is_refused(make_vae, x):
+    # Keras gives it neither the model nor the epochs again: a second training would drive nothing.
+    callbacks = keras.callbacks.CallbackList([keras.callbacks.TerminateOnNaN()])
+    for arguments in ({"callbacks": callbacks}, {"callbacks": [callbacks]}):
+        with pytest.raises(ValueError, match="`callbacks` must be a list of callbacks"):
+            make_vae().fit(x, verbose=0, **arguments)
+
+
 def test_what_is_no_hook_is_refused(make_vae):
     with pytest.raises(ValueError, match="`hook` must be a .*StepHook"):
         make_vae().attach(0.5)
