@@ -337,6 +337,14 @@ def test_bad_arguments_are_refused(name, value):
         kv.callbacks.HealthCheck(**{name: value})
 
 
+@pytest.mark.parametrize("kind", [kv.callbacks.HealthCheck, kv.callbacks.GradientMonitor])
+def test_a_second_one_in_a_training_is_refused(x, kind):
+    model = make()
+    model.compile("sgd")
+    with pytest.raises(ValueError, match=f"{kind.__name__} drives it already"):
+        model.fit(x, callbacks=[kind(), kind()])
+
+
 def test_another_kind_of_model_is_refused():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
     model.compile("sgd", "mse")

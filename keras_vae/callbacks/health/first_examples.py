@@ -34,14 +34,12 @@ class FirstExamples(StepHook):
         self._model = model
         self._size = size if isinstance(model, VAE) else 0
         self.posterior_learns = True
+        numbers = model.hyperparameters.items()
+        self._betas = {name: one for name, one in numbers if name.split(".")[-1] == "beta"}
         with model.distribute_strategy.scope():
             self._batches = _local(tf.zeros((), tf.int64))
             self._kept = [_local(rows) for rows in self._empty()]
-            self._largest = {name: _local(_lowest(beta)) for name, beta in self._betas().items()}
-
-    def _betas(self) -> dict[str, keras.Variable]:
-        numbers = self._model.hyperparameters.items()
-        return {name: number for name, number in numbers if name.split(".")[-1] == "beta"}
+            self._largest = {name: _local(_lowest(beta)) for name, beta in self._betas.items()}
 
     def _empty(self) -> list[tf.Tensor]:
         """Returns no examples, `[x]` or `[x, y]`."""
@@ -55,7 +53,7 @@ class FirstExamples(StepHook):
     def observe(self, step: Step) -> None:
         """Counts a batch, and keeps its examples while there is room."""
         self._batches.assign_add(1)
-        for name, beta in self._betas().items():
+        for name, beta in self._betas.items():
             largest = self._largest[name]
             largest.assign(tf.maximum(largest, tf.convert_to_tensor(beta)))
         encoder = {id(v) for v in self._model.trainable_parts.get("encoder", ())}
@@ -79,7 +77,7 @@ class FirstExamples(StepHook):
     def reset(self) -> None:
         """Forgets the examples, and begins to count anew."""
         self._batches.assign(0)
-        for name, beta in self._betas().items():
+        for name, beta in self._betas.items():
             self._largest[name].assign(_lowest(beta))
         for held, rows in zip(self._kept, self._empty(), strict=True):
             held.assign(rows)

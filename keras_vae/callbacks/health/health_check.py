@@ -131,7 +131,7 @@ class HealthCheck(keras.callbacks.Callback):
         if self._parts is None or self._parts.model is not model:
             self._parts = _Parts(model, self.non_finite, self._data)
         model.non_finite = self._parts.rule
-        model.attach(self._parts.hook)
+        model.attach(self._parts.hook, by=type(self).__name__)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Forgets the last training."""

@@ -82,7 +82,7 @@ class GradientMonitor(keras.callbacks.Callback):
             raise checks.invalid("model", rule, model)
         if self._hook is None or not self._hook.fits(model):
             self._hook = GradientNorms(model)
-        model.attach(self._hook)
+        model.attach(self._hook, by=type(self).__name__)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Opens the folder, before the first step."""
