@@ -100,11 +100,11 @@ class SteeredModel(keras.Model):
             rule = "must be a list of callbacks: Keras tells a CallbackList of no further training"
             raise checks.invalid("callbacks", rule, callbacks)
         self.initial_epoch = initial_epoch
-        rate = self.hyperparameters.get("learning_rate")
         setting = {type(one).__name__: None for one in callbacks if isinstance(one, RATE_CALLBACKS)}
-        if rate is not None and setting:
+        rates = _numbers_of(getattr(self, "optimizer", None)) if setting else {}
+        for name, rate in rates.items():
             # So that a callback which drives it at every step is refused, not overruled unseen.
-            self.attach(_SetBetweenSteps("learning_rate", rate), by=" and ".join(setting))
+            self.attach(_SetBetweenSteps(name, rate), by=" and ".join(setting))
 
     @contextlib.contextmanager
     def _given_back(self) -> Iterator[None]:
@@ -157,7 +157,7 @@ def weighted_means(
 
 
 def _numbers_of(optimizer: Any) -> dict[str, keras.Variable]:
-    """Returns the numbers of an optimizer: its own, or the learning rate.
+    """Returns the numbers of an optimizer: the rates of its parts, or the learning rate.
 
     A learning rate that a schedule of Keras computes is none.
     """

@@ -77,6 +77,17 @@ def test_a_plateau_reduces_the_rate(steered, x):
     assert len(set(history[name])) == 3
 
 
+def test_a_plateau_beside_a_schedule_for_a_part_is_refused(make_vae, x):
+    model = make_vae()
+    optimizer = kv.optimizers.by_part(model, encoder="adam", default="sgd")
+    model.compile(optimizer, run_eagerly=True)
+    plateau = keras.callbacks.ReduceLROnPlateau("loss")
+    constant = kv.schedules.Constant(0.1)
+    schedule = kv.callbacks.HyperparameterSchedule("encoder.learning_rate", constant)
+    with pytest.raises(ValueError, match="ReduceLROnPlateau drives it already"):
+        train(model, x, plateau, schedule, epochs=1)
+
+
 def test_what_sets_the_rate_lets_no_step_be_traced_anew(make_vae, x):
     model = make_vae()
     model.compile("sgd", run_eagerly=True)
