@@ -363,7 +363,7 @@ def _check_model(model: Any) -> None:
     if not model.compiled:
         raise checks.invalid("model", "must be compiled", model)
     if "learning_rate" not in model.hyperparameters:
-        rule = "must be compiled with a learning rate that is a number: no schedule, nor one by part"
+        rule = "must be compiled with a learning rate that is a number, not a schedule or by part"
         raise checks.invalid("model", rule, model.optimizer)
 
 
