@@ -266,6 +266,18 @@ def test_once_in_a_training_and_again_in_the_next(x):
     assert model.hooks == {}
 
 
+def test_a_backup_that_is_restored_later_is_where_the_training_begins(x):
+    def restore(logs=None):
+        model.optimizer.iterations.assign(100)
+
+    backup = keras.callbacks.Callback()
+    backup.on_train_begin = restore
+    model, check = make(), kv.callbacks.HealthCheck()
+    model.compile("sgd", run_eagerly=True)
+    model.fit(x, batch_size=BATCH, epochs=2, verbose=0, callbacks=[check, backup])
+    assert [evidence.begin for evidence in check._evidence] == [100]
+
+
 def test_the_first_examples_of_the_training_are_looked_at(x):
     check = kv.callbacks.HealthCheck()
     train(make(), x, check, epochs=1)

@@ -118,7 +118,8 @@ class HealthCheck(keras.callbacks.Callback):
         self.findings: list[Finding] = []
         self._parts: _Parts | None = None
         self._evidence: list[Evidence] = []
-        self._begin = self._counted = self._skipped = 0
+        self._begin: int | None = None
+        self._counted = self._skipped = 0
         if self.non_finite == "stop":
             # Keras waits for every batch where this is there.
             self.on_train_batch_end = self._stop_if_skipped
@@ -137,7 +138,12 @@ class HealthCheck(keras.callbacks.Callback):
         """Forgets the last training."""
         self.findings, self._evidence = [], []
         self._known.reset()
-        self._begin, self._counted, self._skipped = self._known.step, 0, 0
+        self._begin, self._counted, self._skipped = None, 0, 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Notes where the training begins; a backup is restored by then."""
+        if self._begin is None:
+            self._begin = self._known.step
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Judges the training so far."""
@@ -179,7 +185,7 @@ class HealthCheck(keras.callbacks.Callback):
         return Evidence(
             epoch=epoch,
             step=parts.step,
-            begin=self._begin,
+            begin=self._begin or 0,
             last=False,
             numbers=_numbers(self.model, parts.hook.largest),
             multipliers=_multipliers(self.model),
