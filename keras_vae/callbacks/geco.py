@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_vae.callbacks.objective_of import objective_of
 from keras_vae.controllers import Controller, MultiplierRule, ScheduledValue
 from keras_vae.core import checks
 from keras_vae.objectives import GECO as GECOObjective
@@ -79,10 +80,7 @@ class GECO(keras.callbacks.Callback):
     def set_model(self, model: Any) -> None:
         """Attaches the rules; Keras calls it before it makes the train function."""
         super().set_model(model)
-        objective = getattr(model, "objective", None)
-        if not isinstance(objective, GECOObjective):
-            needed = "must have a keras_vae.objectives.GECO as its objective"
-            raise checks.invalid("model", needed, objective)
+        objective = objective_of(model, GECOObjective)
         names = ["lambda" + suffix for suffix in objective.suffixes]
         averages = objective.moving_averages(self.alpha)
         parts = zip(names, objective.multipliers, averages, strict=True)

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from keras_vae.callbacks.hyperparameter_schedule import HyperparameterSchedule
+from keras_vae.callbacks.objective_of import objective_of
 from keras_vae.controllers import PIRule
 from keras_vae.core import checks
 from keras_vae.objectives import TargetKL
@@ -61,10 +62,7 @@ class KLController(keras.callbacks.Callback):
     def set_model(self, model: Any) -> None:
         """Attaches the rule; Keras calls it before it makes the train function."""
         super().set_model(model)
-        objective = getattr(model, "objective", None)
-        if not isinstance(objective, TargetKL):
-            needed = "must have a keras_vae.objectives.TargetKL as its objective"
-            raise checks.invalid("model", needed, objective)
+        objective = objective_of(model, TargetKL)
         weights = (objective.beta, objective.integral, objective.target)
         numbers = (self.proportional, self.integral, self.bounds)
         self._rule = PIRule("beta", *weights, *numbers)

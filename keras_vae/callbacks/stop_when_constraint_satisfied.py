@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_vae.callbacks.objective_of import objective_of
 from keras_vae.core import checks
 from keras_vae.objectives import GECO as GECOObjective
 
@@ -57,10 +58,7 @@ class StopWhenConstraintSatisfied(keras.callbacks.Callback):
     def set_model(self, model: Any) -> None:
         """Checks the objective."""
         super().set_model(model)
-        objective = getattr(model, "objective", None)
-        if not isinstance(objective, GECOObjective):
-            needed = "must have a keras_vae.objectives.GECO as its objective"
-            raise checks.invalid("model", needed, objective)
+        objective = objective_of(model, GECOObjective)
         self._names = [self.monitor + suffix for suffix in objective.suffixes]
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:

@@ -1,0 +1,19 @@
+"""The objective of a model that a callback is for."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from keras_vae.core import checks
+from keras_vae.objectives import Objective
+
+Kind = TypeVar("Kind", bound=Objective)
+
+
+def objective_of(model: Any, kind: type[Kind]) -> Kind:
+    """Returns the objective of a model, or raises unless it is of a kind."""
+    objective = getattr(model, "objective", None)
+    if not isinstance(objective, kind):
+        needed = f"must have a keras_vae.objectives.{kind.__name__} as its objective"
+        raise checks.invalid("model", needed, objective)
+    return objective
