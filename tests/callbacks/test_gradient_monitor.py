@@ -221,6 +221,13 @@ def test_callbacks_after_it_and_tensorboard_have_the_numbers(tmp_path, x):
     assert {"gradient/norm", "gradient/norm_max", "gradient/clipped"} <= tags
 
 
+def test_a_model_that_is_all_frozen_has_no_gradient(x):
+    model = make()
+    model.build(x.shape)
+    model.trainable = False
+    assert fit(model, x, keras.optimizers.SGD())["gradient_norm"] == [0.0, 0.0]
+
+
 def test_another_kind_of_model_is_refused():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
     model.compile("sgd", "mse")

@@ -218,4 +218,4 @@ def _is_made(step: Step, gradients: list[Any]) -> tf.Tensor:
     """Returns whether the optimizer makes the step: neither skipped nor overflowed."""
     finite = [tf.reduce_all(tf.math.is_finite(one)) for one in gradients if one is not None]
     weight = sum_over_replicas(tf.reduce_sum(step.weights))
-    return tf.reduce_all(tf.stack(finite)) & (weight > 0.0)
+    return tf.reduce_all(tf.stack([tf.constant(True), *finite])) & (weight > 0.0)
