@@ -60,7 +60,8 @@ class HyperparameterSchedule(keras.callbacks.Callback):
         if self.name in hyperparameters:
             return hyperparameters[self.name]
         rule = f"must be a hyperparameter of the model, one of {sorted(hyperparameters)}"
-        if self.name == "learning_rate":
+        of_parts = any(name.endswith(".learning_rate") for name in hyperparameters)
+        if self.name == "learning_rate" and not of_parts:
             rule += "; an optimizer that has a schedule for its learning rate computes it itself"
         raise checks.invalid("name", rule, self.name)
 

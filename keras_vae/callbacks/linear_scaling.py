@@ -52,12 +52,14 @@ class LinearScaling(HyperparameterSchedule):
     def set_model(self, model: Any) -> None:
         """Takes the rate of the optimizer, if none was given, and attaches the schedule."""
         number = self._number_of(model)
-        if self.base_lr is None and self._optimizer is not model.optimizer:
-            steps = int(model.optimizer.iterations.numpy())
+        steps = int(model.optimizer.iterations.numpy())
+        if self.base_lr is None and (steps == 0 or self._optimizer is not model.optimizer):
             if steps:
                 rule = f"must be given for an optimizer that has made steps already, here {steps}"
                 raise checks.invalid("base_lr", rule, None)
             self._base, self._optimizer = float(number.numpy()), model.optimizer
+            # Another function: what was traced before has the rate of then in it.
+            self.schedule = lambda step: self._value(step)
         super().set_model(model)
 
     def _value(self, step: Any) -> tf.Tensor:

@@ -159,6 +159,16 @@ def test_linear_scaling_starts_at_the_rate_of_the_optimizer_once(train):
     assert train(callback, model)[1][0] == pytest.approx(0.05)
 
 
+def test_linear_scaling_takes_a_new_rate_before_the_first_step(make_vae, x):
+    model, callback = make_vae(), LinearScaling(4.0, warmup_steps=6)
+    model.compile(keras.optimizers.SGD(0.02), jit_compile=False)
+    for rate in (0.02, 0.1):
+        model.optimizer.learning_rate = rate
+        fitted = model.fit(x, batch_size=len(x), callbacks=[callback], verbose=0)
+        assert fitted.history["learning_rate"] == pytest.approx([rate])
+        model.optimizer.iterations.assign(0)
+
+
 def test_linear_scaling_does_not_guess_the_rate_of_a_trained_optimizer(train):
     model, _ = train(LinearScaling(4.0, warmup_steps=6), rate=0.02)
     with pytest.raises(ValueError, match="`base_lr` must be given.*here 4"):

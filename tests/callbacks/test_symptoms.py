@@ -155,6 +155,7 @@ def test_an_explosion_has_to_last_and_to_cost():
     assert judge(latent.kl_explosion, evidence(EXPLODED, last=True), before=[])
     falling = dataclasses.replace(EXPLODED, kl=3.0 * EXPLODED.kl)
     assert judge(latent.kl_explosion, evidence(EXPLODED), [evidence(falling)]) is None
+    assert judge(latent.kl_explosion, evidence(EXPLODED, last=True), [evidence(falling)])
     early = evidence(EXPLODED, beta=0.01, rule="schedule")
     assert judge(latent.kl_explosion, early) is None
 

@@ -202,7 +202,9 @@ class HealthCheck(keras.callbacks.Callback):
             if text is not None:
                 self.findings.append(Finding(name, now.epoch, now.step, text))
                 where = f"{name} (epoch {now.epoch + 1}, step {now.step})"
-                warnings.warn(f"{where}: {text}.", HealthWarning, stacklevel=2)
+                # A register of its own, or Python would tell it in the first training alone.
+                text = f"{where}: {text}."
+                warnings.warn_explicit(text, HealthWarning, "HealthCheck", now.epoch + 1, registry={})
 
 
 class _Parts:

@@ -34,7 +34,7 @@ def posterior_collapse(now: Evidence, before: Sequence[Evidence], limits: Limits
 
 
 def kl_explosion(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
-    """Tells of a KL beyond any use in a dimension, unless it is halving or has no weight yet.
+    """Tells of a KL beyond any use in a dimension, unless it has no weight, or is halving yet.
 
     100 nats in one dimension are a posterior that is about 14 standard deviations of the prior off,
     whatever the number of dimensions and the objective: to tell x apart to 1 in 1000 takes 7.
@@ -43,7 +43,7 @@ def kl_explosion(now: Evidence, before: Sequence[Evidence], limits: Limits) -> s
     if seen is None or now.kl_is_light or not seen.largest_kl > limits.max_kl:
         return None
     earlier = [one.seen for one in before if one.seen is not None]
-    if earlier and seen.largest_kl < 0.5 * earlier[-1].largest_kl:
+    if earlier and not now.last and seen.largest_kl < 0.5 * earlier[-1].largest_kl:
         return None
     if not earlier and not now.last:
         return None
