@@ -203,8 +203,8 @@ class HealthCheck(keras.callbacks.Callback):
                 self.findings.append(Finding(name, now.epoch, now.step, text))
                 where = f"{name} (epoch {now.epoch + 1}, step {now.step})"
                 # A register of its own, or Python would tell it in the first training alone.
-                text = f"{where}: {text}."
-                warnings.warn_explicit(text, HealthWarning, "HealthCheck", now.epoch + 1, registry={})
+                text, line = f"{where}: {text}.", now.epoch + 1
+                warnings.warn_explicit(text, HealthWarning, "HealthCheck", line, registry={})
 
 
 class _Parts:
