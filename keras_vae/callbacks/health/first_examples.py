@@ -23,10 +23,6 @@ class FirstExamples(StepHook):
 
     Attributes:
         posterior_learns: Whether the loss has a gradient for the encoder.
-
-    Example:
-        >>> FirstExamples.__mro__[1].__name__
-        'StepHook'
     """
 
     def __init__(self, model: Any, size: int):

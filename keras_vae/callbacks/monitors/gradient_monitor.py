@@ -114,10 +114,6 @@ class GradientNorms(StepHook):
 
     Args:
         model: A compiled `LatentVariableModel`.
-
-    Example:
-        >>> GradientNorms.__mro__[1].__name__
-        'StepHook'
     """
 
     def __init__(self, model: Any):
