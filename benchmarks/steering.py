@@ -15,10 +15,7 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
-import importlib.metadata
-import json
 import pathlib
-import platform
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -29,6 +26,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_vae as kv
+from benchmarks import mnist_runs
 
 IMAGE, LATENT_DIM, RATE = (28, 28, 1), 50, 1e-3
 RESULTS = pathlib.Path(__file__).parent / "results" / "steering.json"
@@ -240,16 +238,8 @@ def main(arguments: list[str] | None = None) -> dict[str, dict[str, Any]]:
     args = parser.parse_args(arguments)
     speeds = measure(args)
     rows = summary(speeds)
-    packages = ("tensorflow", "keras", "tensorflow-probability", "numpy")
-    results = {
-        "rows": rows,
-        "speeds": speeds,
-        "configuration": {key: str(value) for key, value in vars(args).items()},
-        "versions": {package: importlib.metadata.version(package) for package in packages},
-        "processor": platform.processor() or platform.machine(),
-    }
-    args.results.parent.mkdir(parents=True, exist_ok=True)
-    args.results.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+    results = {"rows": rows, "speeds": speeds, **mnist_runs.circumstances(args)}
+    mnist_runs.write(results, args.results)
     args.results.with_suffix(".md").write_text(table(rows))
     print(table(rows))
     return rows

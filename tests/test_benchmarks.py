@@ -66,6 +66,7 @@ def test_trainings_take_turns_with_and_without_callbacks(tmp_path, capsys):
     given = ["--steps-per-execution", "4", "--no-jit", "--results", str(results)]
     rows = load("steering").main([*sizes, *given])
     assert rows["nothing"]["ratio"] == 1.0
+    assert str(tmp_path) not in results.read_text(), "a path of the machine"
     speeds = json.loads(results.read_text())["speeds"]
     assert list(speeds) == ["all", "nothing"]
     assert all(len(values) == 2 for row in speeds.values() for values in row.values())
