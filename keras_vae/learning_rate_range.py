@@ -17,6 +17,7 @@ import tensorflow as tf
 from keras_vae.callbacks import HyperparameterSchedule
 from keras_vae.core import checks
 from keras_vae.core.figures import frame_lightly, new_figure
+from keras_vae.core.loss_scaling import without_loss_scaling
 from keras_vae.models import LatentVariableModel
 from keras_vae.models.inputs import Data
 
@@ -158,7 +159,7 @@ def find_learning_rate(
     _check_model(model)
     given = _checked_data(model, Data("data", data, y, sample_weight), batch_size)
     _build(model, given)
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # under loss scaling
+    optimizer = without_loss_scaling(model.optimizer)
     batches = steps * (optimizer.gradient_accumulation_steps or 1)
     stream = _stream(given, batch_size or 32, batches, model.seed)
     recorder = _Recorder(steps, smoothing, divergence)

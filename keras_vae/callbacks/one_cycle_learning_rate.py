@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_vae.callbacks.hyperparameter_schedule import HyperparameterSchedule
 from keras_vae.controllers import OptimizerMomentum, StepHook
 from keras_vae.core import checks
+from keras_vae.core.loss_scaling import without_loss_scaling
 from keras_vae.schedules import OneCycle
 
 
@@ -119,7 +120,7 @@ class OneCycleLearningRate(HyperparameterSchedule):
         """Returns the optimizer steps of so many epochs, None if that is not known."""
         if self.params["steps"] is None:
             return None
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+        optimizer = without_loss_scaling(self.model.optimizer)
         batches = optimizer.gradient_accumulation_steps or 1
         return epochs * self.params["steps"] // batches
 

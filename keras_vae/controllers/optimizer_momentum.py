@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras_vae.controllers.controller import Updates
 from keras_vae.controllers.scheduled_value import ScheduledValue
 from keras_vae.core import checks
+from keras_vae.core.loss_scaling import without_loss_scaling
 
 # Of these, tests hold the steps against those that the same optimizer makes when its number is
 # changed by hand between them.
@@ -42,7 +43,7 @@ class OptimizerMomentum(ScheduledValue):
     """
 
     def __init__(self, optimizer: Any, schedule: Any):
-        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        optimizer = without_loss_scaling(optimizer)
         name = _attribute(optimizer)
         self.optimizer = optimizer
         self.constant = getattr(optimizer, name)

@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras_vae.controllers import Controller, StepHook
 from keras_vae.core import checks
 from keras_vae.core.hyperparameters import Steerable
+from keras_vae.core.loss_scaling import without_loss_scaling
 from keras_vae.core.replicas import sum_over_replicas
 from keras_vae.models import non_finite
 
@@ -161,7 +162,7 @@ def _numbers_of(optimizer: Any) -> dict[str, keras.Variable]:
 
     A learning rate that a schedule of Keras computes is none.
     """
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # under loss scaling
+    optimizer = without_loss_scaling(optimizer)
     if hasattr(optimizer, "hyperparameters"):
         return dict(optimizer.hyperparameters)
     learning_rate = getattr(optimizer, "learning_rate", None)

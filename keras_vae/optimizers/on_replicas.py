@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_vae.core import checks
+from keras_vae.core.loss_scaling import without_loss_scaling
 from keras_vae.core.replicas import sum_over_replicas
 
 
@@ -59,6 +60,6 @@ def _needs_sum(optimizer: Any) -> bool:
 
 def _leaves(optimizer: Any) -> list[Any]:
     """Returns the optimizers that make the steps."""
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    optimizer = without_loss_scaling(optimizer)
     made_of = getattr(optimizer, "optimizers", [optimizer])
     return [one for one in made_of if isinstance(one, keras.optimizers.Optimizer)]

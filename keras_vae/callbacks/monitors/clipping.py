@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from keras_vae.core.loss_scaling import without_loss_scaling
+
 
 class Group(NamedTuple):
     """An optimizer and the numbers of the trainable variables that it moves.
@@ -64,7 +66,7 @@ class Group(NamedTuple):
 
 def groups_of(model: Any) -> list[Group]:
     """Returns the optimizers of a model: one, or that of each part."""
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # under loss scaling
+    optimizer = without_loss_scaling(model.optimizer)
     parts = getattr(optimizer, "parts", None)
     if parts is None:
         return [Group(optimizer, range(len(model.trainable_variables)))]

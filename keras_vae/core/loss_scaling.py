@@ -1,0 +1,10 @@
+"""Optimizers under loss scaling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def without_loss_scaling(optimizer: Any) -> Any:
+    """Returns the optimizer that a `LossScaleOptimizer` wraps, and any other as it is."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
