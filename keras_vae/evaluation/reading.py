@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_vae.core import checks
-from keras_vae.models import VAE, LatentVariableModel
+from keras_vae.core.randomness import fold, seed_tensor
+from keras_vae.models import VAE, LatentVariableModel, graph_errors
 from keras_vae.models.inputs import batches
 
 # Seconds before a bar appears: short work stays silent.
 _PATIENCE = 2.0
 
 
-def checked_model(model: Any, kind: type = LatentVariableModel) -> Any:
+def checked_model(model: Any, kind: type[keras.Model] = LatentVariableModel) -> Any:
     """Returns the model, or raises unless it is of that kind and its layers have their weights."""
     if not isinstance(model, kind):
         raise checks.invalid("model", f"must be a {kind.__name__}", model)
@@ -42,13 +44,30 @@ def standardized(
     Raises:
         ValueError: If there is no example, or one without a density.
     """
-    empty = True
     for x, y in batches(data, checks.integer("batch_size", batch_size)):
-        if len(x):
-            empty = False
-            yield model.check_support(*model.standardize(x, y))
-    if empty:
-        raise checks.invalid("data", "must hold at least one example", data)
+        yield model.check_support(*model.standardize(x, y))
+
+
+def map_batches(
+    function: Callable[[tf.Tensor, Any, tf.Tensor], Any],
+    model: LatentVariableModel,
+    data: Any,
+    batch_size: int = 128,
+    seed: Any = 0,
+    verbose: bool = True,
+) -> Iterator[Any]:
+    """Yields what `function(x, y, seed)` returns for every batch, as arrays.
+
+    It is traced once, for batches of any size, and the noise of every batch is its own.
+    """
+    seed, traced = seed_tensor(seed), None
+    batch_size = checks.integer("batch_size", batch_size)
+    total = _num_batches(data, batch_size)
+    work = with_progress(standardized(model, data, batch_size), total, verbose)
+    for number, (x, y) in enumerate(work):
+        inputs = [x] if y is None else [x, y]
+        traced = traced or _traced(function, inputs)
+        yield tf.nest.map_structure(np.asarray, traced(inputs, fold(seed, number)))
 
 
 def with_progress(
@@ -67,3 +86,24 @@ def with_progress(
             bar.update(number, finalize=False)
     if shown:
         bar.update(number, finalize=True)
+
+
+def _num_batches(data: Any, batch_size: int) -> int | None:
+    """Returns the number of batches, or None where reading alone can tell."""
+    if isinstance(data, tf.data.Dataset):
+        number = int(data.cardinality())
+        return number if number >= 0 else None
+    arrays = tf.nest.flatten(data)
+    return -(-len(arrays[0]) // batch_size) if hasattr(arrays[0], "__len__") else None
+
+
+def _traced(function: Callable[..., Any], inputs: list[tf.Tensor]) -> Callable[..., Any]:
+    """Returns a graph function of `[x]` or `[x, y]`, with any number of rows, and a seed."""
+    spec = [tf.TensorSpec([None, *value.shape[1:]], value.dtype) for value in inputs]
+
+    @tf.function(autograph=False, input_signature=[spec, tf.TensorSpec([2], tf.int32)])
+    def run(inputs: list[tf.Tensor], seed: tf.Tensor) -> Any:
+        x, y = (*inputs, None)[:2]
+        return function(x, y, seed)
+
+    return graph_errors.as_python_errors(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -116,6 +117,13 @@ class LatentVariableModel(ObjectiveTrainer):
         num_samples = checks.integer("num_samples", num_samples)
         x, y = self._checked(x, y)
         return self.compute_terms(x, num_samples, seed=seed, y=y).log_w
+
+    def weighting(self, x: tf.Tensor, y: Any = None) -> Callable[[Any, tf.Tensor], tf.Tensor]:
+        """Returns the function `(num_samples, seed)` to log importance weights `[S, B]`.
+
+        What all samples of standardized data have in common is computed at once, here nothing.
+        """
+        return lambda num_samples, seed: self.compute_terms(x, num_samples, False, seed, y).log_w
 
     def get_config(self) -> dict[str, Any]:
         objective = keras.saving.serialize_keras_object(self.objective)

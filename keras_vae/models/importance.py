@@ -28,7 +28,7 @@ def importance_estimate(
     num_samples: int | tf.Tensor,
     seed: int | tf.Tensor = 0,
     y: Any = None,
-    chunk_size: int = 32,
+    chunk_size: int | tf.Tensor = 32,
 ) -> ImportanceEstimate:
     """Estimates log p(x) by importance sampling from q(z|x), in memory that K does not change.
 
@@ -36,7 +36,7 @@ def importance_estimate(
 
     Args:
         model: A `LatentVariableModel`.
-        x: Standardized data `[B, *E]`.
+        x: Standardized data `[B, *E]`, encoded once.
         num_samples: Number K of samples, a Python integer or an integer scalar.
         seed: Integer >= 0 or stateless seed `[2]`.
         y: Standardized condition, or None.
@@ -50,10 +50,11 @@ def importance_estimate(
     """
     seed, total = seed_tensor(seed), tf.cast(num_samples, tf.int32)
     log_zero = tf.fill(tf.shape(x)[:1], tf.constant(-math.inf, tf.float64))
+    log_weights = model.weighting(x, y)
 
     def add_chunk(done: tf.Tensor, log_sum: tf.Tensor, log_sum_of_squares: tf.Tensor) -> Any:
         size = tf.minimum(chunk_size, total - done)
-        log_w = model.compute_terms(x, size, False, fold(seed, done), y).log_w  # [size, B]
+        log_w = log_weights(size, fold(seed, done))  # [size, B]
         log_w = tf.cast(log_w, tf.float64)  # In float32, sums near -1e5 have lost the weights.
         return (
             done + size,

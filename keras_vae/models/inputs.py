@@ -110,17 +110,21 @@ def batches(data: Any, batch_size: int = 128) -> Iterator[tuple[Any, Any]]:
     """Yields `(x, y)` of every batch of an array, of `(x, y)` arrays, or of a dataset of batches.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is no example, or the data are nothing of the kind.
     """
-    if not isinstance(data, Iterable) or isinstance(data, (np.ndarray, tf.Tensor, tuple)):
+    if isinstance(data, (np.ndarray, tf.Tensor, tuple)):
         data = tf.data.Dataset.from_tensor_slices(data).batch(batch_size)
+    if not isinstance(data, Iterable):
+        rule = "must be an array, a pair of arrays (x, y) or a dataset of batches"
+        raise checks.invalid("data", rule, data)
     empty = True
     for batch in data:
-        empty = False
         x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
-        yield x, y
+        if len(x):
+            empty = False
+            yield x, y
     if empty:
-        raise checks.invalid("data", "must hold at least one batch", data)
+        raise checks.invalid("data", "must hold at least one example", data)
 
 
 def inputs_of(batch: Any) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -17,10 +18,19 @@ from keras_vae.core.head import serializable
 from keras_vae.core.randomness import fold, purpose, seed_tensor
 from keras_vae.core.terms import Terms
 from keras_vae.likelihoods import Likelihood
-from keras_vae.models import inputs
+from keras_vae.models import initialization, sharing
 from keras_vae.models.base import LatentVariableModel
-from keras_vae.models.parts import Shape, inside, instance, latent, output_shape, trainable_of
-from keras_vae.networks import OutputBias
+from keras_vae.models.parts import (
+    Shape,
+    check_gradients,
+    check_latent,
+    flat,
+    inside,
+    instance,
+    output_shape,
+    serialized,
+    trainable_of,
+)
 from keras_vae.objectives import Objective
 from keras_vae.posteriors import Posterior
 from keras_vae.priors import Prior, StandardNormal
@@ -87,23 +97,8 @@ class VAE(LatentVariableModel):
         if prior is None:
             prior = StandardNormal(posterior.latent_dim, dtype=posterior.dtype_policy)
         self.prior_head = instance("prior", prior, Prior)
-        if prior.event_shape != posterior.event_shape or prior.discrete != posterior.discrete:
-            raise ValueError(
-                f"Argument `prior` must be over the same z as the posterior, "
-                f"{latent(posterior)}. Received: a prior over {latent(prior)}"
-            )
-        if self.objective.pathwise and not posterior.reparameterized:
-            raise ValueError(
-                "Argument `objective` must not need gradients through samples of z, which "
-                f"{type(posterior).__name__} does not give: use estimator='score_function', or a "
-                f"temperature in the posterior. Received: {type(self.objective).__name__}"
-            )
-        if not self.objective.pathwise and posterior.discrete and posterior.reparameterized:
-            raise ValueError(
-                "Argument `posterior` must be without a temperature, which relaxes its draws, if "
-                "the objective takes no gradient through them. Received: "
-                f"{type(posterior).__name__} with {type(self.objective).__name__}"
-            )
+        check_latent(posterior, prior)
+        check_gradients(self.objective, posterior)
         # Outside `build`, under which Keras would prefix the weights' paths, loaded ones excepted.
         self._build_parts()
         self.build((None, *likelihood.event_shape))
@@ -227,22 +222,13 @@ class VAE(LatentVariableModel):
     def _likelihood(
         self, z: tf.Tensor, condition: tf.Tensor | None, training: bool = False
     ) -> tfd.Distribution:
-        z = self._decoder_input(self._flat(z), condition)  # [..., D (+ C)]
+        z = flat(z, self.posterior_head.event_shape)
+        z = self._decoder_input(z, condition)  # [..., D (+ C)]
         leading = tf.shape(z)[:-1]
         params = self.decoder(tf.reshape(z, [-1, z.shape[-1]]), training=training)
         params = tf.reshape(params, tf.concat([leading, self.likelihood_head.params_shape], axis=0))
         params.set_shape([*z.shape[:-1], *self.likelihood_head.params_shape])
         return self.likelihood_head(params, training=training)
-
-    def _flat(self, z: tf.Tensor) -> tf.Tensor:
-        """Returns z of any event shape as vectors `[..., D]`."""
-        rank = len(self.posterior_head.event_shape)
-        if rank == 1:
-            return z
-        size = math.prod(self.posterior_head.event_shape)
-        flat = tf.reshape(z, tf.concat([tf.shape(z)[:-rank], [size]], axis=0))
-        flat.set_shape([*z.shape[:-rank], size])
-        return flat
 
     # Data and terms.
 
@@ -265,6 +251,13 @@ class VAE(LatentVariableModel):
         condition = self._condition(y, training)
         q = self._posterior(x, condition, training)
         return self._terms(x, q, condition, num_samples, training, seed_tensor(seed))
+
+    def weighting(self, x: tf.Tensor, y: Any = None) -> Callable[[Any, tf.Tensor], tf.Tensor]:
+        if type(self).compute_terms is not VAE.compute_terms:
+            return super().weighting(x, y)  # Terms of its own may not begin with q(z|x).
+        condition = self._condition(y)
+        q = self._posterior(x, condition)
+        return lambda size, seed: self._terms(x, q, condition, size, False, seed).log_w
 
     def terms_of(
         self,
@@ -361,7 +354,7 @@ class VAE(LatentVariableModel):
         p_x = self.decode(z, y)
         return p_x.mean() if mean else p_x.sample(seed=fold(seed, purpose("x")))
 
-    # Initialization and serialization.
+    # Initialization, other priors and serialization.
 
     def initialize_output_bias(self, data: Any) -> None:
         """Sets the decoder's output bias so that p(x|z) starts at the mean of the data.
@@ -375,26 +368,26 @@ class VAE(LatentVariableModel):
         References:
             Burda et al., 2016, appendix C, arXiv:1509.00519.
         """
-        layers = self.decoder._flatten_layers()
-        biases = [layer for layer in layers if isinstance(layer, OutputBias)]
-        if not biases or tuple(biases[-1].bias.shape) != self.likelihood_head.params_shape:
-            raise checks.invalid(
-                "decoder", "must end with keras_vae.networks.OutputBias()", self.decoder
-            )
-        total, count = 0.0, 0
-        for x, y in inputs.batches(data):
-            x, _ = self._checked(x, y)
-            total, count = total + tf.reduce_sum(x, axis=0), count + len(x)
-        mean = total / count  # [*event_shape]
-        biases[-1].bias.assign(self.likelihood_head.params_from_mean(mean))
+        initialization.initialize_output_bias(self, data)
+
+    def with_prior(self, prior: Prior) -> VAE:
+        """Returns a model that shares all parts of this one but the prior, as it is, untrained.
+
+        p'(x) = int p(x|z) p'(z) dz
+
+        Encoder, decoder, posterior and likelihood are the same objects: to train one model is to
+        train both. The objective is an equal one, and the optimizer is to be set by `compile`.
+        `evaluation.fit_prior` gives priors that fit the aggregate posterior.
+
+        Args:
+            prior: Head of p'(z).
+
+        Raises:
+            ValueError: If the prior is over another z than the posterior, or the class keeps
+                layers that are no arguments of its constructor.
+        """
+        return sharing.with_prior(self, prior)
 
     def get_config(self) -> dict[str, Any]:
-        parts = {
-            "encoder": self.encoder,
-            "decoder": self.decoder,
-            "posterior": self.posterior_head,
-            "likelihood": self.likelihood_head,
-            "prior": self.prior_head,
-        }
-        serialized = {k: keras.saving.serialize_keras_object(v) for k, v in parts.items()}
-        return {**super().get_config(), **serialized}
+        parts = ("encoder", "decoder", "posterior", "likelihood", "prior")
+        return {**super().get_config(), **serialized(self, *parts)}

@@ -51,14 +51,14 @@ def estimates(case, num_samples, **kwargs):
 def record_weights(monkeypatch, model):
     """Return a list that receives the log weights of every chunk, with everything run eagerly."""
     tf.config.run_functions_eagerly(True)
-    recorded, right = [], model.compute_terms
+    recorded, right = [], model._terms
 
-    def compute_terms(*args, **kwargs):
-        terms = right(*args, **kwargs)
-        recorded.append(terms.log_w.numpy())
-        return terms
+    def terms(*args, **kwargs):
+        made = right(*args, **kwargs)
+        recorded.append(made.log_w.numpy())
+        return made
 
-    monkeypatch.setattr(model, "compute_terms", compute_terms)
+    monkeypatch.setattr(model, "_terms", terms)
     return recorded
 
 
