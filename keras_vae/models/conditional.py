@@ -12,7 +12,7 @@ from keras_vae.core import checks
 from keras_vae.core.head import serializable
 from keras_vae.likelihoods import Support
 from keras_vae.models import graph_errors
-from keras_vae.models.parts import Shape, inside, output_shape
+from keras_vae.models.parts import Shape, inside, output_shape, serialized
 from keras_vae.models.vae import VAE
 
 tfd = tfp.distributions
@@ -197,8 +197,7 @@ class ConditionalVAE(VAE):
         return x, self._supported(y)
 
     def get_config(self) -> dict[str, Any]:
-        condition = keras.saving.serialize_keras_object(self.condition)
-        return {**super().get_config(), "condition": condition}
+        return {**super().get_config(), **serialized(self, "condition")}
 
 
 def _check_rows(y: tf.Tensor, rows: int | None) -> None:

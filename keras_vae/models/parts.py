@@ -1,7 +1,8 @@
-"""Checks of what a model is made of and is given."""
+"""What a model is made of and is given, and checks of it."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,6 +13,13 @@ from keras_vae.core import checks
 from keras_vae.models import graph_errors
 
 Shape = tuple[int | None, ...]
+
+# Arguments of models that are kept under another name than their own.
+_ATTRIBUTES = {
+    "posterior": "posterior_head",
+    "likelihood": "likelihood_head",
+    "prior": "prior_head",
+}
 
 
 def instance(argument: str, value: Any, kind: type) -> Any:
@@ -54,10 +62,55 @@ def inside(support: Any, argument: str, rule: str, values: tf.Tensor) -> tf.Tens
     return graph_errors.require(support.contains(values), message, values)
 
 
-def latent(head: Any) -> str:
-    """Says over which z a posterior or a prior is."""
+def part_of(model: Any, argument: str) -> Any:
+    """Returns what a model was given as an argument, or None if it does not keep it."""
+    return getattr(model, _ATTRIBUTES.get(argument, argument), None)
+
+
+def serialized(model: Any, *arguments: str) -> dict[str, Any]:
+    """Returns the configurations of the layers that a model was given as arguments."""
+    parts = {name: part_of(model, name) for name in arguments}
+    return {name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}
+
+
+def check_latent(posterior: Any, prior: Any) -> None:
+    """Raises a `ValueError` unless prior and posterior are over the same z."""
+    if prior.event_shape != posterior.event_shape or prior.discrete != posterior.discrete:
+        raise ValueError(
+            f"Argument `prior` must be over the same z as the posterior, "
+            f"{_latent(posterior)}. Received: a prior over {_latent(prior)}"
+        )
+
+
+def _latent(head: Any) -> str:
     kind = "discrete" if head.discrete else "continuous"
     return f"{kind} z of shape {head.event_shape}"
+
+
+def check_gradients(objective: Any, posterior: Any) -> None:
+    """Raises a `ValueError` unless the posterior gives the gradients that the objective needs."""
+    if objective.pathwise and not posterior.reparameterized:
+        raise ValueError(
+            "Argument `objective` must not need gradients through samples of z, which "
+            f"{type(posterior).__name__} does not give: use estimator='score_function', or a "
+            f"temperature in the posterior. Received: {type(objective).__name__}"
+        )
+    if not objective.pathwise and posterior.discrete and posterior.reparameterized:
+        raise ValueError(
+            "Argument `posterior` must be without a temperature, which relaxes its draws, if "
+            "the objective takes no gradient through them. Received: "
+            f"{type(posterior).__name__} with {type(objective).__name__}"
+        )
+
+
+def flat(z: tf.Tensor, event_shape: tuple[int, ...]) -> tf.Tensor:
+    """Returns z of any event shape as vectors `[..., D]`."""
+    rank, size = len(event_shape), math.prod(event_shape)
+    if rank == 1:
+        return z
+    vectors = tf.reshape(z, tf.concat([tf.shape(z)[:-rank], [size]], axis=0))
+    vectors.set_shape([*z.shape[:-rank], size])
+    return vectors
 
 
 def trainable_of(**parts: Iterable[keras.layers.Layer]) -> dict[str, list[keras.Variable]]:

@@ -1,0 +1,48 @@
+"""A model made of another one's parts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from keras_vae.models.parts import part_of
+from keras_vae.objectives import Objective
+
+
+def with_prior(model: Any, prior: Any) -> Any:
+    """Returns a model of the same class and parts, but with this prior; see `VAE.with_prior`."""
+    config = model.get_config()
+    if "prior" not in config:
+        raise _unfit(model, "its get_config has no `prior`")
+    parts = {name: part_of(model, name) for name in config}
+    shared = {name: part for name, part in parts.items() if _is_shared(part)}
+    with model.distribute_strategy.scope():
+        # `from_config` revives what is serialized, and takes a live part as it is.
+        other = type(model).from_config({**config, **shared, "prior": prior})
+    _check_shares_weights(other, model)
+    # The configuration tells where beta and the like began, the weights where they stand.
+    for mine, theirs in zip(other.objective.weights, model.objective.weights, strict=True):
+        mine.assign(theirs)
+    return other
+
+
+def _is_shared(part: Any) -> bool:
+    # Two models that drove one objective would drive each other.
+    return isinstance(part, keras.layers.Layer) and not isinstance(part, Objective)
+
+
+def _check_shares_weights(other: Any, model: Any) -> None:
+    own = [*model.prior_head.weights, *model.objective.weights, model._trained_batches]
+    known = {id(weight) for weight in [*own, *other.weights]}
+    lost = [weight.path for weight in model.weights if id(weight) not in known]
+    if lost:
+        raise _unfit(model, f"the weights {lost} belong to none of them")
+
+
+def _unfit(model: Any, why: str) -> ValueError:
+    return ValueError(
+        "`with_prior` needs a model whose layers are arguments of its constructor, kept as "
+        "attributes of the same names and returned by `get_config`. "
+        f"Received: {type(model).__name__}, of which {why}"
+    )
