@@ -1,5 +1,7 @@
-"""Image data sets as `tf.data` pipelines, in memory or through TFDS."""
+"""Image data sets as `tf.data` pipelines, in memory or through TFDS; known ground-truth factors."""
 
+from keras_vae.data.factor_data import FactorData
+from keras_vae.data.factor_loading import load_factors
 from keras_vae.data.loading import load
 
-__all__ = ["load"]
+__all__ = ["FactorData", "load", "load_factors"]
