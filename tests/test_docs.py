@@ -21,7 +21,9 @@ IMAGE = (8, 8, 1)
 ABSTRACT = {"Objective", "Constraint", "Schedule"}
 STEERING = {"KLAnnealing", "HyperparameterSchedule", "CyclicalLearningRate", "LinearScaling"}
 STEERING |= {"OneCycleLearningRate", "GECO", "KLController", "StopWhenConstraintSatisfied"}
+EVALUATIONS = {"mean_kl", "marginal_kl", "mutual_information", "kl_decomposition"}
 PAGES = {
+    "evaluation": ("kv.evaluation", EVALUATIONS),
     "health": ("kv.callbacks", {"GradientMonitor", "HealthCheck"}),
     "callbacks": ("kv.callbacks", STEERING),
     "monitors": ("kv.callbacks", {"ImageMonitor", "LatentMonitor"}),

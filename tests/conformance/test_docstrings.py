@@ -17,6 +17,7 @@ RESULTS = {
     "callbacks.Finding",
     "evaluation.ActiveUnits",
     "evaluation.FittedPosterior",
+    "evaluation.KLDecomposition",
     "evaluation.LogLikelihood",
 }
 ENTRY = re.compile(r"^ {4}(\*{0,2}\w+)(?: \([^)]*\))?:", re.MULTILINE)

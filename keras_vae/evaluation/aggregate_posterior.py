@@ -1,0 +1,253 @@
+"""The aggregate posterior of given data: draws of it, and its density."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from keras_vae import penalties
+from keras_vae.core import checks
+from keras_vae.core.randomness import fold, purpose, seed_tensor
+from keras_vae.evaluation.estimate import Estimate
+from keras_vae.evaluation.reading import checked_vae, map_batches, with_progress
+from keras_vae.posteriors import Posterior
+
+tfd = tfp.distributions
+
+METHODS = ("mixture", "minibatch", "minibatch_stratified")
+# Numbers at once, of pairs of a draw and a posterior: 8 MB in float64, some times over.
+_BUDGET = 2**20
+# Draws in all where the number for every x is left open.
+_DRAWS = 10_000
+
+
+class Densities(NamedTuple):
+    """The densities at S draws from each of N posteriors, `[N, S]` each, float64, nats.
+
+    Attributes:
+        log_q: log q(z|x) under the posterior that z was drawn from.
+        log_aggregate: log q(z), or its estimate by a minibatch.
+        log_p_z: log p(z).
+    """
+
+    log_q: np.ndarray
+    log_aggregate: np.ndarray
+    log_p_z: np.ndarray
+
+
+class _Rows(NamedTuple):
+    """Draws to make at once: from the posteriors `rows`, under a mixture of those of `columns`."""
+
+    rows: np.ndarray
+    columns: np.ndarray
+    log_weights: np.ndarray  # of the posterior that z was drawn from, and of every other
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How to read the aggregate posterior, as the arguments of the evaluations say.
+
+    Attributes:
+        num_samples: Draws from each posterior, at least 2; None for as many as make 10,000.
+        seed: Integer >= 0.
+        method: One of `METHODS`.
+        batch_size: Examples in a minibatch.
+        verbose: Whether to show progress once it takes long.
+    """
+
+    num_samples: int | None
+    seed: int
+    method: str
+    batch_size: int
+    verbose: bool
+
+    def __post_init__(self) -> None:
+        if self.num_samples is not None:
+            # The spread of the draws of each posterior is what the standard error is made of.
+            checks.integer("num_samples", self.num_samples, minimum=2)
+        checks.integer("seed", self.seed, minimum=0)
+        checks.option("method", self.method, METHODS)
+        checks.integer("batch_size", self.batch_size)
+        checks.option("verbose", self.verbose, (False, True))
+
+
+class AggregatePosterior:
+    """The mixture of the posteriors of N given data, each of the weight 1/N.
+
+    q(z) = 1/N sum_n q(z|x_n)
+
+    The encoder reads the data once; the parameters of the posteriors are kept.
+
+    Args:
+        model: A `VAE`.
+        data: Array `[N, *E]`, or dataset of batches as `fit` takes it.
+        reading: How to read it.
+        needs_prior: Whether p(z) must be the same for all data, for its density is wanted.
+    """
+
+    def __init__(self, model: Any, data: Any, reading: Reading, needs_prior: bool = True):
+        self._model = _with_parameters(checked_vae(model))
+        self._reading, self._needs_prior = reading, needs_prior
+
+        def encode(x: tf.Tensor, y: Any, seed: tf.Tensor) -> Any:
+            return model.posterior_parameters(x, y), [] if y is None else [y[:1]]
+
+        batches = map_batches(
+            encode, model, data, reading.batch_size, reading.seed, reading.verbose
+        )
+        parameters, labels = zip(*batches, strict=True)
+        # Any label will do, as the prior is the same for all of them.
+        self._label = (*labels[0], None)[0]
+        self.parameters = tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *parameters)
+        self.size = len(tf.nest.flatten(self.parameters)[0])
+        if needs_prior and self.prior().batch_shape.rank:
+            rule = (
+                "must have a prior that is the same for all y, or q(z) has none to be held against"
+            )
+            raise checks.invalid("model", rule, self._model.prior_head)
+
+    @property
+    def posteriors(self) -> tfd.Distribution:
+        """The q(z|x_n), batch [N]."""
+        return self._model.posterior_head.distribution(self.parameters)
+
+    def prior(self) -> tfd.Distribution:
+        """Returns p(z), batch []."""
+        return self._model.prior(self._label)
+
+    def densities(self) -> Densities:
+        """Draws z from every posterior, and returns the densities there."""
+        reading = self._reading
+        num_samples = reading.num_samples or max(2, -(-_DRAWS // self.size))
+        pairs = max(1, _BUDGET // _numbers_of_a_pair(self.posteriors))
+        num_rows = max(1, min(self.size * num_samples, math.isqrt(pairs)))
+        function = self._trace(num_columns=max(1, pairs // num_rows))
+        seed = fold(seed_tensor(reading.seed), purpose("aggregate posterior"))
+        work = list(self._work(num_samples, num_rows))
+        results = [
+            [part.numpy() for part in function(self.parameters, *rows, fold(seed, number))]
+            for number, rows in enumerate(with_progress(work, len(work), reading.verbose, "chunk"))
+        ]
+        order = np.argsort(np.concatenate([rows.rows for rows in work]), kind="stable")
+        joined = (np.concatenate(parts)[order] for parts in zip(*results, strict=True))
+        return Densities(*(values.reshape(self.size, num_samples) for values in joined))
+
+    def _work(self, num_samples: int, num_rows: int) -> Iterator[_Rows]:
+        """Yields what to draw at once, and under which mixture."""
+        for group in self._groups():
+            log_weights = _log_weights(len(group), self.size, self._reading.method)
+            draws = np.repeat(group, num_samples)
+            for start in range(0, len(draws), num_rows):
+                yield _Rows(draws[start : start + num_rows], group, log_weights)
+
+    def _groups(self) -> list[np.ndarray]:
+        """Returns the data whose posteriors are mixed with each other: all, or minibatches."""
+        everything = np.arange(self.size, dtype=np.int32)
+        if self._reading.method == "mixture":
+            return [everything]
+        # In any order, as data may be sorted; of like sizes, as a small batch would be worst.
+        shuffled = np.random.default_rng(self._reading.seed).permutation(everything)
+        return np.array_split(shuffled, -(-self.size // self._reading.batch_size))
+
+    def _trace(self, num_columns: int) -> Callable:
+        """Returns the function of `_row_densities`, traced for any number of rows."""
+        densities = functools.partial(self._row_densities, num_columns)
+        spec = tf.nest.map_structure(lambda p: tf.TensorSpec(p.shape, p.dtype), self.parameters)
+        indices = tf.TensorSpec([None], tf.int32)
+        return tf.function(densities, autograph=False).get_concrete_function(
+            spec, indices, indices, tf.TensorSpec([2], tf.float64), tf.TensorSpec([2], tf.int32)
+        )
+
+    def _row_densities(
+        self,
+        num_columns: int,
+        parameters: Any,
+        rows: tf.Tensor,
+        columns: tf.Tensor,
+        log_weights: tf.Tensor,
+        seed: tf.Tensor,
+    ) -> tuple[tf.Tensor, ...]:
+        """Returns log q(z|x), log q(z) and log p(z), each `[K]`, of one draw a row."""
+        head = self._model.posterior_head
+        q = head.distribution(_taken(parameters, rows))
+        z = q.sample(seed=seed)  # [K, D]
+        log_q = q.log_prob(z)
+
+        def add_columns(start: tf.Tensor, log_sum: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            some = columns[start : start + num_columns]
+            others = head.distribution(_taken(parameters, some))
+            own = rows[:, tf.newaxis] == some  # [K, C]
+            log_joint = _log_densities(others, z) + tf.where(own, log_weights[0], log_weights[1])
+            log_part = tf.reduce_logsumexp(log_joint, axis=1)
+            log_sum = tf.reduce_logsumexp(tf.stack([log_sum, log_part]), axis=0)
+            return start + num_columns, log_sum
+
+        log_zero = tf.fill(tf.shape(rows), tf.constant(-math.inf, tf.float64))
+        _, log_aggregate = tf.while_loop(
+            lambda start, _: start < tf.shape(columns)[0],
+            add_columns,
+            (tf.constant(0), log_zero),
+        )
+        log_p_z = self.prior().log_prob(z) if self._needs_prior else tf.zeros_like(log_q)
+        return tf.cast(log_q, tf.float64), log_aggregate, tf.cast(log_p_z, tf.float64)
+
+
+def given_the_data(values: np.ndarray) -> Estimate:
+    """Returns the mean of draws from each of N posteriors, and its error for just these data.
+
+    Args:
+        values: Array `[N, S]`, S independent draws for each of N data.
+    """
+    num_examples, num_samples = values.shape
+    variances = np.var(values, axis=1, ddof=1)  # of single draws, the data fixed
+    error = math.sqrt(np.sum(variances) / num_samples) / num_examples
+    return Estimate(float(np.mean(values)), error, np.mean(values, axis=1))
+
+
+def _log_densities(q: tfd.Distribution, z: tf.Tensor) -> tf.Tensor:
+    """Returns the log-density of every draw `[K, *E]` under every distribution, `[K, C]`."""
+    if not isinstance(q, tfd.MultivariateNormalDiag):
+        return tf.cast(q.log_prob(z[:, tf.newaxis]), tf.float64)
+    # Products of matrices in place of K C D differences, tens of times faster; float64 has the
+    # digits that the expanded squares lose.
+    loc, scale, z = (tf.cast(value, tf.float64) for value in (q.mean(), q.stddev(), z))
+    precision = tf.square(1.0 / scale)  # [C, D]
+    squares = tf.matmul(tf.square(z), precision, transpose_b=True)
+    squares -= 2.0 * tf.matmul(z, loc * precision, transpose_b=True)
+    squares += tf.reduce_sum(tf.square(loc) * precision, axis=-1)
+    log_scales = tf.math.log(scale) + math.log(2.0 * math.pi) / 2.0
+    return -squares / 2.0 - tf.reduce_sum(log_scales, axis=-1)
+
+
+def _numbers_of_a_pair(q: tfd.Distribution) -> int:
+    """Returns how many numbers `_log_densities` holds at once for each pair."""
+    return 1 if isinstance(q, tfd.MultivariateNormalDiag) else math.prod(q.event_shape)
+
+
+def _taken(parameters: Any, indices: tf.Tensor) -> Any:
+    return tf.nest.map_structure(lambda p: tf.gather(p, indices), parameters)
+
+
+def _log_weights(group_size: int, size: int, method: str) -> np.ndarray:
+    """Returns the log-weights of the posterior that z was drawn from, and of every other."""
+    if method == "mixture":
+        return np.full(2, -math.log(size))
+    sampling = "weighted" if method == "minibatch" else "stratified"
+    own = tf.eye(group_size, dtype=tf.bool)
+    weights = penalties.log_sampling_weights(own, size, sampling, tf.float64)
+    return weights.numpy()[0, [0, -1]]
+
+
+def _with_parameters(model: Any) -> Any:
+    head = type(model.posterior_head)
+    if head.call is not Posterior.call:
+        rule = "must have a posterior that overrides `parameters` and `distribution`, not `call`"
+        raise checks.invalid("model", rule, head.__name__)
+    return model
