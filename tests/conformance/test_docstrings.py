@@ -16,9 +16,16 @@ RESULTS = {
     "Terms",
     "callbacks.Finding",
     "evaluation.ActiveUnits",
+    "evaluation.BetaVAEScore",
+    "evaluation.DCI",
+    "evaluation.DisentanglementScores",
+    "evaluation.FactorVAEScore",
     "evaluation.FittedPosterior",
     "evaluation.KLDecomposition",
     "evaluation.LogLikelihood",
+    "evaluation.Modularity",
+    "evaluation.MutualInformationGap",
+    "evaluation.SAPScore",
 }
 ENTRY = re.compile(r"^ {4}(\*{0,2}\w+)(?: \([^)]*\))?:", re.MULTILINE)
 
