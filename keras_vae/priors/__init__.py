@@ -7,6 +7,7 @@ from keras_vae.priors.categorical import Categorical
 from keras_vae.priors.conditional_normal import ConditionalNormal
 from keras_vae.priors.mixture_of_normals import MixtureOfNormals
 from keras_vae.priors.standard_normal import StandardNormal
+from keras_vae.priors.two_stage import TwoStage
 from keras_vae.priors.vamp_prior import VampPrior
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "MixtureOfNormals",
     "Prior",
     "StandardNormal",
+    "TwoStage",
     "VampPrior",
 ]

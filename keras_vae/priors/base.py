@@ -11,6 +11,7 @@ import tensorflow_probability as tfp
 
 from keras_vae.core import checks
 from keras_vae.core.head import Head
+from keras_vae.priors.fitting import Ascent, checked_draws
 
 # A package of its own: a posterior and a prior may bear the same name.
 serializable = keras.saving.register_keras_serializable(package="keras_vae.priors")
@@ -74,6 +75,59 @@ class Prior(Head):
     ) -> tfp.distributions.Distribution:
         """Returns p(z), or p(z|c)."""
         raise NotImplementedError
+
+    def fit(
+        self,
+        z: Any,
+        *,
+        epochs: int = 200,
+        batch_size: int = 512,
+        learning_rate: float = 1e-3,
+        held_out: float = 0.1,
+        patience: int = 10,
+        seed: int = 0,
+        verbose: bool = True,
+    ) -> Prior:
+        """Fits the prior to draws of z by maximum likelihood, from where its weights stand.
+
+        max 1/N sum_n log p(z_n)
+
+        By Adam steps. After every epoch the held-out draws tell what it was worth: the weights
+        become those of the best, and the fit ends early where nothing got better.
+
+        Args:
+            z: Draws `[N, D]`, continuous ones of a posterior, say.
+            epochs: Most passes over the draws.
+            batch_size: Draws of a step.
+            learning_rate: Of Adam, > 0.
+            held_out: Fraction of the draws, those of the last rows, that are held out; 0 to make
+                all epochs and keep the last weights.
+            patience: Epochs without a better one, after which the fit ends.
+            seed: Seed of the order of the draws, and of the noise of a prior that has some.
+            verbose: Whether a progress bar appears after some seconds.
+
+        Returns:
+            The prior itself.
+
+        Raises:
+            ValueError: If an argument is not as above, or the prior has nothing to fit.
+            ArithmeticError: If log p(z) becomes NaN or infinite; the weights are the best so far.
+        """
+        ascent = Ascent(epochs, batch_size, learning_rate, held_out, patience, seed, verbose)
+        z = checked_draws(self, z)
+        if not self.built:
+            self.build()
+        ascent.run(self, z)
+        return self
+
+    def fit_log_prob(self, z: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Returns what `fit` raises: log p(z) `[B]`, or a bound on it with noise of this seed.
+
+        Args:
+            z: Draws `[B, *event_shape]`.
+            seed: Stateless seed `[2]`.
+        """
+        return self().log_prob(z)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""

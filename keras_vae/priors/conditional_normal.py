@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -79,3 +80,10 @@ class ConditionalNormal(Prior):
             raise checks.invalid("condition", rule, None)
         scale = positive_scale(self.to_density(self.raw_scale(condition)))
         return tfd.MultivariateNormalDiag(self.to_density(self.loc(condition)), scale)
+
+    def fit(self, z: Any, **options: Any) -> Prior:
+        """Raises a `ValueError`: p(z|c) needs the condition, which draws of z do not hold."""
+        raise ValueError(
+            "A ConditionalNormal cannot be fitted to draws of z alone: it depends on the condition "
+            f"of each, and is learned with the model. Received: z of shape {np.shape(z)}"
+        )

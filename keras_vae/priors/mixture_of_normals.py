@@ -1,4 +1,4 @@
-"""A learned mixture of normals as the prior."""
+"""A mixture of normals as the prior, learned or fitted by EM."""
 
 from __future__ import annotations
 
@@ -6,36 +6,42 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from keras_vae.core import checks
-from keras_vae.core.numerics import inverse_scale, positive_scale
+from keras_vae.core.numerics import SCALE_FLOOR, inverse_scale, positive_scale
 from keras_vae.priors.base import Infer, Prior, serializable
+from keras_vae.priors.fitting import checked_draws
 
 tfd = tfp.distributions
+
+# The options of `covariance`, by their names in scikit-learn.
+COVARIANCES = {"diagonal": "diag", "full": "full"}
 
 
 @serializable
 class MixtureOfNormals(Prior):
-    """A mixture of diagonal normals, all of whose parameters are learned.
+    """A mixture of normals, all of whose parameters are learned.
 
-    p(z) = sum_k softmax(logits)_k N(z; mu_k, diag(sigma_k)^2)
+    p(z) = sum_k softmax(logits)_k N(z; mu_k, L_k L_k^T), L_k = diag(sigma_k) or lower triangular
 
-    Starts with equal weights, scales of one, and locations drawn from N(0, I).
+    Starts with equal weights, unit covariances, and locations drawn from N(0, I).
 
     Args:
         latent_dim: Number D of latent dimensions.
         num_components: Number K of components.
         seed: Seed of the initial locations.
+        covariance: `"diagonal"`, or `"full"` at D (D + 1) / 2 numbers a component.
         **kwargs: Of `keras.layers.Layer`.
 
     Returns:
         `tfd.MixtureSameFamily`, batch [], event [D].
 
     Raises:
-        ValueError: If `latent_dim` or `num_components` is not a positive integer, or `seed` not
-            an integer >= 0.
+        ValueError: If `latent_dim` or `num_components` is not a positive integer, `seed` not
+            an integer >= 0, or `covariance` unknown.
 
     Example:
         >>> prior = MixtureOfNormals(2, num_components=10)()
@@ -43,11 +49,20 @@ class MixtureOfNormals(Prior):
         TensorShape([5])
 
     References:
-        Tomczak & Welling, 2018, section 3 (as a baseline), arXiv:1705.07120.
+        Tomczak & Welling, 2018, section 3 (as a baseline), arXiv:1705.07120; Ghosh et al., 2020,
+        section 4 (full, fitted after training), arXiv:1903.12436.
     """
 
-    def __init__(self, latent_dim: int, num_components: int, seed: int = 0, **kwargs: Any):
+    def __init__(
+        self,
+        latent_dim: int,
+        num_components: int,
+        seed: int = 0,
+        covariance: str = "diagonal",
+        **kwargs: Any,
+    ):
         super().__init__(latent_dim, **kwargs)
+        self.covariance = checks.option("covariance", covariance, COVARIANCES)
         self.num_components = checks.integer("num_components", num_components)
         self.seed = checks.integer("seed", seed, minimum=0)
 
@@ -64,16 +79,77 @@ class MixtureOfNormals(Prior):
         self.logits = self.add_density_weight(shape[:1], "zeros", "logits")
         self.locs = self.add_density_weight(shape, spread, "locs")
         self.raw_scales = self.add_density_weight(shape, unit, "raw_scales")
+        if self.covariance == "full":
+            # Below the diagonal of L alone, whose diagonal are the scales.
+            size = self.latent_dim * (self.latent_dim - 1) // 2
+            self.below = self.add_density_weight((self.num_components, size), "zeros", "below")
 
     def call(
         self, condition: tf.Tensor | None = None, infer: Infer | None = None
     ) -> tfd.MixtureSameFamily:
         """Returns p(z), whatever the arguments."""
-        scales = positive_scale(self.to_density(self.raw_scales))
         return tfd.MixtureSameFamily(
-            tfd.Categorical(logits=self.to_density(self.logits)),
-            tfd.MultivariateNormalDiag(self.to_density(self.locs), scales),
+            tfd.Categorical(logits=self.to_density(self.logits)), self._components()
         )
+
+    def _components(self) -> tfd.Distribution:
+        """Returns the normals, batch [K] and event [D]."""
+        locs = self.to_density(self.locs)
+        scales = positive_scale(self.to_density(self.raw_scales))
+        if self.covariance == "diagonal":
+            return tfd.MultivariateNormalDiag(locs, scales)
+        tril = tf.linalg.diag(scales)
+        if self.latent_dim > 1:
+            rows = tfp.math.fill_triangular(self.to_density(self.below))  # [K, D - 1, D - 1]
+            tril += tf.pad(rows, [[0, 0], [1, 0], [0, 1]])
+        return tfd.MultivariateNormalTriL(locs, tril)
+
+    def fit(self, z: Any, *, seed: int = 0, **options: Any) -> Prior:
+        """Fits the mixture to draws of z by the EM algorithm of scikit-learn, from K-means on.
+
+        max 1/N sum_n log p(z_n)
+
+        Args:
+            z: Draws `[N, D]`, at least as many as components.
+            seed: Seed of the start.
+            **options: Of `sklearn.mixture.GaussianMixture`, such as `max_iter`, `n_init`,
+                `reg_covar` (added to all variances, 1e-6) or `verbose`.
+
+        Returns:
+            The prior itself.
+
+        Raises:
+            ValueError: If the draws are too few, not finite or of another shape.
+
+        References:
+            Dempster et al., 1977, Maximum likelihood from incomplete data via the EM algorithm.
+        """
+        from sklearn.mixture import GaussianMixture
+
+        z = checked_draws(self, z).astype("float64")
+        if len(z) < self.num_components:
+            rule = f"must hold at least {self.num_components} draws, the number of components"
+            raise ValueError(f"Argument `z` {rule}. Received: shape={z.shape}")
+        kind, seed = COVARIANCES[self.covariance], checks.integer("seed", seed, minimum=0)
+        mixture = GaussianMixture(
+            self.num_components, covariance_type=kind, random_state=seed, **options
+        ).fit(z)
+        if not self.built:
+            self.build()
+        self._take(mixture)
+        return self
+
+    def _take(self, mixture: Any) -> None:
+        """Sets the parameters to those of a `GaussianMixture`."""
+        self.logits.assign(np.log(np.maximum(mixture.weights_, np.finfo("float32").tiny)))
+        self.locs.assign(mixture.means_)
+        if self.covariance == "diagonal":
+            self.raw_scales.assign(_raw(np.sqrt(mixture.covariances_)))
+            return
+        trils = np.linalg.cholesky(mixture.covariances_)  # [K, D, D]
+        self.raw_scales.assign(_raw(np.diagonal(trils, axis1=1, axis2=2)))
+        if self.latent_dim > 1:
+            self.below.assign(tfp.math.fill_triangular_inverse(trils[:, 1:, :-1]))
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""
@@ -81,4 +157,10 @@ class MixtureOfNormals(Prior):
             **super().get_config(),
             "num_components": self.num_components,
             "seed": self.seed,
+            "covariance": self.covariance,
         }
+
+
+def _raw(scales: np.ndarray) -> np.ndarray:
+    """Returns what `positive_scale` maps to the scales."""
+    return np.vectorize(inverse_scale)(np.maximum(scales, 1.001 * SCALE_FLOOR))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -103,6 +104,14 @@ class VampPrior(Prior):
         logits = self.logits if self.learned_weights else tf.zeros([count], self.density_dtype)
         weights = tfd.Categorical(logits=self.to_density(logits))
         return tfd.MixtureSameFamily(weights, infer(self.pseudo_inputs))
+
+    def fit(self, z: Any, **options: Any) -> Prior:
+        """Raises a `ValueError`: p(z) is made of the model's own posteriors, not of draws."""
+        raise ValueError(
+            "A VampPrior cannot be fitted to draws of z: its components are the posteriors of a "
+            "model's encoder at pseudo-inputs, which are learned with the model. Received: z of "
+            f"shape {np.shape(z)}"
+        )
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""

@@ -80,7 +80,12 @@ ARGUMENTS = {
         "straight_through": True,
     },
     "priors.StandardNormal": lambda: {"latent_dim": LATENT},
-    "priors.MixtureOfNormals": lambda: {"latent_dim": LATENT, "num_components": 3, "seed": 4},
+    "priors.MixtureOfNormals": lambda: {
+        "latent_dim": LATENT,
+        "num_components": 3,
+        "seed": 4,
+        "covariance": "full",
+    },
     "priors.VampPrior": lambda: {
         "latent_dim": LATENT,
         "num_pseudo_inputs": 3,
@@ -93,6 +98,13 @@ ARGUMENTS = {
         "num_flows": 1,
         "hidden_units": (6,),
         "activation": "tanh",
+    },
+    "priors.TwoStage": lambda: {
+        "latent_dim": LATENT,
+        "hidden_units": (6,),
+        "activation": "tanh",
+        "num_samples": 3,
+        "seed": 4,
     },
     "priors.ConditionalNormal": lambda: {"latent_dim": LATENT},
     "priors.Bernoulli": lambda: {"latent_dim": LATENT, "learned": True},
@@ -275,6 +287,7 @@ COMBINATIONS = {
         ["posteriors.DiagonalNormal", "priors.ConditionalNormal", "likelihoods.Categorical"]
         + ["networks.MLPEncoder", "networks.MLPDecoder", "models.ConditionalVAE"]
     ),
+    "diagonal, two-stage": ["posteriors.DiagonalNormal", "priors.TwoStage"],
     "categorical, categorical": ["posteriors.Categorical", "priors.Categorical"],
     "Bernoulli, Bernoulli": ["posteriors.Bernoulli", "priors.Bernoulli"],
 }

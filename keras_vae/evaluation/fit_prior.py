@@ -1,0 +1,81 @@
+"""A prior fitted to a trained model's aggregate posterior."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_vae.core import checks
+from keras_vae.core.randomness import fold, purpose, seed_tensor
+from keras_vae.evaluation.reading import checked_vae, map_batches
+from keras_vae.models.parts import check_latent, instance
+from keras_vae.priors import Prior
+
+
+def fit_prior(
+    model: Any,
+    data: Any,
+    prior: Prior,
+    *,
+    draws_per_example: int = 4,
+    seed: int = 0,
+    **options: Any,
+) -> Prior:
+    """Fits a prior to the aggregate posterior of a trained model, by maximum likelihood.
+
+    max E_q(z)[log p(z)], q(z) = 1/N sum_n q(z|x_n)
+
+    The optimal prior of a model whose parts stay as they are is q(z): among all p(z) it has the
+    greatest mean ELBO of the data. `model.with_prior(prior)` then samples from it, and has its
+    likelihood. Of a conditional model, too, q(z) is that of all data, whatever y.
+
+    What is fitted are draws of every q(z|x_n), by the method `fit` of the prior: gradient ascent,
+    or EM for `priors.MixtureOfNormals`. The examples are shuffled, and the draws of one stay
+    together, so that the rows that a prior holds out are of other examples than those it learns.
+
+    Args:
+        model: A `VAE`; it stays as it is.
+        data: Array `[N, *E]`, or dataset of batches as `fit` takes it.
+        prior: The prior to fit, from where its weights stand.
+        draws_per_example: Draws of z from each q(z|x).
+        seed: Seed of the draws and of the fit, an integer >= 0.
+        **options: Of the prior's `fit`, such as `epochs` or `verbose`.
+
+    Returns:
+        `prior` itself, fitted.
+
+    Raises:
+        ValueError: If the prior is over another z or has nothing to fit, a number is out of its
+            range, or the data are empty or without a density.
+
+    Example:
+        >>> import keras_vae as kv
+        >>> model = kv.VAE(
+        ...     encoder=kv.networks.MLPEncoder((32,)),
+        ...     decoder=kv.networks.MLPDecoder((8, 8, 1), (32,)),
+        ...     posterior=kv.posteriors.DiagonalNormal(2),
+        ...     likelihood=kv.likelihoods.Bernoulli((8, 8, 1)))
+        >>> mixture = kv.priors.MixtureOfNormals(2, num_components=3, covariance="full")
+        >>> prior = fit_prior(model, tf.zeros([64, 8, 8, 1]), mixture)
+        >>> model.with_prior(prior).sample(16).shape
+        TensorShape([16, 8, 8, 1])
+
+    References:
+        Ghosh et al., 2020, section 4, arXiv:1903.12436 (density estimation after training);
+        Tomczak & Welling, 2018, eq. 7, arXiv:1705.07120 (q(z) is optimal).
+    """
+    model, prior = checked_vae(model), instance("prior", prior, Prior)
+    check_latent(model.posterior_head, prior)
+    draws_per_example = checks.integer("draws_per_example", draws_per_example)
+    seed = checks.integer("seed", seed, minimum=0)
+
+    def draw(x: tf.Tensor, y: Any, batch_seed: tf.Tensor) -> tf.Tensor:
+        return model.encode(x, y).sample(draws_per_example, seed=batch_seed)  # [S, B, D]
+
+    noise = fold(seed_tensor(seed), purpose("fit prior"))
+    batches = map_batches(draw, model, data, seed=noise, verbose=False)
+    z = np.concatenate([np.swapaxes(batch, 0, 1) for batch in batches])  # [N, S, D]
+    z = np.random.default_rng(seed).permutation(z)
+    return prior.fit(z.reshape(-1, *prior.event_shape), seed=seed, **options)
