@@ -9,13 +9,17 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from PIL import Image
+
+import keras_vae as kv
 
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
 SHORTEST = {
     "mnist_5k": ["--epochs", "1", "--num-samples", "2", "--network", "mlp"],
     "monitoring": ["--epochs", "2", "--every", "2"],
+    "train_classifier": ["--data", "digits", "--epochs", "3"],
     "mixture_of_gaussians": ["--epochs", "3", "--examples", "500"],
 }
 CHECKS = {"check_saved_model"}  # Run on what the others write.
@@ -107,3 +111,13 @@ def test_monitoring_leaves_all_there_is_to_see(tmp_path):
     settings = (tmp_path / "projector_config.pbtxt").read_text()
     files = re.findall(r'_path: "(.*?)"', settings)
     assert len(files) == 3 and all((tmp_path / file).is_file() for file in files)
+
+
+@pytest.mark.slow
+def test_classifier_gives_features_of_images_it_tells_apart(tmp_path):
+    results = _load("train_classifier").main(
+        [*SHORTEST["train_classifier"], "--runs", str(tmp_path)]
+    )
+    assert results["accuracy"] > 0.5  # of ten classes
+    features = kv.evaluation.classifier_features(tmp_path / "digits.keras")
+    assert features(np.zeros([3, 8, 8, 1])).shape == (3, 64)

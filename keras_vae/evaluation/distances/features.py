@@ -1,0 +1,151 @@
+"""What distances compare: features of data, read batch by batch and checked on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_vae.core import checks
+from keras_vae.evaluation.reading import with_progress
+from keras_vae.models.inputs import batches
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureStream:
+    """Features of data that are read once.
+
+    Attributes:
+        name: Name of the argument that the data came by.
+        size: Number F of features.
+        length: Number of examples, None where it cannot be told before they are read.
+        parts: Features of every batch, `[B, F]`, float64 and finite.
+    """
+
+    name: str
+    size: int
+    length: int | None
+    parts: Iterator[np.ndarray]
+
+    def require(self, minimum: int, reason: str, count: int | None = None) -> None:
+        """Raises if there are fewer examples than `minimum`, as far as that is known.
+
+        Args:
+            minimum: Integer.
+            reason: What they are needed for.
+            count: Their number, once they have been read.
+        """
+        count = self.length if count is None else count
+        if count is not None and count < minimum:
+            rule = f"must hold at least {minimum} examples, {reason}"
+            raise ValueError(f"Argument `{self.name}` {rule}. Received: {count}")
+
+    def collect(self) -> np.ndarray:
+        """Returns the features of all examples, `[N, F]`."""
+        return np.concatenate(list(self.parts))
+
+
+def feature_stream(
+    name: str, data: Any, features: Any, batch_size: int = 128, verbose: bool = True
+) -> FeatureStream:
+    """Opens data and looks at the features of their first batch.
+
+    Args:
+        name: Name of the argument that the data came by.
+        data: Array `[N, ...]`, or dataset of batches as `fit` takes it.
+        features: Function from images to features `[B, F]`; None takes the data themselves.
+        batch_size: Examples at once, where `data` is an array.
+        verbose: Whether to show a progress bar when it takes longer.
+
+    Returns:
+        A `FeatureStream`.
+
+    Raises:
+        ValueError: If the data are empty, or what `features` makes of them is not finite `[B, F]`.
+
+    Example:
+        >>> stream = feature_stream("real", np.zeros([5, 2, 2, 1]), None, batch_size=4)
+        >>> stream.size, stream.length, [len(part) for part in stream.parts]
+        (4, 5, [4, 1])
+    """
+    batch_size = checks.integer("batch_size", batch_size)
+    checks.option("verbose", verbose, (False, True))
+    function = _function(features)
+    length = _length(data)
+    if length == 0:
+        raise checks.invalid(name, "must hold at least one example", data)
+    found = batches(data, batch_size)
+    parts = (_features_of(name, x, function) for x, _ in found if len(x))
+    first = next(parts, None)
+    if first is None:
+        raise checks.invalid(name, "must hold at least one example", data)
+    size = first.shape[1]
+    rest = (_same_size(name, part, size) for part in itertools.chain([first], parts))
+    total = _num_batches(data, length, batch_size)
+    return FeatureStream(name, size, length, with_progress(rest, total, verbose))
+
+
+def both_streams(
+    real: Any, generated: Any, features: Any, batch_size: int, verbose: bool
+) -> tuple[FeatureStream, FeatureStream]:
+    """Opens real and generated data, or raises if the sizes of their features differ."""
+    first = feature_stream("real", real, features, batch_size, verbose)
+    second = feature_stream("generated", generated, features, batch_size, verbose)
+    if first.size != second.size:
+        rule = f"must have as many features as `real`, {first.size}"
+        raise ValueError(f"Argument `generated` {rule}. Received: {second.size}")
+    return first, second
+
+
+def _function(features: Any) -> Callable[[Any], Any]:
+    if features is None:
+        return lambda x: x
+    if not callable(features):
+        rule = "must be a function from images to features, a Keras model, or None"
+        raise checks.invalid("features", rule, features)
+    if isinstance(features, keras.layers.Layer):
+        # One graph instead of one operation after the other.
+        return tf.function(features, reduce_retracing=True, autograph=False)
+    return features
+
+
+def _features_of(name: str, x: Any, function: Callable[[Any], Any]) -> np.ndarray:
+    """Returns the features `[B, F]` of a batch, float64."""
+    values = np.asarray(function(x))
+    if values.ndim < 2 or len(values) != len(x) or not values.size:
+        rule = f"must give features [B, F] of {len(x)} examples"
+        raise ValueError(f"Argument `{name}` {rule}. Received: shape={values.shape}")
+    values = values.reshape(len(values), -1).astype(np.float64)
+    if not np.isfinite(values).all():
+        bad = values[~np.isfinite(values)][0]
+        raise ValueError(f"Argument `{name}` must give finite features. Received: {bad}")
+    return values
+
+
+def _same_size(name: str, part: np.ndarray, size: int) -> np.ndarray:
+    if part.shape[1] != size:
+        rule = f"must give as many features in every batch, {size}"
+        raise ValueError(f"Argument `{name}` {rule}. Received: {part.shape[1]}")
+    return part
+
+
+def _length(data: Any) -> int | None:
+    """Returns the number of examples of arrays, and 0 of a dataset that is known to be empty."""
+    x = data[0] if isinstance(data, tuple) and data else data
+    if isinstance(x, (np.ndarray, tf.Tensor)):
+        return len(x)
+    if isinstance(x, tf.data.Dataset) and int(x.cardinality()) == 0:
+        return 0
+    return None
+
+
+def _num_batches(data: Any, length: int | None, batch_size: int) -> int | None:
+    if length is not None:
+        return -(-length // batch_size)
+    known = isinstance(data, tf.data.Dataset) and int(data.cardinality()) > 0
+    return int(data.cardinality()) if known else None
