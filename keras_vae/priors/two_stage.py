@@ -166,7 +166,7 @@ class TwoStage(Prior):
         q = self.posterior(z)
         shape = tf.concat([[num_samples], tf.shape(z)], axis=0)
         # Of float32 in every dtype, so that the estimate is the same but for rounding.
-        noise = self.to_density(tf.random.stateless_normal(shape, seed))
+        noise = self.to_density(tfd.Normal(0.0, 1.0).sample(shape, seed=seed))
         u = q.mean() + q.stddev() * noise  # [K, B, D]
         p_u = tfd.MultivariateNormalDiag(tf.zeros_like(u), tf.ones_like(u))
         log_w = self.likelihood(u).log_prob(z) + p_u.log_prob(u) - q.log_prob(u)  # [K, B]
