@@ -1,6 +1,40 @@
 """Evaluation of trained models."""
 
 from keras_vae.evaluation.active_units import ActiveUnits, active_units
+from keras_vae.evaluation.annealed_importance import (
+    AnnealedLogLikelihood,
+    annealed_importance_sampling,
+)
+from keras_vae.evaluation.bidirectional_check import BidirectionalCheck, bidirectional_check
+from keras_vae.evaluation.disentanglement import (
+    DCI,
+    BetaVAEScore,
+    DisentanglementScores,
+    FactorVAEScore,
+    Modularity,
+    MutualInformationGap,
+    SAPScore,
+    beta_vae_score,
+    dci,
+    disentanglement_scores,
+    factor_vae_score,
+    modularity,
+    mutual_information_gap,
+    sap_score,
+)
+from keras_vae.evaluation.distances import (
+    FrechetDistance,
+    KernelDistance,
+    ManifoldScores,
+    Moments,
+    classifier_features,
+    feature_moments,
+    frechet_between_moments,
+    frechet_distance,
+    inception_features,
+    kernel_distance,
+    manifold_scores,
+)
 from keras_vae.evaluation.fit_posterior import FittedPosterior, fit_posterior
 from keras_vae.evaluation.kl_decomposition import KLDecomposition, kl_decomposition
 from keras_vae.evaluation.log_likelihood import LogLikelihood, log_likelihood
@@ -10,14 +44,43 @@ from keras_vae.evaluation.mutual_information import mutual_information
 
 __all__ = [
     "ActiveUnits",
+    "AnnealedLogLikelihood",
+    "BetaVAEScore",
+    "BidirectionalCheck",
+    "DCI",
+    "DisentanglementScores",
+    "FactorVAEScore",
     "FittedPosterior",
+    "FrechetDistance",
     "KLDecomposition",
+    "KernelDistance",
     "LogLikelihood",
+    "ManifoldScores",
+    "Modularity",
+    "Moments",
+    "MutualInformationGap",
+    "SAPScore",
     "active_units",
+    "annealed_importance_sampling",
+    "beta_vae_score",
+    "bidirectional_check",
+    "classifier_features",
+    "dci",
+    "disentanglement_scores",
+    "factor_vae_score",
+    "feature_moments",
     "fit_posterior",
+    "frechet_between_moments",
+    "frechet_distance",
+    "inception_features",
+    "kernel_distance",
     "kl_decomposition",
     "log_likelihood",
+    "manifold_scores",
     "marginal_kl",
     "mean_kl",
+    "modularity",
     "mutual_information",
+    "mutual_information_gap",
+    "sap_score",
 ]

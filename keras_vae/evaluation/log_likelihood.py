@@ -65,7 +65,7 @@ def log_likelihood(
             memory allows.
         memory: What the samples that are decoded at once may take, in MiB. With it, chunks and
             thereby the noise change.
-        verbose: Whether to show a progress bar, once it takes more than two seconds.
+        verbose: Whether to show a progress bar, once it takes more than five seconds.
 
     Returns:
         A `LogLikelihood`, nats.

@@ -16,7 +16,7 @@ from keras_vae.models import VAE, LatentVariableModel, graph_errors
 from keras_vae.models.inputs import batches
 
 # Seconds before a bar appears: short work stays silent.
-_PATIENCE = 2.0
+_PATIENCE = 5.0
 
 
 def checked_model(model: Any, kind: type[keras.Model] = LatentVariableModel) -> Any:
@@ -56,15 +56,25 @@ def map_batches(
     seed: Any = 0,
     verbose: bool = True,
 ) -> Iterator[Any]:
-    """Yields what `function(x, y, seed)` returns for every batch, as arrays.
+    """Yields what the graph function `function(x, y, seed)` returns for every batch, as arrays."""
+    batch_size = checks.integer("batch_size", batch_size)
+    work = standardized(model, data, batch_size)
+    yield from run_batches(function, work, _num_batches(data, batch_size), seed, verbose)
+
+
+def run_batches(
+    function: Callable[[tf.Tensor, Any, tf.Tensor], Any],
+    work: Iterable[tuple[tf.Tensor, Any]],
+    total: int | None,
+    seed: Any = 0,
+    verbose: bool = True,
+) -> Iterator[Any]:
+    """Yields what `function(x, y, seed)` returns for every `(x, y)`, as arrays.
 
     It is traced once, for batches of any size, and the noise of every batch is its own.
     """
     seed, traced = seed_tensor(seed), None
-    batch_size = checks.integer("batch_size", batch_size)
-    total = _num_batches(data, batch_size)
-    work = with_progress(standardized(model, data, batch_size), total, verbose)
-    for number, (x, y) in enumerate(work):
+    for number, (x, y) in enumerate(with_progress(work, total, verbose)):
         inputs = [x] if y is None else [x, y]
         traced = traced or _traced(function, inputs)
         yield tf.nest.map_structure(np.asarray, traced(inputs, fold(seed, number)))
@@ -81,7 +91,7 @@ def with_progress(
     bar = keras.utils.Progbar(total, unit_name=unit)
     for number, item in enumerate(work, start=1):
         yield item
-        shown = shown or time.monotonic() - start > _PATIENCE
+        shown = shown or (number != total and time.monotonic() - start > _PATIENCE)
         if shown:
             bar.update(number, finalize=False)
     if shown:
