@@ -212,16 +212,28 @@ def given_the_data(values: np.ndarray) -> Estimate:
 
 
 def _log_densities(q: tfd.Distribution, z: tf.Tensor) -> tf.Tensor:
-    """Returns the log-density of every draw `[K, *E]` under every distribution, `[K, C]`."""
-    if not isinstance(q, tfd.MultivariateNormalDiag):
-        return tf.cast(q.log_prob(z[:, tf.newaxis]), tf.float64)
-    # Products of matrices in place of K C D differences, tens of times faster; float64 has the
-    # digits that the expanded squares lose.
-    loc, scale, z = (tf.cast(value, tf.float64) for value in (q.mean(), q.stddev(), z))
-    precision = tf.square(1.0 / scale)  # [C, D]
-    squares = tf.matmul(tf.square(z), precision, transpose_b=True)
-    squares -= 2.0 * tf.matmul(z, loc * precision, transpose_b=True)
-    squares += tf.reduce_sum(tf.square(loc) * precision, axis=-1)
+    """Returns the log-density of every draw `[K, *E]` under every distribution, `[K, C]`.
+
+    Of normals by products of matrices, in place of K C D differences: ten times faster. float64 has
+    the digits that expanded squares lose.
+    """
+    if isinstance(q, tfd.MultivariateNormalDiag):
+        loc, scale, z = (tf.cast(value, tf.float64) for value in (q.loc, q.stddev(), z))
+        precision = tf.square(1.0 / scale)  # [C, D]
+        squares = tf.matmul(tf.square(z), precision, transpose_b=True)
+        squares -= 2.0 * tf.matmul(z, loc * precision, transpose_b=True)
+        squares += tf.reduce_sum(tf.square(loc) * precision, axis=-1)
+        return _normal(squares, scale)
+    if isinstance(q, tfd.MultivariateNormalTriL):
+        loc, tril, z = (tf.cast(value, tf.float64) for value in (q.loc, q.scale.to_dense(), z))
+        inverse = tf.linalg.inv(tril)  # [C, D, D]
+        white = tf.einsum("ceg,kg->kce", inverse, z) - tf.linalg.matvec(inverse, loc)
+        return _normal(tf.reduce_sum(tf.square(white), axis=-1), tf.linalg.diag_part(tril))
+    return tf.cast(q.log_prob(z[:, tf.newaxis]), tf.float64)
+
+
+def _normal(squares: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
+    """Returns the log-density of normals at squared distances `[K, C]`, for scales `[C, D]`."""
     log_scales = tf.math.log(scale) + math.log(2.0 * math.pi) / 2.0
     return -squares / 2.0 - tf.reduce_sum(log_scales, axis=-1)
 
