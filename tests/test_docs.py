@@ -22,7 +22,10 @@ ABSTRACT = {"Objective", "Constraint", "Schedule"}
 STEERING = {"KLAnnealing", "HyperparameterSchedule", "CyclicalLearningRate", "LinearScaling"}
 STEERING |= {"OneCycleLearningRate", "GECO", "KLController", "StopWhenConstraintSatisfied"}
 EVALUATIONS = {"mean_kl", "marginal_kl", "mutual_information", "kl_decomposition"}
+DISTANCES = {"frechet_distance", "feature_moments", "frechet_between_moments", "kernel_distance"}
+DISTANCES |= {"manifold_scores", "inception_features", "classifier_features"}
 PAGES = {
+    "distances": ("kv.evaluation", DISTANCES),
     "evaluation": ("kv.evaluation", EVALUATIONS),
     "health": ("kv.callbacks", {"GradientMonitor", "HealthCheck"}),
     "callbacks": ("kv.callbacks", STEERING),

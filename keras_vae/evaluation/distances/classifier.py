@@ -40,8 +40,8 @@ def classifier_features(model: Any) -> keras.Model:
         TensorShape([4, 32])
 
     References:
-        Heusel et al., 2017, section 3, arXiv:1706.08500 (features of a classifier); Binkowski et
-        al., 2018, section 4.1, arXiv:1801.01401 (of one for MNIST).
+        Heusel et al., 2017, arXiv:1706.08500 (features of a classifier); Binkowski et al., 2018,
+        arXiv:1801.01401 (of one for MNIST).
     """
     if isinstance(model, (str, os.PathLike)):
         if not os.path.isfile(model):

@@ -79,7 +79,7 @@ def manifold_scores(
 
     References:
         Kynkaanniemi et al., 2019, eqs. 1-2, arXiv:1904.06991 (precision, recall); Naeem et al.,
-        2020, eqs. 4-5, arXiv:2002.09797 (density, coverage).
+        2020, section 3, arXiv:2002.09797 (density, coverage).
     """
     k = checks.integer("k", k)
     streams = both_streams(real, generated, features, batch_size, verbose)
