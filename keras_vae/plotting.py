@@ -8,14 +8,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_vae.core import checks, discrete
-from keras_vae.core.figures import new_figure
+from keras_vae.core.figures import frame_lightly, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["image_grid", "latent_map", "latent_traversal", "learning_curves", "reconstructions"]
+__all__ = [
+    "elbo_parts",
+    "image_grid",
+    "kl_by_dimension",
+    "latent_map",
+    "latent_traversal",
+    "learning_curves",
+    "reconstructions",
+]
+
+# How `latent_map` brings D dimensions into the plane.
+MAPS = ("pca", "tsne")
 
 _CELL = 0.7  # Inches, the width of an image in a grid.
+_MOST_NAMES = 64  # Dimensions that can be named below their bars.
 
 
 def learning_curves(history: Mapping[str, Sequence[float]], driven: str = "beta") -> Figure:
@@ -196,34 +208,138 @@ def latent_traversal(
     return figure
 
 
-def latent_map(means: Any, labels: Any) -> Figure:
-    """Draws posterior means in their two first principal components, coloured by label.
+def latent_map(means: Any, labels: Any = None, method: str = "pca", seed: int = 0) -> Figure:
+    """Draws posterior means in the plane, coloured by label.
+
+    `"pca"` takes the two first principal components, `"tsne"` keeps neighbours together (van der
+    Maaten and Hinton, 2008), by scikit-learn; its distances and sizes of clusters mean little.
 
     Args:
         means: Posterior means `[N, D]`, D >= 2.
-        labels: Class labels `[N]`.
+        labels: Class labels `[N]`, or None.
+        method: `"pca"` or `"tsne"`.
+        seed: Integer >= 0, of `"tsne"`.
 
     Returns:
         A matplotlib `Figure`.
+
+    Raises:
+        ValueError: If the method is unknown, or the shapes are not as above.
 
     Example:
         >>> latent_map(np.eye(4), np.arange(4)).get_axes()[0].get_xlabel()
         'first principal component'
     """
-    means, labels = np.asarray(means), np.asarray(labels)
-    centred = means - means.mean(axis=0)
-    _, _, directions = np.linalg.svd(centred, full_matrices=False)
-    first, second = (centred @ directions[:2].T).T
+    means = np.asarray(means)
+    if means.ndim != 2 or means.shape[1] < 2:
+        raise checks.invalid("means", "must have shape [N, D] with D >= 2", means.shape)
+    labels = np.zeros(len(means)) if labels is None else np.asarray(labels)
+    if labels.shape != means.shape[:1]:
+        raise checks.invalid("labels", f"must have shape [{len(means)}]", labels.shape)
+    places, names = _plane(means, checks.option("method", method, MAPS), seed)
     figure = new_figure(6.0, 5.0)
     axes = figure.subplots()
-    for number, label in enumerate(np.unique(labels)):
+    classes = np.unique(labels)
+    for number, label in enumerate(classes):
         chosen = labels == label
-        color = f"C{number % 10}"
-        axes.scatter(first[chosen], second[chosen], s=8, color=color, label=str(label))
-    axes.set(xlabel="first principal component", ylabel="second principal component")
-    beside = (1.0, 0.5)
-    axes.legend(loc="center left", bbox_to_anchor=beside, frameon=False, fontsize="small")
+        axes.scatter(*places[chosen].T, s=8, color=f"C{number % 10}", label=str(label))
+    axes.set(xlabel=names[0], ylabel=names[1])
+    if len(classes) > 1:
+        beside = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
+        axes.legend(**beside, frameon=False, fontsize="small")
     return figure
+
+
+def kl_by_dimension(kl: Any, active: Any = None) -> Figure:
+    """Draws the KL of every latent dimension, the largest first.
+
+    Args:
+        kl: Mean KL of each dimension `[D]`, nats.
+        active: Whether each dimension is active, `[D]` of bool; the others are drawn pale.
+
+    Returns:
+        A matplotlib `Figure`.
+
+    Raises:
+        ValueError: If the shapes are not as above.
+
+    Example:
+        >>> kl_by_dimension([0.1, 2.0], [False, True]).get_axes()[0].get_ylabel()
+        'mean KL, nats'
+    """
+    kl = np.asarray(kl, np.float64)
+    if kl.ndim != 1 or not len(kl):
+        raise checks.invalid("kl", "must have shape [D] with D >= 1", kl.shape)
+    active = np.ones(len(kl), bool) if active is None else np.asarray(active, bool)
+    if active.shape != kl.shape:
+        raise checks.invalid("active", f"must have shape {kl.shape}", active.shape)
+    order = np.argsort(-kl, kind="stable")
+    figure = new_figure(max(4.0, min(12.0, 0.25 * len(kl))), 3.0)
+    axes = figure.subplots()
+    for chosen, color, label in ((active, "C0", "active"), (~active, "0.75", "not active")):
+        places = np.flatnonzero(chosen[order])
+        if len(places):
+            axes.bar(places, kl[order][places], color=color, label=label)
+    frame_lightly(axes)
+    axes.set(xlabel="latent dimension", ylabel="mean KL, nats")
+    if len(kl) <= _MOST_NAMES:
+        axes.set_xticks(range(len(kl)), [str(dimension) for dimension in order], fontsize="x-small")
+    axes.legend(frameon=False, fontsize="small")
+    return figure
+
+
+def elbo_parts(parts: Mapping[str, float], total: str, beside: Mapping[str, float]) -> Figure:
+    """Draws how parts add up to a whole, as steps, and other numbers beside the whole.
+
+    Args:
+        parts: The addends by name, nats.
+        total: Name of their sum.
+        beside: Further numbers by name, nats, such as -log p(x).
+
+    Returns:
+        A matplotlib `Figure`.
+
+    Raises:
+        ValueError: If there are no parts.
+
+    Example:
+        >>> figure = elbo_parts({"distortion": 75.0, "rate": 25.0}, "-ELBO", {"-log p(x)": 95.0})
+        >>> [label.get_text() for label in figure.get_axes()[0].get_yticklabels()]
+        ['distortion', 'rate', '-ELBO', '-log p(x)']
+    """
+    if not parts:
+        raise checks.invalid("parts", "must hold at least one addend", dict(parts))
+    ends = np.cumsum(list(parts.values()))
+    whole = {total: float(ends[-1]), **beside}
+    names = [*parts, *whole]
+    starts = [0.0, *ends[:-1], *[0.0] * len(whole)]
+    widths = [*parts.values(), *whole.values()]
+    colors = ["C0"] * len(parts) + ["C1"] + ["0.6"] * len(beside)
+    figure = new_figure(7.0, 0.6 + 0.42 * len(names))
+    axes = figure.subplots()
+    bars = axes.barh(names, widths, left=starts, color=colors)
+    axes.bar_label(bars, [f"{width:.2f}" for width in widths], padding=4, fontsize="small")
+    frame_lightly(axes)
+    axes.margins(x=0.12)
+    axes.invert_yaxis()
+    axes.set_xlabel("nats per example")
+    return figure
+
+
+def _plane(means: np.ndarray, method: str, seed: int) -> tuple[np.ndarray, tuple[str, str]]:
+    """Returns places `[N, 2]` in the plane, and the names of its axes."""
+    centred = means - means.mean(axis=0)
+    if method == "pca":
+        _, _, directions = np.linalg.svd(centred, full_matrices=False)
+        names = ("first principal component", "second principal component")
+        return centred @ directions[:2].T, names
+    from sklearn.manifold import TSNE
+
+    # The perplexity must be below the number of points.
+    perplexity = min(30.0, (len(means) - 1) / 3.0)
+    seed = checks.integer("seed", seed, minimum=0)
+    places = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(centred)
+    return places, ("t-SNE, first", "t-SNE, second")
 
 
 def _name_rows(figure: Figure, names: Sequence[str]) -> None:
