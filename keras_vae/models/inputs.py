@@ -106,8 +106,13 @@ def checked_weights(weights: tf.Tensor, x: Any) -> tf.Tensor:
     return graph_errors.require(valid, message, weights)
 
 
-def batches(data: Any, batch_size: int = 128) -> Iterator[tuple[Any, Any]]:
+def batches(data: Any, batch_size: int = 128, name: str = "data") -> Iterator[tuple[Any, Any]]:
     """Yields `(x, y)` of every batch of an array, of `(x, y)` arrays, or of a dataset of batches.
+
+    Args:
+        data: What `fit` takes as data.
+        batch_size: Examples at once, where `data` is an array.
+        name: Name of the argument that the data came by, for errors.
 
     Raises:
         ValueError: If there is no example, or the data are nothing of the kind.
@@ -116,7 +121,7 @@ def batches(data: Any, batch_size: int = 128) -> Iterator[tuple[Any, Any]]:
         data = tf.data.Dataset.from_tensor_slices(data).batch(batch_size)
     if not isinstance(data, Iterable):
         rule = "must be an array, a pair of arrays (x, y) or a dataset of batches"
-        raise checks.invalid("data", rule, data)
+        raise checks.invalid(name, rule, data)
     empty = True
     for batch in data:
         x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
@@ -124,7 +129,7 @@ def batches(data: Any, batch_size: int = 128) -> Iterator[tuple[Any, Any]]:
             empty = False
             yield x, y
     if empty:
-        raise checks.invalid("data", "must hold at least one example", data)
+        raise checks.invalid(name, "must hold at least one example", data)
 
 
 def inputs_of(batch: Any) -> list[Any]:

@@ -346,7 +346,8 @@ X = np.zeros((12, 4))
 BAD = [
     ((X[:0], X), {}, "`real` must hold at least one example"),
     ((X, X[:0]), {}, "`generated` must hold at least one example"),
-    ((X, datasets(X[:0])), {}, "must hold at least one example"),
+    ((X, 3), {}, "`generated` must be an array"),
+    ((datasets(X), datasets(X[:0])), {}, "`generated` must hold at least one example"),
     ((X, X[:1]), {}, "`generated` must hold at least"),
     ((X, datasets(X[:1])), {}, "`generated` must hold at least"),
     ((X, X[:, :3]), {}, "`generated` must have as many features as `real`, 4. Received: 3"),

@@ -77,13 +77,8 @@ def feature_stream(
     checks.option("verbose", verbose, (False, True))
     function = _function(features)
     length = _length(data)
-    if length == 0:
-        raise checks.invalid(name, "must hold at least one example", data)
-    found = batches(data, batch_size)
-    parts = (_features_of(name, x, function) for x, _ in found if len(x))
-    first = next(parts, None)
-    if first is None:
-        raise checks.invalid(name, "must hold at least one example", data)
+    parts = (_features_of(name, x, function) for x, _ in batches(data, batch_size, name))
+    first = next(parts)
     size = first.shape[1]
     rest = (_same_size(name, part, size) for part in itertools.chain([first], parts))
     total = _num_batches(data, length, batch_size)
@@ -94,6 +89,7 @@ def both_streams(
     real: Any, generated: Any, features: Any, batch_size: int, verbose: bool
 ) -> tuple[FeatureStream, FeatureStream]:
     """Opens real and generated data, or raises if the sizes of their features differ."""
+    features = _function(features)  # one graph for both
     first = feature_stream("real", real, features, batch_size, verbose)
     second = feature_stream("generated", generated, features, batch_size, verbose)
     if first.size != second.size:
@@ -135,13 +131,9 @@ def _same_size(name: str, part: np.ndarray, size: int) -> np.ndarray:
 
 
 def _length(data: Any) -> int | None:
-    """Returns the number of examples of arrays, and 0 of a dataset that is known to be empty."""
+    """Returns the number of examples, or None where reading alone can tell."""
     x = data[0] if isinstance(data, tuple) and data else data
-    if isinstance(x, (np.ndarray, tf.Tensor)):
-        return len(x)
-    if isinstance(x, tf.data.Dataset) and int(x.cardinality()) == 0:
-        return 0
-    return None
+    return len(x) if isinstance(x, (np.ndarray, tf.Tensor)) else None
 
 
 def _num_batches(data: Any, length: int | None, batch_size: int) -> int | None:
