@@ -22,6 +22,7 @@ ABSTRACT = {"Objective", "Constraint", "Schedule"}
 STEERING = {"KLAnnealing", "HyperparameterSchedule", "CyclicalLearningRate", "LinearScaling"}
 STEERING |= {"OneCycleLearningRate", "GECO", "KLController", "StopWhenConstraintSatisfied"}
 EVALUATIONS = {"mean_kl", "marginal_kl", "mutual_information", "kl_decomposition"}
+EVALUATIONS |= {"reconstruction_error", "rate_distortion"}
 DISTANCES = {"frechet_distance", "feature_moments", "frechet_between_moments", "kernel_distance"}
 DISTANCES |= {"manifold_scores", "inception_features", "classifier_features"}
 PAGES = {

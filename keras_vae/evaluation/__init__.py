@@ -41,6 +41,8 @@ from keras_vae.evaluation.log_likelihood import LogLikelihood, log_likelihood
 from keras_vae.evaluation.marginal_kl import marginal_kl
 from keras_vae.evaluation.mean_kl import mean_kl
 from keras_vae.evaluation.mutual_information import mutual_information
+from keras_vae.evaluation.rate_distortion import RateDistortionCurve, rate_distortion
+from keras_vae.evaluation.reconstruction_error import ReconstructionError, reconstruction_error
 
 __all__ = [
     "ActiveUnits",
@@ -59,6 +61,8 @@ __all__ = [
     "Modularity",
     "Moments",
     "MutualInformationGap",
+    "RateDistortionCurve",
+    "ReconstructionError",
     "SAPScore",
     "active_units",
     "annealed_importance_sampling",
@@ -82,5 +86,7 @@ __all__ = [
     "modularity",
     "mutual_information",
     "mutual_information_gap",
+    "rate_distortion",
+    "reconstruction_error",
     "sap_score",
 ]

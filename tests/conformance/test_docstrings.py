@@ -25,6 +25,8 @@ RESULTS = {
     "evaluation.KLDecomposition",
     "evaluation.KernelDistance",
     "evaluation.LogLikelihood",
+    "evaluation.RateDistortionCurve",
+    "evaluation.ReconstructionError",
     "evaluation.ManifoldScores",
     "evaluation.Modularity",
     "evaluation.MutualInformationGap",

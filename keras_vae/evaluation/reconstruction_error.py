@@ -1,0 +1,152 @@
+"""How far reconstructions are from the data, as images are compared."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_vae.core import checks
+from keras_vae.evaluation.estimate import Estimate, estimate_of
+from keras_vae.evaluation.reading import checked_vae, map_batches
+from keras_vae.models import VAE
+
+AT = ("mean", "sample")
+# Width of the Gaussian window of SSIM.
+_WINDOW = 11
+_CHANNELS = (1, 3)
+
+
+@dataclasses.dataclass(frozen=True)
+class ReconstructionError:
+    """The error of reconstructions over examples, in units of x.
+
+    Attributes:
+        sse: Squared error, summed over the elements of an example.
+        mse: Squared error, its mean over the elements of an example.
+        psnr: Peak signal-to-noise ratio, dB; infinite where a reconstruction is perfect.
+        ssim: Structural similarity, at most 1; None where x is no grey or RGB image of at least
+            11 x 11 pixels, for its window has that size.
+    """
+
+    sse: Estimate
+    mse: Estimate
+    psnr: Estimate
+    ssim: Estimate | None
+
+
+def reconstruction_error(
+    model: Any,
+    data: Any,
+    at: str = "mean",
+    *,
+    num_samples: int = 1,
+    max_value: float | None = None,
+    seed: int = 0,
+    batch_size: int = 128,
+    verbose: bool = True,
+) -> ReconstructionError:
+    """Compares the data with the means of p(x|z).
+
+    sse = sum_e (x_e - xhat_e)^2,  mse = sse / E,  psnr = 10 log10(max_value^2 / mse)
+    ssim = mean over windows of (2 m m' + c1) (2 cov + c2) / ((m^2 + m'^2 + c1) (v + v' + c2))
+
+    xhat is the mean of p(x|z), at the mean of q(z|x) or at draws z ~ q(z|x). m, v and cov are
+    means, variances and covariance of x and xhat under a Gaussian window of 11 x 11 pixels and
+    sigma = 1.5 inside the image, c1 = (0.01 max_value)^2 and c2 = (0.03 max_value)^2; of RGB it is
+    the mean over the channels. Measures are taken of each example, and then averaged.
+
+    Args:
+        model: A `VAE`.
+        data: Array `[N, *E]`, or dataset of batches as `fit` takes it.
+        at: `"mean"` of q(z|x), or `"sample"`.
+        num_samples: Draws of z for every x at `"sample"`, over which measures are averaged.
+        max_value: Range of the data, for PSNR and SSIM; by default 255 for pixels 0..255, and 1
+            for all else.
+        seed: Integer >= 0.
+        batch_size: Examples at once, where `data` is an array.
+        verbose: Whether to show progress once it takes long.
+
+    Returns:
+        A `ReconstructionError`, its standard errors over the examples.
+
+    Raises:
+        ValueError: If an argument is out of its range, the model not built, or the data empty or
+            without a density.
+
+    Example:
+        >>> import keras_vae as kv
+        >>> model = kv.VAE(
+        ...     encoder=kv.networks.MLPEncoder((32,)),
+        ...     decoder=kv.networks.MLPDecoder((8, 8, 1), (32,)),
+        ...     posterior=kv.posteriors.DiagonalNormal(2),
+        ...     likelihood=kv.likelihoods.Bernoulli((8, 8, 1)))
+        >>> error = reconstruction_error(model, tf.zeros([64, 8, 8, 1]))
+        >>> round(error.sse.mean / error.mse.mean)
+        64
+
+    References:
+        Rezende and Viola, 2018, arXiv:1810.00597 (the summed error); Wang et al., 2004, eq. 13,
+        "Image quality assessment: from error visibility to structural similarity".
+    """
+    model = checked_vae(model)
+    at = checks.option("at", at, AT)
+    num_samples = checks.integer("num_samples", num_samples)
+    if at == "mean" and num_samples != 1:
+        raise checks.invalid("num_samples", "must be 1 at the mean of q(z|x)", num_samples)
+    if max_value is None:
+        max_value = _range_of(model)
+    max_value = checks.number("max_value", max_value, 0.0, exclusive=True)
+
+    def measures(x: tf.Tensor, y: Any, seed: tf.Tensor) -> tf.Tensor:
+        q = model.encode(x, y)
+        if at == "mean":
+            return _measures(model, x, model.posterior_head.mean(q), y, max_value)
+        z = q.sample(num_samples, seed=seed)  # [S, B, D]
+        # One draw after the other: decoded images are what takes memory.
+        each = tf.map_fn(
+            lambda draw: _measures(model, x, draw, y, max_value),
+            z,
+            fn_output_signature=tf.float64,
+            parallel_iterations=1,
+        )
+        return tf.reduce_mean(each, axis=0)
+
+    parts = list(map_batches(measures, model, data, batch_size, seed, verbose))
+    with np.errstate(invalid="ignore"):  # A perfect reconstruction makes the PSNR infinite.
+        sse, mse, psnr, *ssim = (estimate_of(list(each)) for each in zip(*parts, strict=True))
+    return ReconstructionError(sse, mse, psnr, ssim[0] if ssim else None)
+
+
+def _range_of(model: VAE) -> float:
+    """Returns the range of bounded data in units larger than one, else 1."""
+    support = model.likelihood_head.support
+    width = support.high - support.low
+    return width if 1.0 < width < math.inf else 1.0
+
+
+def _measures(model: VAE, x: tf.Tensor, z: tf.Tensor, y: Any, max_value: float) -> tf.Tensor:
+    """Returns three or four measures of the mean of p(x|z) for z `[B, D]`, `[3 | 4, B]`."""
+    mean = model.decode(z, y).mean()
+    difference = tf.cast(x, tf.float64) - tf.cast(mean, tf.float64)
+    squares = tf.reshape(tf.square(difference), [-1, math.prod(x.shape[1:])])
+    sse, mse = tf.reduce_sum(squares, axis=-1), tf.reduce_mean(squares, axis=-1)
+    psnr = 10.0 / math.log(10.0) * (2.0 * math.log(max_value) - tf.math.log(mse))
+    measures = [sse, mse, psnr]
+    if _is_image(model):
+        # In float32, whatever the images are.
+        ssim = tf.image.ssim(x, mean, max_value, filter_size=_WINDOW)
+        measures.append(tf.cast(ssim, tf.float64))
+    return tf.stack(measures)
+
+
+def _is_image(model: VAE) -> bool:
+    """Returns whether x is an image of numbers, and large enough for the window of SSIM."""
+    head = model.likelihood_head
+    if len(head.shape) != 3 or head.event_shape != head.shape:
+        return False
+    height, width, channels = head.shape
+    return min(height, width) >= _WINDOW and channels in _CHANNELS
