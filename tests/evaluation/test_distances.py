@@ -493,6 +493,13 @@ def test_inception_is_given_large_colour_images_from_minus_one_to_one(pixels):
     np.testing.assert_allclose(shrunk[0, 0, 5:-5], 0.0, atol=0.05)
 
 
+def test_inception_takes_some_images_at_a_time(pixels, monkeypatch):
+    images = np.random.default_rng(0).uniform(size=(5, 4, 4, 1))
+    expected = pixels(images).numpy()
+    monkeypatch.setattr(inception, "_AT_ONCE", 2)
+    np.testing.assert_array_equal(pixels(images), expected)
+
+
 @pytest.mark.parametrize(
     "images, message",
     [

@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_vae.core import checks
 
 _SIZE = 299  # pixels on a side, as the network was trained
+_AT_ONCE = 32  # images: some 20 MB each
 
 
 def inception_features(weights: str | None = "imagenet") -> Callable[[Any], tf.Tensor]:
@@ -55,7 +56,9 @@ def inception_features(weights: str | None = "imagenet") -> Callable[[Any], tf.T
         return tf.cast(network(2.0 * images - 1.0), tf.float32)
 
     def features(images: Any) -> tf.Tensor:
-        return run(_checked(tf.convert_to_tensor(images)))
+        images = _checked(tf.convert_to_tensor(images))
+        starts = range(0, len(images), _AT_ONCE)
+        return tf.concat([run(images[start : start + _AT_ONCE]) for start in starts], axis=0)
 
     return features
 
