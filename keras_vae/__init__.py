@@ -17,6 +17,7 @@ from keras_vae import (
     schedules,
 )
 from keras_vae.core.terms import Terms
+from keras_vae.core.version import __version__
 from keras_vae.export import export_saved_model
 from keras_vae.learning_rate_range import LearningRateRange, find_learning_rate
 from keras_vae.models import (
@@ -28,8 +29,6 @@ from keras_vae.models import (
     LatentVariableModel,
 )
 
-__version__ = "0.1.0"
-
 __all__ = [
     "BetaVAE",
     "ConditionalVAE",
@@ -39,6 +38,7 @@ __all__ = [
     "LearningRateRange",
     "Terms",
     "VAE",
+    "__version__",
     "bounds",
     "callbacks",
     "controllers",

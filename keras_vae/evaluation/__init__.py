@@ -36,6 +36,7 @@ from keras_vae.evaluation.distances import (
     manifold_scores,
 )
 from keras_vae.evaluation.fit_posterior import FittedPosterior, fit_posterior
+from keras_vae.evaluation.inference_gap import InferenceGap, inference_gap
 from keras_vae.evaluation.kl_decomposition import KLDecomposition, kl_decomposition
 from keras_vae.evaluation.log_likelihood import LogLikelihood, log_likelihood
 from keras_vae.evaluation.marginal_kl import marginal_kl
@@ -43,6 +44,7 @@ from keras_vae.evaluation.mean_kl import mean_kl
 from keras_vae.evaluation.mutual_information import mutual_information
 from keras_vae.evaluation.rate_distortion import RateDistortionCurve, rate_distortion
 from keras_vae.evaluation.reconstruction_error import ReconstructionError, reconstruction_error
+from keras_vae.evaluation.reporting import Report, report
 
 __all__ = [
     "ActiveUnits",
@@ -54,6 +56,7 @@ __all__ = [
     "FactorVAEScore",
     "FittedPosterior",
     "FrechetDistance",
+    "InferenceGap",
     "KLDecomposition",
     "KernelDistance",
     "LogLikelihood",
@@ -63,6 +66,7 @@ __all__ = [
     "MutualInformationGap",
     "RateDistortionCurve",
     "ReconstructionError",
+    "Report",
     "SAPScore",
     "active_units",
     "annealed_importance_sampling",
@@ -77,6 +81,7 @@ __all__ = [
     "frechet_between_moments",
     "frechet_distance",
     "inception_features",
+    "inference_gap",
     "kernel_distance",
     "kl_decomposition",
     "log_likelihood",
@@ -88,5 +93,6 @@ __all__ = [
     "mutual_information_gap",
     "rate_distortion",
     "reconstruction_error",
+    "report",
     "sap_score",
 ]

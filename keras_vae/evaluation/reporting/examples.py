@@ -1,0 +1,121 @@
+"""The examples of a report, read once, and what the model says of each."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from keras_vae.evaluation.reading import map_batches
+from keras_vae.models import VAE
+from keras_vae.models.inputs import batches
+
+# Draws of z for every x behind the ELBO.
+_NUM_DRAWS = 8
+
+
+class Examples(NamedTuple):
+    """Data in memory: a pass over a pipeline may bring others every time.
+
+    Attributes:
+        x: Standardized data `[N, *E]`.
+        y: Labels as they came `[N, ...]`, or None.
+        conditioned: Whether the model takes y.
+    """
+
+    x: np.ndarray
+    y: np.ndarray | None
+    conditioned: bool
+
+    @property
+    def data(self) -> Any:
+        """What evaluations of the model are given."""
+        return (self.x, self.y) if self.conditioned else self.x
+
+    @property
+    def condition(self) -> np.ndarray | None:
+        """What the model's methods are given as y."""
+        return self.y if self.conditioned else None
+
+    @property
+    def classes(self) -> np.ndarray | None:
+        """Class labels `[N]`, where y are such."""
+        labels = None if self.y is None else np.squeeze(self.y)
+        is_class = labels is not None and labels.ndim == 1 and labels.dtype.kind in "iub"
+        return labels if is_class else None
+
+    def first(self, count: int) -> Examples:
+        """Returns the first examples."""
+        return self._replace(x=self.x[:count], y=None if self.y is None else self.y[:count])
+
+
+def read(model: VAE, data: Any, num_examples: int, batch_size: int) -> Examples:
+    """Returns the first examples of the data, checked and standardized."""
+    found: list[tuple[np.ndarray, Any]] = []
+    left = num_examples
+    for x, y in batches(data, batch_size):
+        checked, _ = model.check_support(*model.standardize(x, y))
+        found.append((checked[:left].numpy(), None if y is None else np.asarray(y)[:left]))
+        left -= len(found[-1][0])
+        if left <= 0:
+            break
+    x, y = (list(parts) for parts in zip(*found, strict=True))
+    labels = None if y[0] is None else np.concatenate(y)
+    return Examples(np.concatenate(x), labels, bool(model.label_spec))
+
+
+class Statistics(NamedTuple):
+    """What the model says of each example, nats.
+
+    Attributes:
+        distortion: -E_q[log p(x|z)], `[N]`.
+        kl: KL(q(z|x) || p(z)) of each group of dimensions, `[N, G]`.
+        means: E_q[z], `[N, D]`, or `[N, D, K]` of classes.
+    """
+
+    distortion: np.ndarray
+    kl: np.ndarray
+    means: np.ndarray
+
+    @property
+    def elbo(self) -> np.ndarray:
+        """The evidence lower bound of each example, `[N]`."""
+        return -self.distortion - np.sum(self.kl, axis=-1)
+
+
+def statistics(model: VAE, examples: Examples, seed: int, batch_size: int) -> Statistics:
+    """Reads the examples once for all that is said of single ones."""
+
+    def read_batch(x: tf.Tensor, y: Any, batch_seed: tf.Tensor) -> Statistics:
+        terms = model.compute_terms(x, _NUM_DRAWS, False, batch_seed, y)
+        means = model.posterior_head.mean(model.encode(x, y))
+        return Statistics(terms.reconstruction, terms.kl, means)
+
+    parts = map_batches(read_batch, model, examples.data, batch_size, seed, verbose=False)
+    return Statistics(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+def generate(model: VAE, examples: Examples, mean: bool, seed: int, batch_size: int) -> np.ndarray:
+    """Returns as many samples of the model as there are examples, for the same labels."""
+    parts = []
+    for start in range(0, len(examples.x), batch_size):
+        rows = slice(start, start + batch_size)
+        y = None if examples.condition is None else examples.condition[rows]
+        count = len(examples.x[rows])
+        # Another seed for every batch, and for every seed of the report.
+        parts.append(model.sample(count, seed=seed * 2**20 + start, mean=mean, y=y).numpy())
+    return np.concatenate(parts)
+
+
+def is_image(model: VAE) -> bool:
+    """Returns whether x can be drawn."""
+    shape = model.likelihood_head.event_shape
+    return len(shape) == 3 and shape[-1] in (1, 3)
+
+
+def white_of(model: VAE) -> float:
+    """Returns the value that is drawn white: the largest that the likelihood knows, or 1."""
+    high = model.likelihood_head.support.high
+    return high if math.isfinite(high) else 1.0
