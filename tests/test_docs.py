@@ -22,10 +22,13 @@ ABSTRACT = {"Objective", "Constraint", "Schedule"}
 STEERING = {"KLAnnealing", "HyperparameterSchedule", "CyclicalLearningRate", "LinearScaling"}
 STEERING |= {"OneCycleLearningRate", "GECO", "KLController", "StopWhenConstraintSatisfied"}
 EVALUATIONS = {"mean_kl", "marginal_kl", "mutual_information", "kl_decomposition"}
-EVALUATIONS |= {"reconstruction_error", "rate_distortion"}
+EVALUATIONS |= {"reconstruction_error", "rate_distortion", "inference_gap"}
 DISTANCES = {"frechet_distance", "feature_moments", "frechet_between_moments", "kernel_distance"}
-DISTANCES |= {"manifold_scores", "inception_features", "classifier_features"}
+DISTANCES |= {"frechet_at_infinity", "manifold_scores", "inception_features", "classifier_features"}
+DISENTANGLEMENT = {"beta_vae_score", "factor_vae_score", "mutual_information_gap", "sap_score"}
+DISENTANGLEMENT |= {"dci", "modularity", "disentanglement_scores"}
 PAGES = {
+    "disentanglement": ("kv.evaluation", DISENTANGLEMENT),
     "distances": ("kv.evaluation", DISTANCES),
     "evaluation": ("kv.evaluation", EVALUATIONS),
     "health": ("kv.callbacks", {"GradientMonitor", "HealthCheck"}),

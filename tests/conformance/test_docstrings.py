@@ -22,6 +22,8 @@ RESULTS = {
     "evaluation.FactorVAEScore",
     "evaluation.FittedPosterior",
     "evaluation.FrechetDistance",
+    "evaluation.FrechetExtrapolation",
+    "evaluation.InferenceGap",
     "evaluation.KLDecomposition",
     "evaluation.KernelDistance",
     "evaluation.LogLikelihood",
