@@ -61,6 +61,7 @@ class Ascent:
         count = len(z) - math.ceil(self.held_out * len(z))
         if not count:
             raise checks.invalid("held_out", f"must leave one of {len(z)} draws", self.held_out)
+        has_held_out = len(z) > count
         steps = _Steps(prior, self.learning_rate, seed_tensor(self.seed))
         best = _Best(prior.trainable_variables)
         best.see(self._score(steps, z[count:]))
@@ -73,9 +74,9 @@ class Ascent:
                 best.restore()
                 raise ArithmeticError(f"log p(z) was not finite in epoch {epoch + 1} of the fit")
             best.see(score)
-            if best.age > self.patience:
+            if best.age > self.patience and has_held_out:
                 break
-        if len(z) > count:
+        if has_held_out:
             best.restore()
 
     def _batches(self, z: np.ndarray) -> Iterator[tf.Tensor]:

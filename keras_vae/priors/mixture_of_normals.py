@@ -149,7 +149,8 @@ class MixtureOfNormals(Prior):
         trils = np.linalg.cholesky(mixture.covariances_)  # [K, D, D]
         self.raw_scales.assign(_raw(np.diagonal(trils, axis1=1, axis2=2)))
         if self.latent_dim > 1:
-            self.below.assign(tfp.math.fill_triangular_inverse(trils[:, 1:, :-1]))
+            below = np.tril(trils[:, 1:, :-1])  # All that `fill_triangular_inverse` looks at.
+            self.below.assign(tfp.math.fill_triangular_inverse(below))
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""
