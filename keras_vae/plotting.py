@@ -245,8 +245,8 @@ def latent_map(means: Any, labels: Any = None, method: str = "pca", seed: int = 
         axes.scatter(*places[chosen].T, s=8, color=f"C{number % 10}", label=str(label))
     axes.set(xlabel=names[0], ylabel=names[1])
     if len(classes) > 1:
-        beside = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
-        axes.legend(**beside, frameon=False, fontsize="small")
+        beside = (1.0, 0.5)
+        axes.legend(loc="center left", bbox_to_anchor=beside, frameon=False, fontsize="small")
     return figure
 
 

@@ -98,5 +98,9 @@ def bidirectional_check(
     ]
     results = list(run_batches(annealing.both_ways, batches, len(batches), seed, verbose))
     lower, upper, x = (np.concatenate(parts) for parts in zip(*results, strict=True))
-    bounds = (estimate_of([values]) for values in (lower, upper, upper - lower))
-    return BidirectionalCheck(*bounds, x=x)
+    return BidirectionalCheck(
+        lower=estimate_of([lower]),
+        upper=estimate_of([upper]),
+        gap=estimate_of([upper - lower]),
+        x=x,
+    )

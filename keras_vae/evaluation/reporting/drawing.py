@@ -31,11 +31,12 @@ def figures_of_numbers(
 ) -> dict[str, Figure]:
     """Returns the figures of what adds up to the ELBO, and of the KL of each dimension."""
     values = {row.name: row.value for row in rows}
-    split = {name: values[name] for name in ("mutual information", "marginal KL") if name in values}
-    parts = {"distortion": values["distortion"], **(split or {"rate": values["rate"]})}
+    split = ("mutual information", "marginal KL")
+    addends = ("distortion", *(split if split[0] in values else ("rate",)))
+    parts = {name: values[name] for name in addends}
     figure = plotting.elbo_parts(parts, "-ELBO", {"-log p(x)": -values["log p(x)"]})
     figures = {"The parts of the ELBO": figure}
-    kl = np.mean(statistics.kl, axis=0, dtype=np.float64)
+    kl = statistics.mean_kl
     if len(kl) == len(units.variances):  # Else the KL is that of all dimensions together.
         active = np.any(units.variances.reshape(len(kl), -1) > units.threshold, axis=1)
         figures["KL of each latent dimension"] = plotting.kl_by_dimension(kl, active)

@@ -80,6 +80,11 @@ class Statistics(NamedTuple):
     means: np.ndarray
 
     @property
+    def mean_kl(self) -> np.ndarray:
+        """The mean KL of each group, `[G]`."""
+        return np.asarray(np.mean(self.kl, axis=0, dtype=np.float64))
+
+    @property
     def elbo(self) -> np.ndarray:
         """The evidence lower bound of each example, `[N]`."""
         return -self.distortion - np.sum(self.kl, axis=-1)

@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from keras_vae import plotting
 from keras_vae.core import checks
 from keras_vae.core.version import __version__
@@ -96,8 +94,8 @@ def report(
         raise checks.invalid("history", "must hold the logs of at least one epoch", history)
     examples = read(model, data, num_examples, batch_size)
     said = statistics(model, examples, seed, batch_size)
-    compute = Sections(model, examples, said, options)
-    rows, omitted = _all_sections(compute, num_samples, features, factors)
+    compute = Sections(model, examples, said, num_samples, options)
+    rows, omitted = _all_sections(compute, features, factors)
     numbers = [row for section in rows.values() for row in section]
     figures = {
         **drawing.figures_of_numbers(numbers, said, compute.units),
@@ -111,7 +109,7 @@ def report(
         sections=rows,
         omitted=omitted,
         per_dimension={
-            "kl": np.mean(said.kl, axis=0, dtype=np.float64).tolist(),
+            "kl": said.mean_kl.tolist(),
             "variance_of_mean": compute.units.variances.tolist(),
         },
         figures=figures,
@@ -124,11 +122,11 @@ def report(
 
 
 def _all_sections(
-    compute: Sections, num_samples: int, features: Any, factors: FactorData | None
+    compute: Sections, features: Any, factors: FactorData | None
 ) -> tuple[dict[str, list[Row]], dict[str, str]]:
     """Returns the rows of every section, and what is omitted."""
     rows = {
-        "Likelihood": compute.likelihood(num_samples),
+        "Likelihood": compute.likelihood(),
         "Latent code": compute.latent(),
         "Reconstruction": compute.reconstruction(),
     }

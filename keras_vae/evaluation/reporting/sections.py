@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import Any
 
@@ -16,7 +17,7 @@ from keras_vae.evaluation.distances import frechet_distance, kernel_distance, ma
 from keras_vae.evaluation.estimate import estimate_of
 from keras_vae.evaluation.inference_gap import inference_gap
 from keras_vae.evaluation.kl_decomposition import kl_decomposition
-from keras_vae.evaluation.log_likelihood import log_likelihood
+from keras_vae.evaluation.log_likelihood import LogLikelihood, log_likelihood
 from keras_vae.evaluation.reconstruction_error import reconstruction_error
 from keras_vae.evaluation.reporting.examples import Examples, Statistics, generate
 from keras_vae.evaluation.reporting.result import Row, row_of
@@ -38,12 +39,14 @@ class Sections:
         model: A `VAE`.
         examples: The data.
         statistics: What the model says of each.
+        num_samples: Samples of each example for log p(x).
         options: Arguments `batch_size`, `seed` and `verbose` of all evaluations.
     """
 
     model: VAE
     examples: Examples
     statistics: Statistics
+    num_samples: int
     options: dict[str, Any]
 
     @property
@@ -51,30 +54,35 @@ class Sections:
         """The active units of the examples."""
         return units_of(self.statistics.means, threshold=0.01)
 
-    def likelihood(self, num_samples: int) -> list[Row]:
+    @functools.cached_property
+    def weighted(self) -> LogLikelihood:
+        """The importance-weighted estimate of log p(x)."""
+        return log_likelihood(self.model, self.examples.data, self.num_samples, **self.options)
+
+    def likelihood(self) -> list[Row]:
         """Returns bounds and estimates of log p(x)."""
-        found = log_likelihood(self.model, self.examples.data, num_samples, **self.options)
+        said, found = self.statistics, self.weighted
+        rate = estimate_of([np.sum(said.kl, axis=-1)])
         size = math.prod(self.model.likelihood_head.event_shape)
         bits = -1.0 / (math.log(2.0) * size)
         return [
-            row_of("ELBO", estimate_of([self.statistics.elbo]), "nats"),
-            row_of(
-                "distortion", estimate_of([self.statistics.distortion]), "nats", "-E log p(x|z)"
-            ),
-            row_of("rate", self._rate, "nats", "KL(q(z|x) || p(z))"),
-            row_of("log p(x)", found, "nats", f"importance-weighted, K = {num_samples:,}"),
-            Row("effective samples", found.effective_sample_size, f"of {num_samples:,}"),
+            row_of("ELBO", estimate_of([said.elbo]), "nats"),
+            row_of("distortion", estimate_of([said.distortion]), "nats", "-E log p(x|z)"),
+            row_of("rate", rate, "nats", "KL(q(z|x) || p(z))"),
+            row_of("log p(x)", found, "nats", f"importance-weighted, K = {self.num_samples:,}"),
+            Row("effective samples", found.effective_sample_size, f"of {self.num_samples:,}"),
             Row("bits per dimension", bits * found.mean, "bits", abs(bits) * found.standard_error),
         ]
 
     def annealed(self) -> list[Row]:
-        """Returns the estimate of log p(x) by annealing, of the first examples."""
+        """Returns how far annealing and weighting are apart on the first examples."""
         first = self.examples.first(ANNEALED_EXAMPLES)
         found = annealed_importance_sampling(
             self.model, first.data, NUM_DISTRIBUTIONS, NUM_CHAINS, **self.options
         )
-        note = f"first {len(first.x)} examples, {NUM_DISTRIBUTIONS} steps, {NUM_CHAINS} chains"
-        return [row_of("log p(x), annealed", found, "nats", note)]
+        apart = found.per_example - self.weighted.per_example[: len(first.x)]
+        note = f"first {len(first.x)} examples: annealed {found.mean:.2f}, less weighted"
+        return [row_of("annealed - weighted", estimate_of([apart]), "nats", note)]
 
     def latent(self) -> list[Row]:
         """Returns the number of active units."""
