@@ -26,7 +26,7 @@ def with_progress(
     try:
         for number, item in enumerate(work, start=1):
             yield item
-            shown = shown or time.monotonic() - start > _PATIENCE
+            shown = shown or (number != total and time.monotonic() - start > _PATIENCE)
             if shown:
                 bar.update(number, finalize=False)
     finally:  # the work may be left before its end

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -11,12 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vae.core import checks
+from keras_vae.core.progress import with_progress
 from keras_vae.core.randomness import fold, seed_tensor
 from keras_vae.models import VAE, LatentVariableModel, graph_errors
 from keras_vae.models.inputs import batches
-
-# Seconds before a bar appears: short work stays silent.
-_PATIENCE = 5.0
 
 
 def checked_model(model: Any, kind: type[keras.Model] = LatentVariableModel) -> Any:
@@ -78,24 +75,6 @@ def run_batches(
         inputs = [x] if y is None else [x, y]
         traced = traced or _traced(function, inputs)
         yield tf.nest.map_structure(np.asarray, traced(inputs, fold(seed, number)))
-
-
-def with_progress(
-    work: Iterable[Any], total: int | None, verbose: bool, unit: str = "batch"
-) -> Iterator[Any]:
-    """Yields what `work` yields, under a progress bar once it takes more than some seconds."""
-    if not checks.option("verbose", verbose, (False, True)):
-        yield from work
-        return
-    start, number, shown = time.monotonic(), 0, False
-    bar = keras.utils.Progbar(total, unit_name=unit)
-    for number, item in enumerate(work, start=1):
-        yield item
-        shown = shown or (number != total and time.monotonic() - start > _PATIENCE)
-        if shown:
-            bar.update(number, finalize=False)
-    if shown:
-        bar.update(number, finalize=True)
 
 
 def _num_batches(data: Any, batch_size: int) -> int | None:

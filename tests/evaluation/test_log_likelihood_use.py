@@ -104,7 +104,7 @@ def test_few_effective_samples_are_told(x):
 def test_long_work_shows_a_bar_and_short_work_does_not(x, monkeypatch, capsys):
     kv.evaluation.log_likelihood(vae(), x, num_samples=2)
     assert capsys.readouterr().out == ""
-    monkeypatch.setattr(kv.evaluation.reading, "_PATIENCE", 0.0)
+    monkeypatch.setattr(kv.core.progress, "_PATIENCE", 0.0)
     kv.evaluation.log_likelihood(vae(), x, num_samples=2, batch_size=4)
     assert "2/2" in capsys.readouterr().out
     kv.evaluation.log_likelihood(vae(), x, num_samples=2, verbose=False)
