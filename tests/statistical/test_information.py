@@ -1,5 +1,6 @@
 """Mean KL, marginal KL and mutual information, against quadrature and closed forms."""
 
+import dataclasses
 import math
 
 import keras
@@ -101,6 +102,13 @@ def test_more_draws_and_data_than_fit_at_once_change_nothing(line, monkeypatch):
     parts = kv.evaluation.kl_decomposition(line.model, line.x, 200)
     check(parts.marginal_kl, marginal)
     check(parts.mutual_information, information)
+
+
+def test_every_draw_has_noise_of_its_own(cases, monkeypatch):
+    monkeypatch.setattr(aggregate_posterior, "_BUDGET", 25)  # five draws at once
+    case = apart(cases, 0.0, count=4)
+    densities = AggregatePosterior(case.model, case.x, Reading(6, 0, "mixture", 128, False))
+    assert len(np.unique(densities.densities().log_q)) == 24
 
 
 def test_the_density_does_not_depend_on_the_chunks(line):
@@ -208,6 +216,16 @@ def test_stratified_minibatches_are_too_low_the_less_the_larger_the_batch(cases)
     errors = [4.0 * np.hypot(exact.standard_error, high.standard_error) for high in by_size]
     assert gaps[0] > gaps[1] + errors[1] > 2.0 * errors[1]
     assert abs(gaps[2]) < errors[2]  # all data in a batch
+
+
+def test_minibatches_are_of_data_in_any_order(cases):
+    case = apart(cases, 100.0)
+    case = dataclasses.replace(case, x=np.repeat(case.x, 32, axis=0))
+    result = kv.evaluation.mutual_information(
+        case.model, case.x, 4, method="minibatch_stratified", batch_size=8
+    )
+    # log 2, and some too much; batches of equal data would tell nothing.
+    assert 0.6 < result.mean < 0.9
 
 
 @pytest.mark.parametrize("method", aggregate_posterior.METHODS)
