@@ -47,8 +47,8 @@ METRICS = {
 }
 
 
-def build(beta: float, seed: int, steps: int) -> kv.VAE:
-    """Makes and compiles a convolutional beta-VAE, trained for so many steps."""
+def build(beta: float, seed: int, steps: int, args: argparse.Namespace) -> kv.VAE:
+    """Makes and compiles a convolutional beta-VAE for a training of so many steps."""
     keras.utils.set_random_seed(seed)
     model = kv.VAE(
         encoder=kv.networks.ConvEncoder(FILTERS, dense_units=128),
@@ -58,7 +58,8 @@ def build(beta: float, seed: int, steps: int) -> kv.VAE:
         objective=kv.objectives.ELBO(beta),
         seed=seed,
     )
-    model.initialize_output_bias(kv.data.load("dsprites", shuffle=False))
+    # Not of the training pipeline, of which this would be the first epoch.
+    model.initialize_output_bias(kv.data.load("dsprites", args.train, shuffle=False))
     rate = keras.optimizers.schedules.CosineDecay(1e-3, steps)
     model.compile(keras.optimizers.Adam(rate), steps_per_execution=20)
     return model
@@ -72,7 +73,7 @@ def train(beta: float, seed: int, folder: pathlib.Path, args: argparse.Namespace
     options = {"batch_size": args.batch_size, "shuffle": True, "seed": seed}
     data = kv.data.load("dsprites", args.train, initial_epoch=done, **options)
     steps = args.epochs * len(data)
-    model = keras.saving.load_model(saved[-1]) if saved else build(beta, seed, steps)
+    model = keras.saving.load_model(saved[-1]) if saved else build(beta, seed, steps, args)
     epochs = {"epochs": args.epochs, "initial_epoch": done}
     model.fit(data, callbacks=[SaveEpochs(folder)], verbose=2, **epochs)
     return model

@@ -115,3 +115,35 @@ def test_annealed_trainings_end_with_the_whole_kl(tmp_path):
     assert f"| {result['active_units']} of 50 |" in (tmp_path / "results.md").read_text()
     for schedule in filter(None, benchmark.SCHEDULES.values()):
         assert [float(schedule(1000)(t)) for t in (0, 999)] == [0.0, 1.0]
+
+
+@pytest.mark.slow
+def test_beta_vaes_stand_beside_representations_of_known_scores(tfds_data_dir, tmp_path):
+    if not pathlib.Path(tfds_data_dir, "dsprites").is_dir():
+        pytest.skip(f"dsprites is not prepared in TFDS_DATA_DIR={tfds_data_dir}")
+    benchmark = load("dsprites")
+    paths = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results.json")]
+    sizes = ["--train", "train[:640]", "--epochs", "1", "--num-train", "50", "--num-eval", "60"]
+    given = [*sizes, *paths, "--seeds", "0", "--betas", "8"]
+    first = benchmark.main([*given, "--constructed"])["beta_8"]["0"]
+    assert first["epochs"] == 1 and first["kl"] >= 0.0
+    rows = benchmark.main([*given, "--constructed", "duplicated"])
+    assert rows["beta_8"]["0"] == first  # It is not repeated.
+    copies = rows["duplicated"]["0"]
+    assert (copies["mutual_information_gap"], copies["factor_vae"]) == (0.0, 1.0)
+    assert str(tmp_path) not in (tmp_path / "results.json").read_text(), "a path of the machine"
+    assert "| duplicated | 1.00 | 1.00 | 0.00 |" in (tmp_path / "results.md").read_text()
+
+
+def test_estimates_of_log_p_x_are_timed_in_processes_of_their_own(tmp_path):
+    paths = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results.json")]
+    digits = ["--data", "mnist_5k", "--train", "train[:200]", "--test", "test[:100]"]
+    rows = load("log_likelihood").main(["--rows", "0", "3", "--epochs", "1", *digits, *paths])
+    assert rows["0"].keys() == {"peak_mebibytes"} and rows["3"]["seconds"] > 0.0
+    assert 100.0 < rows["0"]["peak_mebibytes"] < 4000.0
+    model = keras.saving.load_model(tmp_path / "runs" / "model.keras")
+    test = kv.data.load("mnist_5k", "test[:100]", 128, binarize="dynamic", shuffle=False)
+    again = kv.evaluation.log_likelihood(model, test, 3)
+    assert rows["3"]["log_likelihood"] == pytest.approx(again.mean, rel=1e-5)
+    lines = (tmp_path / "results.md").read_text().splitlines()
+    assert len(lines) == 4 and lines[-1].startswith("| 3 | ")
