@@ -24,11 +24,13 @@ from keras_vae.evaluation.disentanglement import (
 )
 from keras_vae.evaluation.distances import (
     FrechetDistance,
+    FrechetExtrapolation,
     KernelDistance,
     ManifoldScores,
     Moments,
     classifier_features,
     feature_moments,
+    frechet_at_infinity,
     frechet_between_moments,
     frechet_distance,
     inception_features,
@@ -36,6 +38,7 @@ from keras_vae.evaluation.distances import (
     manifold_scores,
 )
 from keras_vae.evaluation.fit_posterior import FittedPosterior, fit_posterior
+from keras_vae.evaluation.fit_prior import fit_prior
 from keras_vae.evaluation.inference_gap import InferenceGap, inference_gap
 from keras_vae.evaluation.kl_decomposition import KLDecomposition, kl_decomposition
 from keras_vae.evaluation.log_likelihood import LogLikelihood, log_likelihood
@@ -56,6 +59,7 @@ __all__ = [
     "FactorVAEScore",
     "FittedPosterior",
     "FrechetDistance",
+    "FrechetExtrapolation",
     "InferenceGap",
     "KLDecomposition",
     "KernelDistance",
@@ -78,6 +82,8 @@ __all__ = [
     "factor_vae_score",
     "feature_moments",
     "fit_posterior",
+    "fit_prior",
+    "frechet_at_infinity",
     "frechet_between_moments",
     "frechet_distance",
     "inception_features",
