@@ -214,6 +214,26 @@ def test_predictability_of_turned_binary_factors(binary):
     assert result.score < 2.0 * tolerance
 
 
+def test_classes_are_balanced():
+    # v is 1 in a tenth of the cases, always with code 1; half of the others have code 1, too. If
+    # both values count equally, code 1 means v = 1: right in 0.1 + 0.9 / 2. Else v = 0 is: 0.9.
+    v = np.repeat([0, 1], [36, 4])
+    code = np.where(v == 1, 1, np.arange(40) % 2)
+    factors = np.stack([v, np.arange(40) // 2 % 2], axis=1)
+    data = kv.data.FactorData(np.stack([code, code], axis=1), factors)
+    result = kv.evaluation.sap_score(perfect, data, num_train=2000, num_eval=2000)
+    tolerance = 4 * np.sqrt(0.55 * 0.45 / 2000)
+    np.testing.assert_allclose(result.predictability[:, 0], 0.55, atol=tolerance)
+
+
+def test_accuracies_are_those_of_the_evaluation_sample(binary):
+    result = kv.evaluation.sap_score(rotated, binary, num_train=2000, num_eval=3)
+    np.testing.assert_allclose(3 * result.predictability, np.round(3 * result.predictability))
+    trees = kv.evaluation.dci(constant, binary, num_train=2000, num_eval=3, num_trees=1)
+    assert 6 * trees.informativeness == pytest.approx(round(6 * trees.informativeness))
+    assert 6 * trees.informativeness_train != pytest.approx(round(6 * trees.informativeness_train))
+
+
 def test_two_copies_predict_equally(data):
     result = kv.evaluation.sap_score(duplicated, data, num_train=500, num_eval=500)
     assert result.score == 0.0
