@@ -242,7 +242,8 @@ def latent_map(means: Any, labels: Any = None, method: str = "pca", seed: int = 
     classes = np.unique(labels)
     for number, label in enumerate(classes):
         chosen = labels == label
-        axes.scatter(*places[chosen].T, s=8, color=f"C{number % 10}", label=str(label))
+        across, up = places[chosen].T
+        axes.scatter(across, up, s=8, color=f"C{number % 10}", label=str(label))
     axes.set(xlabel=names[0], ylabel=names[1])
     if len(classes) > 1:
         beside = (1.0, 0.5)

@@ -6,7 +6,10 @@ import importlib
 import json
 import pathlib
 
+import keras
 import pytest
+
+import keras_vae as kv
 
 ROOT = pathlib.Path(__file__).parent.parent
 

@@ -23,6 +23,8 @@ STEERING = {"KLAnnealing", "HyperparameterSchedule", "CyclicalLearningRate", "Li
 STEERING |= {"OneCycleLearningRate", "GECO", "KLController", "StopWhenConstraintSatisfied"}
 EVALUATIONS = {"mean_kl", "marginal_kl", "mutual_information", "kl_decomposition"}
 EVALUATIONS |= {"reconstruction_error", "rate_distortion", "inference_gap"}
+EVALUATIONS |= {"log_likelihood", "annealed_importance_sampling", "bidirectional_check"}
+EVALUATIONS |= {"active_units", "report"}
 DISTANCES = {"frechet_distance", "feature_moments", "frechet_between_moments", "kernel_distance"}
 DISTANCES |= {"frechet_at_infinity", "manifold_scores", "inception_features", "classifier_features"}
 DISENTANGLEMENT = {"beta_vae_score", "factor_vae_score", "mutual_information_gap", "sap_score"}
@@ -36,6 +38,7 @@ PAGES = {
     "monitors": ("kv.callbacks", {"ImageMonitor", "LatentMonitor"}),
     "objectives": ("kv.objectives", set(kv.objectives.__all__) - ABSTRACT),
     "optimizers": ("kv.optimizers", {"RAdam", "by_part"}),
+    "samplers": ("kv.evaluation", {"fit_prior"}),
     "schedules": ("kv.schedules", set(kv.schedules.__all__) - ABSTRACT),
 }
 # Pages without an entry for each name; their snippets run all the same.
