@@ -156,6 +156,58 @@ def test_no_more_examples_than_features_are_told():
         frechet(x, x[:7])
 
 
+# Its value at infinitely many examples.
+
+
+def test_extrapolation_fits_a_line_in_one_over_n():
+    rng = np.random.default_rng(0)
+    real, generated = rng.normal(size=(2, 300, 3))
+    result = kv.evaluation.frechet_at_infinity(
+        real, datasets(generated, 100), num_sizes=4, smallest=60, seed=1, **QUIET
+    )
+    assert result.sizes.tolist() == [60, 140, 220, 300]
+    np.testing.assert_allclose(result.distances[-1], frechet(real, generated).distance, rtol=1e-9)
+    inverse = 1.0 / result.sizes
+    slope = np.cov(inverse, result.distances)[0, 1] / np.var(inverse, ddof=1)
+    np.testing.assert_allclose(result.slope, slope, rtol=1e-9)
+    expected = result.distances.mean() - slope * inverse.mean()
+    np.testing.assert_allclose(result.distance, expected, rtol=1e-9)
+
+
+def test_extrapolation_takes_the_bias_away():
+    size, count = 20, 400
+    real = data_with([0.0] * size, np.eye(size), count=50)
+    rng, plain, extrapolated = np.random.default_rng(0), [], []
+    for seed in range(40):
+        generated = rng.normal(size=(count, size)) * 1.2
+        result = kv.evaluation.frechet_at_infinity(
+            real, generated, seed=seed, smallest=100, **QUIET
+        )
+        plain.append(result.distances[-1])
+        extrapolated.append(result.distance)
+    truth = size * (1.2 - 1.0) ** 2
+    errors = [np.std(x, ddof=1) / math.sqrt(40) for x in (plain, extrapolated)]
+    # By 4 standard errors, of which one is left for terms in 1 / N^2: a false alarm in 700 seeds.
+    assert np.mean(plain) - truth > 20.0 * errors[0]
+    assert abs(np.mean(extrapolated) - truth) < 4.0 * errors[1]
+
+
+@pytest.mark.parametrize(
+    "kwargs, message",
+    [
+        ({"num_sizes": 1}, "`num_sizes` must be an integer >= 2"),
+        ({"smallest": 4}, "`smallest` must be > 4, the number of features"),
+        ({"smallest": 7}, "`generated` must hold at least 14 examples.*Received: 12"),
+        ({"seed": -1}, "`seed` must be an integer >= 0"),
+        ({}, "`generated` must hold at least 16 examples"),
+    ],
+)
+def test_too_little_to_extrapolate_is_refused(kwargs, message):
+    for generated in (X, datasets(X)):
+        with pytest.raises(ValueError, match=message):
+            kv.evaluation.frechet_at_infinity(X, generated, **QUIET, **kwargs)
+
+
 # The kernel distance.
 
 
