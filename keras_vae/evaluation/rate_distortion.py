@@ -80,7 +80,7 @@ class RateDistortionCurve:
                 textcoords="offset points",
                 fontsize="small",
             )
-        axes.margins(0.12)
+        axes.margins(0.15)
         self._draw_elbos(axes)
         axes.set_xlabel("rate, KL(q(z|x) || p(z)), nats")
         axes.set_ylabel("distortion, -E log p(x|z), nats")
@@ -94,10 +94,11 @@ class RateDistortionCurve:
         levels = MaxNLocator(_LINES).tick_values(left + bottom, right + top)
         for level in levels[(levels > left + bottom) & (levels < right + top)]:
             axes.plot([left, right], [level - left, level - right], color="0.85", linewidth=0.8)
-            # Where the line leaves the axes, above or at the left.
-            place = (level - top, top) if level - left > top else (left, level - left)
-            text = {"fontsize": "x-small", "color": "0.5", "rotation": 0, "clip_on": True}
-            axes.annotate(f"{-level:g}", place, xytext=(3, -9), textcoords="offset points", **text)
+            # Where the line enters the axes, at the left or from above; not where there is no room.
+            place = (max(left, level - top), min(top, level - left))
+            if place[0] < right - 0.1 * (right - left):
+                text = {"fontsize": "x-small", "color": "0.5", "textcoords": "offset points"}
+                axes.annotate(f"{-level:g}", place, xytext=(3, -9), **text)
         axes.set(xlim=(left, right), ylim=(bottom, top))
         axes.set_title("gray: lines of equal ELBO", fontsize="small", color="0.5", loc="right")
 

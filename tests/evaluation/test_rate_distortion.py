@@ -104,11 +104,12 @@ def test_the_figure_shows_every_model_the_frontier_and_lines_of_equal_elbo():
     equal = [line for line in others if np.ptp(np.sum(line.get_data(), axis=0)) < 1e-6]
     assert len(equal) >= 3
     told = {float(label) for label in labels if not label.startswith("β")}
-    assert told == {-round(float(line.get_xdata()[0] + line.get_ydata()[0]), 9) for line in equal}
+    # But for those that enter the axes in a corner.
+    assert len(told) >= len(equal) - 2
+    assert told <= {-round(float(line.get_xdata()[0] + line.get_ydata()[0]), 9) for line in equal}
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     assert left < 1.0 and right > 32.0 and bottom < 30.0 and top > 90.0
-    (points,) = axes.collections[-1:] if len(axes.collections) == 1 else [axes.collections[-1]]
-    faces = points.get_facecolors()
+    faces = axes.collections[-1].get_facecolors()
     assert np.all(faces[3] == 1.0) and not np.all(faces[0] == 1.0)  # the dominated one is hollow
 
 
