@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from scipy import special
+from scipy import special, stats
 
 import keras_vae as kv
+from keras_vae.evaluation.estimate import estimate_of
 
 EXACT = {"rtol": 1e-6, "atol": 1e-9}
 COPIES = 2000  # of one x: as many independent estimates
@@ -90,6 +91,24 @@ def test_a_partial_last_batch_counts_by_its_examples(cases):
     data = tf.data.Dataset.from_tensor_slices(case.x).batch(4)
     result = kv.evaluation.log_likelihood(case.model, data, num_samples=2)
     np.testing.assert_allclose(result.mean, case.truth.log_evidence(case.x).mean(), **EXACT)
+
+
+def z_scores(results, exact):
+    return np.array([(result.mean - exact) / result.standard_error for result in results])
+
+
+def test_the_standard_error_tells_how_far_another_data_set_would_be(cases):
+    case = exact_case(cases, count=200 * 40)
+    # E log p(x) = -entropy of N(b, W W^T + s^2 I).
+    covariance = case.truth.w @ case.truth.w.T + np.diag(case.truth.noise)
+    exact = -np.linalg.slogdet(2.0 * np.pi * np.e * covariance)[1] / 2.0
+    values = estimates(case, num_samples=1).reshape(200, 40)
+    scores = z_scores([estimate_of([row]) for row in values], exact)
+    # Of 40 examples they are t-distributed but for the skewness of log p(x); a false alarm for a new
+    # seed has about the probability 1e-3. Half or twice the standard error gives p < 1e-8.
+    assert stats.kstest(scores, stats.t(39).cdf).pvalue > 1e-3
+    for wrong in (0.5, 2.0):
+        assert stats.kstest(wrong * scores, stats.t(39).cdf).pvalue < 1e-5
 
 
 # With a wrong posterior it is a lower bound.
