@@ -290,8 +290,22 @@ def test_copies_are_disentangled_and_not_complete(binary):
     np.testing.assert_allclose(own, np.eye(2), atol=1e-6)
 
 
+def test_a_dimension_of_two_factors_is_complete_and_not_disentangled(binary):
+    def merged(v):
+        return np.stack([2.0 * v[:, 0] + v[:, 1], 0.0 * v[:, 0]], axis=1)
+
+    result = kv.evaluation.dci(merged, binary, num_train=200, num_eval=100)
+    np.testing.assert_allclose(result.importance, [[1.0, 1.0], [0.0, 0.0]])
+    assert (result.completeness, result.informativeness) == (1.0, 1.0)
+    assert result.disentanglement == pytest.approx(0.0, abs=1e-12)
+    # The gap does not see it, the modularity does: 0 for one dimension, by convention for the other.
+    gap = kv.evaluation.mutual_information_gap(merged, binary)
+    assert gap.score == pytest.approx(1.0, rel=1e-12)
+    assert kv.evaluation.modularity(merged, binary, num_train=5000).score < 0.05
+
+
 def test_turned_factors_are_neither_disentangled_nor_complete():
-    # 12 values each, so that many cuts are needed; both dimensions matter equally for both.
+    # Of 3 values each, so that a factor takes several cuts; both dimensions matter equally.
     result = kv.evaluation.dci(rotated, factor_data(3, 3, repeat=4), num_train=500, num_eval=100)
     assert result.disentanglement < 0.1 and result.completeness < 0.1
     assert result.informativeness == 1.0  # 9 different codes
