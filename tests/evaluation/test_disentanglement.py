@@ -298,7 +298,7 @@ def test_a_dimension_of_two_factors_is_complete_and_not_disentangled(binary):
     np.testing.assert_allclose(result.importance, [[1.0, 1.0], [0.0, 0.0]])
     assert (result.completeness, result.informativeness) == (1.0, 1.0)
     assert result.disentanglement == pytest.approx(0.0, abs=1e-12)
-    # The gap does not see it, the modularity does: 0 for one dimension, by convention for the other.
+    # The gap does not see it, the modularity does: 0 here, and 0 of the constant by convention.
     gap = kv.evaluation.mutual_information_gap(merged, binary)
     assert gap.score == pytest.approx(1.0, rel=1e-12)
     assert kv.evaluation.modularity(merged, binary, num_train=5000).score < 0.05
