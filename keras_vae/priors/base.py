@@ -96,7 +96,7 @@ class Prior(Head):
         become those of the best, and the fit ends early where nothing got better.
 
         Args:
-            z: Draws `[N, D]`, continuous ones of a posterior, say.
+            z: Draws `[N, D]`, of the posteriors of a model for example.
             epochs: Most passes over the draws.
             batch_size: Draws of a step.
             learning_rate: Of Adam, > 0.

@@ -58,26 +58,30 @@ class Ascent:
         if not prior.trainable_variables:
             rule = "must have trainable weights, or there is nothing to fit"
             raise checks.invalid("prior", rule, type(prior).__name__)
-        count = len(z) - math.ceil(self.held_out * len(z))
-        if not count:
-            raise checks.invalid("held_out", f"must leave one of {len(z)} draws", self.held_out)
-        has_held_out = len(z) > count
+        learned, held_out = self._split(z)
         steps = _Steps(prior, self.learning_rate, seed_tensor(self.seed))
         best = _Best(prior.trainable_variables)
-        best.see(self._score(steps, z[count:]))
+        best.see(self._score(steps, held_out))
         for epoch in with_progress(range(self.epochs), self.epochs, self.verbose, "epoch"):
-            order = np.random.default_rng([self.seed, epoch]).permutation(count)
-            for batch in self._batches(z[order]):
+            order = np.random.default_rng([self.seed, epoch])
+            for batch in self._batches(order.permutation(learned)):
                 steps.climb(batch)
-            score = self._score(steps, z[count:])
-            if not math.isfinite(steps.last()) or score == -math.inf or math.isnan(score):
+            score = self._score(steps, held_out)
+            if not math.isfinite(score + steps.last()):
                 best.restore()
                 raise ArithmeticError(f"log p(z) was not finite in epoch {epoch + 1} of the fit")
             best.see(score)
-            if best.age > self.patience and has_held_out:
+            if len(held_out) and best.age > self.patience:
                 break
-        if has_held_out:
+        if len(held_out):
             best.restore()
+
+    def _split(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the draws to learn, and those to hold out, which are the last."""
+        count = len(z) - math.ceil(self.held_out * len(z))
+        if not count:
+            raise checks.invalid("held_out", f"must leave one of {len(z)} draws", self.held_out)
+        return z[:count], z[count:]
 
     def _batches(self, z: np.ndarray) -> Iterator[tf.Tensor]:
         for start in range(0, len(z), self.batch_size):
