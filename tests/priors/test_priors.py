@@ -15,6 +15,7 @@ from keras_vae.priors import (
     ConditionalNormal,
     MixtureOfNormals,
     StandardNormal,
+    TwoStage,
     VampPrior,
 )
 
@@ -26,6 +27,7 @@ ARGUMENTS = {
     VampPrior: {"num_pseudo_inputs": 4, "activation": "linear", "learned_weights": True, "seed": 2},
     AutoregressiveFlow: {"num_flows": 2, "hidden_units": (16, 12), "activation": "tanh"},
     ConditionalNormal: {},
+    TwoStage: {"hidden_units": (6,), "activation": "tanh", "num_samples": 3, "seed": 4},
 }
 ALL = list(ARGUMENTS)
 INPUT_SHAPE = (None, 2, 3)
@@ -89,7 +91,7 @@ def test_shapes(head):
     assert p.log_prob(values(6, 4, 3, dtype="float32")).shape == (6, 4)
 
 
-@pytest.mark.parametrize("head", [StandardNormal, MixtureOfNormals, AutoregressiveFlow])
+@pytest.mark.parametrize("head", [StandardNormal, MixtureOfNormals, AutoregressiveFlow, TwoStage])
 def test_a_prior_that_needs_no_shape_needs_no_build(head):
     layer = head(3, **ARGUMENTS[head])
     assert layer().event_shape == (3,) and layer.built
