@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import tracemalloc
 import warnings
 
 import keras
@@ -349,7 +350,7 @@ def test_manifold_scores_equal_loops(monkeypatch, k, block):
     assert len(set(expected)) == 4 and min(expected) > 0.0
     np.testing.assert_allclose(manifold(x, y, k), expected, rtol=1e-12)
     # On a grid there are equal points, and neighbours on the rim of a ball.
-    x, y = rng.integers(0, 3, size=(31, 2)) * 1.0, rng.integers(0, 4, size=(23, 2)) * 1.0
+    x, y = rng.integers(0, 3, size=(31, 2)) * 1.0, rng.integers(0, 6, size=(23, 2)) * 0.5
     np.testing.assert_allclose(manifold(x, y, k), scores_by_loops(x, y, k), rtol=1e-12)
 
 
@@ -392,6 +393,35 @@ def test_batches_make_no_difference(distance):
         found = vars(distance(first, second, batch_size=11, **QUIET))
         for name, value in expected.items():
             np.testing.assert_allclose(found[name], value, rtol=1e-9)
+
+
+def peak_memory(work):
+    work()  # what is made once does not count
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_moments_do_not_keep_the_data():
+    part = np.random.default_rng(0).normal(size=(100, 40))
+    spec = tf.TensorSpec([None, 40], tf.float64)
+
+    def moments(count):
+        data = tf.data.Dataset.from_generator(lambda: [part] * count, output_signature=spec)
+        return lambda: kv.evaluation.feature_moments(data, **QUIET)
+
+    few, many = peak_memory(moments(5)), peak_memory(moments(50))
+    assert many < few + part.nbytes
+
+
+def test_distances_between_all_pairs_are_never_held_at_once(monkeypatch):
+    monkeypatch.setattr(neighbours, "_BLOCK", 1000 * 20)
+    x, y = np.random.default_rng(0).normal(size=(2, 1000, 2))
+    peak = peak_memory(lambda: kv.evaluation.manifold_scores(x, y, **QUIET))
+    assert peak < 1000 * 1000 * 8 / 4
 
 
 X = np.zeros((12, 4))

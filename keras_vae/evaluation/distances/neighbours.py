@@ -51,7 +51,8 @@ def squared_radii(x: np.ndarray, k: int) -> Iterator[np.ndarray]:
     for rows, found in squared_distances(x, x):
         # By its place: among equal points, the nearest one need not be the point itself.
         found[np.arange(len(found)), np.arange(rows.start, rows.stop)] = np.inf
-        yield np.partition(found, k - 1, axis=1)[:, k - 1]
+        # A copy: a view of one column would keep the whole block.
+        yield np.partition(found, k - 1, axis=1)[:, k - 1].copy()
 
 
 def _rows(y: np.ndarray) -> int:
