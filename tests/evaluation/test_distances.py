@@ -357,7 +357,9 @@ def test_manifold_scores_equal_loops(monkeypatch, k, block):
 def test_manifold_scores_of_equal_sets_are_one():
     x = np.random.default_rng(0).normal(size=(200, 8)) + 1000.0
     assert manifold(x, x[::-1]) == [1.0, 1.0, 1.0, 1.0]
-    assert manifold(np.ones((9, 2)), np.ones((9, 2)), k=3) == [1.0, 1.0, 3.0, 1.0]
+    # Five copies of each of nine points: a ball of radius zero, with five points inside.
+    copies = np.repeat(np.random.default_rng(0).normal(size=(9, 50)), 5, axis=0)
+    np.testing.assert_allclose(manifold(copies, copies, k=3), [1.0, 1.0, 5 / 3, 1.0])
 
 
 def test_manifold_scores_of_disjoint_sets_are_zero():
