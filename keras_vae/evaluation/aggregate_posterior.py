@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from keras_vae import penalties
+from keras_vae import bounds, penalties
 from keras_vae.core import checks
 from keras_vae.core.randomness import fold, purpose, seed_tensor
 from keras_vae.evaluation.estimate import Estimate
@@ -90,33 +90,38 @@ class AggregatePosterior:
         data: Array `[N, *E]`, or dataset of batches as `fit` takes it.
         reading: How to read it.
         needs_prior: Whether p(z) must be the same for all data, for its density is wanted.
+
+    Attributes:
+        parameters: Those of the N posteriors.
+        size: Number N of data.
+        exact_kl: KL(q(z|x) || p(z)) in closed form, `[N]`, or None; nats.
     """
 
     def __init__(self, model: Any, data: Any, reading: Reading, needs_prior: bool = True):
         self._model = _with_parameters(checked_vae(model))
         self._reading, self._needs_prior = reading, needs_prior
-
-        def encode(x: tf.Tensor, y: Any, seed: tf.Tensor) -> Any:
-            return model.posterior_parameters(x, y), [] if y is None else [y[:1]]
-
         batches = map_batches(
-            encode, model, data, reading.batch_size, reading.seed, reading.verbose
+            self._encode, model, data, reading.batch_size, reading.seed, reading.verbose
         )
-        parameters, labels = zip(*batches, strict=True)
+        parameters, kl, labels = zip(*batches, strict=True)
         # Any label will do, as the prior is the same for all of them.
         self._label = (*labels[0], None)[0]
+        self.exact_kl = np.concatenate([part for (part,) in kl]) if kl[0] else None
         self.parameters = tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *parameters)
         self.size = len(tf.nest.flatten(self.parameters)[0])
         if needs_prior and self.prior().batch_shape.rank:
-            rule = (
-                "must have a prior that is the same for all y, or q(z) has none to be held against"
-            )
+            rule = "must have a prior that is the same for all y, to hold q(z) against"
             raise checks.invalid("model", rule, self._model.prior_head)
 
-    @property
-    def posteriors(self) -> tfd.Distribution:
-        """The q(z|x_n), batch [N]."""
-        return self._model.posterior_head.distribution(self.parameters)
+    def _encode(self, x: tf.Tensor, y: Any, seed: tf.Tensor) -> tuple[Any, list, list]:
+        """Returns the parameters of q(z|x), its KL `[B]` in closed form if any, a label if any."""
+        parameters = self._model.posterior_parameters(x, y)
+        kl = None
+        if self._needs_prior:
+            q = self._model.posterior_head.distribution(parameters)
+            kl = bounds.closed_form_kl(q, self._model.prior(y))  # [B, G]
+        exact = [] if kl is None else [tf.reduce_sum(tf.cast(kl, tf.float64), axis=-1)]
+        return parameters, exact, [] if y is None else [y[:1]]
 
     def prior(self) -> tfd.Distribution:
         """Returns p(z), batch []."""
@@ -126,7 +131,8 @@ class AggregatePosterior:
         """Draws z from every posterior, and returns the densities there."""
         reading = self._reading
         num_samples = reading.num_samples or max(2, -(-_DRAWS // self.size))
-        pairs = max(1, _BUDGET // _numbers_of_a_pair(self.posteriors))
+        any_q = self._model.posterior_head.distribution(_taken(self.parameters, [0]))
+        pairs = max(1, _BUDGET // _numbers_of_a_pair(any_q))
         num_rows = max(1, min(self.size * num_samples, math.isqrt(pairs)))
         function = self._trace(num_columns=max(1, pairs // num_rows))
         seed = fold(seed_tensor(reading.seed), purpose("aggregate posterior"))

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from keras_vae import bounds
 from keras_vae.evaluation.aggregate_posterior import (
     AggregatePosterior,
     Densities,
@@ -97,8 +96,9 @@ def kl_decomposition(
     aggregate = AggregatePosterior(model, data, reading)
     densities = aggregate.densities()
     sampled = given_the_data(densities.log_q - densities.log_p_z)
-    exact = _exact_mean_kl(aggregate)
-    z_score = (sampled.mean - exact) / _error(sampled, densities, aggregate)
+    exact = math.nan if aggregate.exact_kl is None else float(np.mean(aggregate.exact_kl))
+    epsilon = np.finfo(model.posterior_head.density_dtype).eps
+    z_score = (sampled.mean - exact) / _error(sampled, densities, epsilon)
     if abs(z_score) > _MAX_Z_SCORE:
         warnings.warn(
             f"The sampled mean KL, {sampled.mean:.6g}, is {z_score:.1f} standard errors off the "
@@ -115,18 +115,10 @@ def kl_decomposition(
     )
 
 
-def _exact_mean_kl(aggregate: AggregatePosterior) -> float:
-    kl = bounds.closed_form_kl(aggregate.posteriors, aggregate.prior())  # [N, G]
-    if kl is None:
-        return math.nan
-    return float(np.mean(np.sum(kl.numpy(), axis=-1, dtype=np.float64)))
-
-
-def _error(sampled: Estimate, densities: Densities, aggregate: AggregatePosterior) -> float:
+def _error(sampled: Estimate, densities: Densities, epsilon: float) -> float:
     """Returns the error of the sampled mean KL by the draws and by rounding.
 
     Where q(z|x) is the prior, all draws say the same, and rounding is all there is.
     """
-    epsilon = np.finfo(aggregate.posteriors.dtype.as_numpy_dtype).eps
     size = np.mean(np.abs(densities.log_q)) + np.mean(np.abs(densities.log_p_z))
     return math.hypot(sampled.standard_error, epsilon * float(size))
