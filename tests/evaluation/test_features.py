@@ -63,17 +63,10 @@ def test_inception_is_given_large_colour_images_from_minus_one_to_one(pixels):
         np.testing.assert_allclose(found[:, -1, -1, channel], 2 * grey[:, -1, -1, 0] - 1, atol=1e-6)
     colour = np.zeros((1, 4, 4, 3), "float32") + [0.0, 0.5, 1.0]
     np.testing.assert_allclose(pixels(colour)[0, 100, 100], [-1.0, 0.0, 1.0], atol=1e-6)
-    # Stripes of one pixel, of 1196 on a side, become grey; without antialiasing some would stay.
-    stripes = np.tile(np.array([0.0, 1.0], "float32"), 598)[None, None, :, None]
-    shrunk = pixels(np.broadcast_to(stripes, (1, 4, 1196, 1)))
-    np.testing.assert_allclose(shrunk[0, 0, 5:-5], 0.0, atol=0.05)
-
-
-def test_inception_takes_some_images_at_a_time(pixels, monkeypatch):
-    images = np.random.default_rng(0).uniform(size=(5, 4, 4, 1))
-    expected = pixels(images).numpy()
-    monkeypatch.setattr(inception, "_AT_ONCE", 2)
-    np.testing.assert_array_equal(pixels(images), expected)
+    # Stripes of one pixel, 897 of them, become nearly grey; without antialiasing every third stays.
+    stripes = (np.arange(897) % 2).astype("float32")[None, None, :, None]
+    shrunk = pixels(np.broadcast_to(stripes, (1, 4, 897, 1)))
+    np.testing.assert_allclose(shrunk[0, 0, 5:-5], 0.0, atol=0.15)
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,6 @@ def feature_stream(
         (4, 5, [4, 1])
     """
     batch_size = checks.integer("batch_size", batch_size)
-    checks.option("verbose", verbose, (False, True))
     function = _function(features)
     length = _length(data)
     parts = (_features_of(name, x, function) for x, _ in batches(data, batch_size, name))
