@@ -155,14 +155,17 @@ def held_out_case():
 
 def test_the_weights_are_those_that_served_the_held_out_draws_best():
     z, prior = held_out_case()
-    last = tf.constant(z[180:], tf.float32)
-    start = float(tf.reduce_mean(prior().log_prob(last)))
+
+    def score():
+        # A new tensor: a flow remembers the way back of one that it has seen.
+        return float(tf.reduce_mean(prior().log_prob(tf.constant(z[180:], tf.float32))))
+
+    start = score()
     prior.fit(z, epochs=20, learning_rate=0.1, batch_size=20, patience=3, verbose=False)
     # Every step leads towards the others, away from the held-out ones.
-    assert float(tf.reduce_mean(prior().log_prob(last))) >= start
-    z, prior = held_out_case()
+    assert score() >= start
     prior.fit(z, epochs=20, learning_rate=0.1, batch_size=20, held_out=0.0, verbose=False)
-    assert float(tf.reduce_mean(prior().log_prob(last))) < start - 1.0
+    assert score() < start - 1.0
 
 
 def test_the_fit_ends_where_nothing_gets_better(monkeypatch):
@@ -293,7 +296,7 @@ def test_noise_differs_between_examples_and_seeds(monkeypatch):
         runs.append(seen[0][0])
     assert len(np.unique(runs[0][:, 0])) == 600
     np.testing.assert_array_equal(runs[0], runs[1])
-    assert np.all(runs[0] != runs[2])
+    assert not {*runs[0][:, 0]} & {*runs[2][:, 0]}  # not the same draws in another order
 
 
 def test_a_model_with_labels_is_read_with_them():

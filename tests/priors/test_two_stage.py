@@ -124,6 +124,31 @@ def test_noise_differs_between_batches_and_seeds(linear):
     assert np.all(other().log_prob(z) != noise[0])
 
 
+def test_both_networks_equal_numpy():
+    prior = kv.priors.TwoStage(D, hidden_units=(4, 5), activation="tanh", dtype="float64")
+    prior.build()
+    rng = np.random.default_rng(0)
+    for weight in prior.weights:
+        weight.assign(rng.normal(size=weight.shape))
+
+    def perceptron(network, inputs):
+        *hidden, (kernel, bias) = [layer.get_weights() for layer in (*network.hidden, network.out)]
+        values = inputs
+        for w, b in hidden:
+            values = np.tanh(values @ w + b)
+        return np.concatenate([values, inputs], axis=-1) @ kernel + bias
+
+    z = draws(6).numpy()
+    loc, raw = np.split(perceptron(prior.encoder, z), 2, axis=-1)
+    q, p = prior.posterior(z), prior.likelihood(tf.constant(z.reshape(2, 3, D)))
+    np.testing.assert_allclose(q.mean(), loc, rtol=1e-9)
+    np.testing.assert_allclose(
+        q.stddev(), np.log1p(np.exp(raw + inverse_scale(1.0))) + 1e-4, rtol=1e-9
+    )
+    np.testing.assert_allclose(p.mean(), perceptron(prior.decoder, z).reshape(2, 3, D), rtol=1e-9)
+    np.testing.assert_allclose(p.stddev(), np.full((2, 3, D), float(prior.gamma)), rtol=1e-9)
+
+
 def test_every_weight_gets_a_gradient_through_the_density():
     prior = kv.priors.TwoStage(D, hidden_units=(4,))
     prior.build()
