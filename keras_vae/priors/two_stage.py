@@ -149,10 +149,8 @@ class TwoStage(Prior):
         return tfd.MultivariateNormalDiag(loc, positive_scale(raw + inverse_scale(1.0)))
 
     def likelihood(self, u: tf.Tensor) -> tfd.Distribution:
-        """Returns p(z|u), batch [...] and event [D], for u `[..., D]`."""
-        flat = self.decoder(tf.reshape(u, [-1, self.latent_dim]))
-        loc = tf.reshape(flat, tf.shape(u))
-        loc.set_shape(u.shape)
+        """Returns p(z|u), batch [..., B] and event [D], for u `[..., B, D]`."""
+        loc = self.decoder(u)
         return tfd.MultivariateNormalDiag(loc, self.gamma * tf.ones_like(loc))
 
     def estimate(self, z: tf.Tensor, num_samples: int, seed: tf.Tensor) -> tf.Tensor:
@@ -167,6 +165,7 @@ class TwoStage(Prior):
         shape = tf.concat([[num_samples], tf.shape(z)], axis=0)
         # Of float32 in every dtype, so that the estimate is the same but for rounding.
         noise = self.to_density(tfd.Normal(0.0, 1.0).sample(shape, seed=seed))
+        noise.set_shape([num_samples, *z.shape])
         u = q.mean() + q.stddev() * noise  # [K, B, D]
         p_u = tfd.MultivariateNormalDiag(tf.zeros_like(u), tf.ones_like(u))
         log_w = self.likelihood(u).log_prob(z) + p_u.log_prob(u) - q.log_prob(u)  # [K, B]

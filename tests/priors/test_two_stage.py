@@ -10,6 +10,7 @@ from scipy import stats
 
 import keras_vae as kv
 from keras_vae.core.numerics import inverse_scale
+from keras_vae.evaluation.chunks import chunk_of
 
 D = 3
 GAMMA = 0.6
@@ -223,3 +224,17 @@ def test_it_is_learned_inside_a_model(tmp_path):
     np.testing.assert_allclose(
         again.log_weights(x, 2, seed=1), model.log_weights(x, 2, seed=1), rtol=1e-5
     )
+
+
+def test_the_samples_of_u_count_into_the_memory_of_log_likelihood():
+    def chunk(num_samples):
+        model = kv.VAE(
+            encoder=keras.layers.Dense(4),
+            decoder=keras.layers.Dense(4),
+            posterior=kv.posteriors.DiagonalNormal(2),
+            likelihood=kv.likelihoods.Normal((4,)),
+            prior=kv.priors.TwoStage(2, hidden_units=(16,), num_samples=num_samples),
+        )
+        return int(chunk_of(model, tf.zeros([8, 4]), None, memory=10.0))
+
+    assert chunk(320) == pytest.approx(chunk(10) / 32, rel=0.1)
