@@ -27,7 +27,7 @@ __all__ = [
 MAPS = ("pca", "tsne")
 
 _CELL = 0.7  # Inches, the width of an image in a grid.
-_MOST_NAMES = 64  # Dimensions that can be named below their bars.
+_MOST_NAMES = 32  # Dimensions that can be named below their bars.
 
 
 def learning_curves(history: Mapping[str, Sequence[float]], driven: str = "beta") -> Figure:
@@ -275,7 +275,7 @@ def kl_by_dimension(kl: Any, active: Any = None) -> Figure:
     if active.shape != kl.shape:
         raise checks.invalid("active", f"must have shape {kl.shape}", active.shape)
     order = np.argsort(-kl, kind="stable")
-    figure = new_figure(max(4.0, min(12.0, 0.25 * len(kl))), 3.0)
+    figure = new_figure(7.0, 3.0)
     axes = figure.subplots()
     for chosen, color, label in ((active, "C0", "active"), (~active, "0.75", "not active")):
         places = np.flatnonzero(chosen[order])

@@ -104,8 +104,8 @@ def test_the_standard_error_tells_how_far_another_data_set_would_be(cases):
     exact = -np.linalg.slogdet(2.0 * np.pi * np.e * covariance)[1] / 2.0
     values = estimates(case, num_samples=1).reshape(200, 40)
     scores = z_scores([estimate_of([row]) for row in values], exact)
-    # Of 40 examples they are t-distributed but for the skewness of log p(x); a false alarm for a new
-    # seed has about the probability 1e-3. Half or twice the standard error gives p < 1e-8.
+    # Of 40 examples they are t-distributed but for the skewness of log p(x); a false alarm for a
+    # new seed has about the probability 1e-3.
     assert stats.kstest(scores, stats.t(39).cdf).pvalue > 1e-3
     for wrong in (0.5, 2.0):
         assert stats.kstest(wrong * scores, stats.t(39).cdf).pvalue < 1e-5

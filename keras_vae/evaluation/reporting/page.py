@@ -52,17 +52,21 @@ def page(report: Report) -> str:
 def _lead(configuration: dict[str, Any]) -> str:
     return (
         f"{configuration['num_examples']:,} examples, log p(x) by {configuration['num_samples']:,} "
-        f"samples each, seed {configuration['seed']}. +- is one standard error."
+        f"samples each, seed {configuration['seed']}. ± is one standard error."
     )
 
 
 def _table(title: str, rows: list[Any]) -> str:
     lines = "".join(
         f"<tr><td>{html.escape(row.name)}{_note(row.note)}</td>"
-        f'<td class="value">{html.escape(row.text)}</td></tr>'
+        f'<td class="value">{html.escape(_signed(row.text))}</td></tr>'
         for row in rows
     )
     return f"<section><h2>{html.escape(title)}</h2><table>{lines}</table></section>"
+
+
+def _signed(text: str) -> str:
+    return text.replace("+-", "±")
 
 
 def _note(text: str) -> str:

@@ -41,10 +41,10 @@ class Row:
         """The number with its standard error and unit, in as many digits as are worth it."""
         if isinstance(self.value, int):
             return f"{self.value} {self.unit}".strip()
-        known = self.standard_error is not None and math.isfinite(self.standard_error)
-        digits = 4 if abs(self.value) < 1.0 else 2
-        error = f" +- {self.standard_error:.{digits}f}" if known else ""
-        return f"{self.value:.{digits}f}{error} {self.unit}".strip()
+        error = math.nan if self.standard_error is None else self.standard_error
+        digits = 4 if abs(self.value) < 1.0 or error < 0.01 else 2
+        spread = f" +- {error:.{digits}f}" if math.isfinite(error) else ""
+        return f"{self.value:.{digits}f}{spread} {self.unit}".strip()
 
 
 def row_of(name: str, estimate: Estimate, unit: str = "", note: str = "") -> Row:

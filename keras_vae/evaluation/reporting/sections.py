@@ -81,7 +81,7 @@ class Sections:
             self.model, first.data, NUM_DISTRIBUTIONS, NUM_CHAINS, **self.options
         )
         apart = found.per_example - self.weighted.per_example[: len(first.x)]
-        note = f"first {len(first.x)} examples: annealed {found.mean:.2f}, less weighted"
+        note = f"first {len(first.x)} examples, annealed {found.mean:.2f}"
         return [row_of("annealed - weighted", estimate_of([apart]), "nats", note)]
 
     def latent(self) -> list[Row]:
@@ -112,7 +112,7 @@ class Sections:
         """Returns the errors of reconstructions."""
         found = reconstruction_error(self.model, self.examples.data, **self.options)
         rows = [
-            row_of("squared error", found.sse, "", "summed over an example, at the mean of q(z|x)"),
+            row_of("squared error", found.sse, "", "summed, at the mean of q(z|x)"),
             row_of("mean squared error", found.mse),
             row_of("PSNR", found.psnr, "dB"),
         ]
@@ -133,10 +133,10 @@ class Sections:
         return [
             Row("Frechet distance", frechet_distance(x, made, **reading).distance, note=note),
             Row("kernel distance", kernel.distance, "", kernel.standard_error, note),
-            Row("precision", scores.precision, note=f"k = {scores.k}"),
-            Row("recall", scores.recall, note=f"k = {scores.k}"),
-            Row("density", scores.density, note=f"k = {scores.k}"),
-            Row("coverage", scores.coverage, note=f"k = {scores.k}"),
+            Row("precision", scores.precision, note=f"this and below: k = {scores.k} neighbours"),
+            Row("recall", scores.recall),
+            Row("density", scores.density),
+            Row("coverage", scores.coverage),
         ]
 
     def disentanglement(self, factors: FactorData) -> list[Row]:
