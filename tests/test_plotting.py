@@ -96,3 +96,49 @@ def test_latent_map_shows_the_direction_of_largest_variance_first():
 def test_what_cannot_be_drawn_is_refused(draw, message):
     with pytest.raises(ValueError, match=message):
         draw()
+
+
+def test_parts_add_up_step_by_step():
+    figure = kv.plotting.elbo_parts({"a": 3.0, "b": -1.0}, "whole", {"other": 1.5})
+    (axes,) = figure.get_axes()
+    bars = [(bar.get_x(), bar.get_width()) for bar in axes.patches]
+    np.testing.assert_allclose(bars, [(0.0, 3.0), (3.0, -1.0), (0.0, 2.0), (0.0, 1.5)])
+    assert [text.get_text() for text in axes.texts] == ["3.00", "-1.00", "2.00", "1.50"]
+
+
+def test_the_kl_of_dimensions_is_sorted_and_the_inactive_are_pale():
+    figure = kv.plotting.kl_by_dimension([0.1, 3.0, 2.0], [False, True, True])
+    (axes,) = figure.get_axes()
+    heights = {round(bar.get_x() + bar.get_width() / 2): bar.get_height() for bar in axes.patches}
+    assert heights == {0: 3.0, 1: 2.0, 2: 0.1}
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2", "0"]
+    colors = {bar.get_height(): bar.get_facecolor() for bar in axes.patches}
+    assert colors[3.0] == colors[2.0] != colors[0.1]
+
+
+def test_tsne_keeps_clusters_apart():
+    means = np.random.default_rng(0).normal(size=(60, 5))
+    labels = np.arange(60) % 2
+    means[labels == 1] += 50.0
+    figure = kv.plotting.latent_map(means, labels, method="tsne", seed=1)
+    (axes,) = figure.get_axes()
+    first, second = (points.get_offsets().data for points in axes.collections)
+    assert len(first) == len(second) == 30
+    apart = np.linalg.norm(first.mean(axis=0) - second.mean(axis=0))
+    assert apart > 3.0 * max(first.std(axis=0).max(), second.std(axis=0).max())
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: kv.plotting.elbo_parts({}, "whole", {}), "`parts` must hold at least one"),
+        (lambda: kv.plotting.kl_by_dimension([]), "`kl` must have shape"),
+        (lambda: kv.plotting.kl_by_dimension([1.0], [True, True]), "`active` must have shape"),
+        (lambda: kv.plotting.latent_map(np.zeros([3, 1])), "`means` must have shape"),
+        (lambda: kv.plotting.latent_map(np.eye(3), [1]), "`labels` must have shape"),
+        (lambda: kv.plotting.latent_map(np.eye(3), method="umap"), "`method` must be one of"),
+    ],
+)
+def test_figures_refuse_what_they_cannot_draw(draw, message):
+    with pytest.raises(ValueError, match=message):
+        draw()
