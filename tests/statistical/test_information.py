@@ -228,7 +228,7 @@ def test_minibatches_are_of_data_in_any_order(cases):
     assert 0.6 < result.mean < 0.9
 
 
-@pytest.mark.parametrize("method", aggregate_posterior.METHODS)
+@pytest.mark.parametrize("method", ["mixture", "minibatch"])
 def test_values_belong_to_their_examples(cases, method):
     case = apart(cases, 3.0, count=7)
     parts = kv.evaluation.kl_decomposition(case.model, case.x, 400, method=method, batch_size=2)
@@ -240,7 +240,7 @@ def test_values_belong_to_their_examples(cases, method):
 # The sum.
 
 
-@pytest.mark.parametrize("method", aggregate_posterior.METHODS)
+@pytest.mark.parametrize("method", ["mixture", "minibatch"])
 def test_the_parts_add_up_and_agree_with_the_closed_form(generic, method):
     parts = kv.evaluation.kl_decomposition(generic.model, generic.x, 500, method=method)
     added = parts.mutual_information.per_example + parts.marginal_kl.per_example
