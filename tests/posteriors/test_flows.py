@@ -210,6 +210,14 @@ def test_a_new_input_is_not_given_the_last_result():
     assert np.all(flow.inverse_log_det_jacobian(a) != expected)
 
 
+def test_weights_that_have_moved_count_for_a_tensor_seen_before():
+    prior, z = kv.priors.AutoregressiveFlow(3, hidden_units=(8,)), tf.ones([4, 3])
+    prior().log_prob(z)
+    for weight in prior.trainable_variables:
+        weight.assign_add(0.3 * tf.ones_like(weight))
+    np.testing.assert_array_equal(prior().log_prob(z), prior().log_prob(tf.identity(z)))
+
+
 def test_masked_dense_round_trip():
     layer = MaskedDense((1, 2, 3), (1, 2), "tanh", kernel_scale=0.5)
     copy = MaskedDense.from_config(layer.get_config())
