@@ -37,6 +37,7 @@ from keras_vae.evaluation.distances import (
     kernel_distance,
     manifold_scores,
 )
+from keras_vae.evaluation.estimate import Estimate
 from keras_vae.evaluation.fit_posterior import FittedPosterior, fit_posterior
 from keras_vae.evaluation.fit_prior import fit_prior
 from keras_vae.evaluation.inference_gap import InferenceGap, inference_gap
@@ -56,6 +57,7 @@ __all__ = [
     "BidirectionalCheck",
     "DCI",
     "DisentanglementScores",
+    "Estimate",
     "FactorVAEScore",
     "FittedPosterior",
     "FrechetDistance",

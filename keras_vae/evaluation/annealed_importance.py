@@ -18,10 +18,9 @@ from keras_vae.models import VAE
 class AnnealedLogLikelihood(Estimate):
     """An estimate of the mean log p(x) by annealed importance sampling, in nats.
 
+    As `Estimate`, and how the chains went.
+
     Attributes:
-        mean: Mean over the examples.
-        standard_error: Standard error of that mean, over the examples; NaN for a single one.
-        per_example: The estimates `[N]`.
         effective_sample_size: Mean over the examples of (sum w)^2 / sum w^2 of the chains.
         acceptance_rate: Share of the proposals that were accepted; 0.5 to 0.9 is healthy.
     """

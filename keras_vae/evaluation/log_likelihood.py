@@ -23,10 +23,9 @@ _POOR, _ENOUGH_TO_JUDGE = 10.0, 100
 class LogLikelihood(Estimate):
     """An estimate of the mean log p(x) of a data set, in nats.
 
+    As `Estimate`, and how far it can be trusted.
+
     Attributes:
-        mean: Mean over the examples.
-        standard_error: Standard error of that mean, over the examples; NaN for a single one.
-        per_example: The estimates `[N]`.
         effective_sample_size: Mean over the examples of (sum w)^2 / sum w^2. Near 1, the estimate
             hangs on single samples and is far below log p(x).
         effective_sample_sizes: The same of every example, `[N]`.
@@ -68,14 +67,12 @@ def log_likelihood(
         verbose: Whether to show a progress bar, once it takes more than five seconds.
 
     Returns:
-        A `LogLikelihood`, nats.
+        A `LogLikelihood`, nats. A `RuntimeWarning` tells if K >= 100 and half of the examples have
+        fewer than 10 effective samples.
 
     Raises:
         ValueError: If a number is out of its range, the model not built, or the data empty or
             without a density.
-
-    Warns:
-        RuntimeWarning: If K >= 100 and half of the examples have fewer than 10 effective samples.
 
     Example:
         >>> import keras_vae as kv
