@@ -216,8 +216,8 @@ class AutoregressiveBijector(tfp.bijectors.Bijector):
         context: tf.Tensor | None = None,
         name: str = "autoregressive",
     ):
-        # TFP shares its cache of inverses among bijectors of equal parameters, and an earlier one of
-        # this network may have worked with other weights: no two of them are equal.
+        # TFP shares its cache of inverses among bijectors of equal parameters, and an earlier one
+        # of this network may have worked with other weights: no two of them are equal.
         parameters = {**dict(locals()), "instance": object()}
         super().__init__(forward_min_event_ndims=1, parameters=parameters, name=name)
         self._network = network

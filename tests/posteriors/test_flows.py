@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+import keras_vae as kv
 from keras_vae.core.flows import (
     LOG_SCALE_BOUND,
     SHIFT_BOUND,
