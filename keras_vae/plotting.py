@@ -282,7 +282,7 @@ def kl_by_dimension(kl: Any, active: Any = None) -> Figure:
         if len(places):
             axes.bar(places, kl[order][places], color=color, label=label)
     frame_lightly(axes)
-    axes.set(xlabel="latent dimension", ylabel="mean KL, nats")
+    axes.set(xlabel="latent dimension, the largest KL first", ylabel="mean KL, nats")
     if len(kl) <= _MOST_NAMES:
         axes.set_xticks(range(len(kl)), [str(dimension) for dimension in order], fontsize="x-small")
     axes.legend(frameon=False, fontsize="small")

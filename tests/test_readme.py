@@ -38,5 +38,5 @@ def test_snippets_run_in_order_and_the_command_line_reads_what_they_wrote(tmp_pa
 
 def test_figures_named_in_the_readme_exist():
     figures = re.findall(r"\]\((examples/[^)]*\.png)\)", README.read_text())
-    assert len(figures) == 5
+    assert len(figures) == 6
     assert all((README.parent / figure).is_file() for figure in figures)
