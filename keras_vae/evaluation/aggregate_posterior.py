@@ -16,8 +16,7 @@ from keras_vae import bounds, penalties
 from keras_vae.core import checks
 from keras_vae.core.randomness import fold, purpose, seed_tensor
 from keras_vae.evaluation.estimate import Estimate
-from keras_vae.evaluation.reading import checked_vae, map_batches, with_progress
-from keras_vae.posteriors import Posterior
+from keras_vae.evaluation.reading import checked_with_parameters, map_batches, with_progress
 
 tfd = tfp.distributions
 
@@ -98,7 +97,7 @@ class AggregatePosterior:
     """
 
     def __init__(self, model: Any, data: Any, reading: Reading, needs_prior: bool = True):
-        self._model = _with_parameters(checked_vae(model))
+        self._model = checked_with_parameters(model)
         self._reading, self._needs_prior = reading, needs_prior
         batches = map_batches(
             self._encode, model, data, reading.batch_size, reading.seed, reading.verbose
@@ -261,11 +260,3 @@ def _log_weights(group_size: int, size: int, method: str) -> np.ndarray:
     own = tf.eye(group_size, dtype=tf.bool)
     weights = penalties.log_sampling_weights(own, size, sampling, tf.float64)
     return weights.numpy()[0, [0, -1]]
-
-
-def _with_parameters(model: Any) -> Any:
-    head = type(model.posterior_head)
-    if head.call is not Posterior.call:
-        rule = "must have a posterior that overrides `parameters` and `distribution`, not `call`"
-        raise checks.invalid("model", rule, head.__name__)
-    return model

@@ -14,9 +14,9 @@ import tensorflow_probability as tfp
 from keras_vae import bounds
 from keras_vae.core import checks
 from keras_vae.core.randomness import fold, purpose, seed_tensor
+from keras_vae.evaluation.reading import checked_with_parameters
 from keras_vae.models import VAE
 from keras_vae.objectives import estimators
-from keras_vae.posteriors import Posterior
 
 # Decays of Adam's moments, as Kingma and Ba chose them.
 _FIRST, _SECOND = 0.9, 0.999
@@ -105,7 +105,7 @@ def fit_posterior(
         (gradient).
     """
     fit = _Fit(
-        _checked_model(model),
+        checked_with_parameters(model),
         checks.integer("steps", steps),
         checks.number("learning_rate", learning_rate, 0.0, exclusive=True),
         checks.integer("num_samples", num_samples),
@@ -210,16 +210,6 @@ def _adam_step(rate: tf.Tensor, count: tf.Tensor, first: tf.Tensor, second: tf.T
     rate = tf.cast(rate / (1.0 - _FIRST**count), first.dtype)
     unbiased = second / tf.cast(1.0 - _SECOND**count, second.dtype)
     return rate * first / (tf.sqrt(unbiased) + _FLAT)
-
-
-def _checked_model(model: Any) -> VAE:
-    if not isinstance(model, VAE):
-        raise checks.invalid("model", "must be a VAE", model)
-    head = type(model.posterior_head)
-    if head.call is not Posterior.call:
-        rule = "must have a posterior that overrides `parameters` and `distribution`, not `call`"
-        raise checks.invalid("model", rule, head.__name__)
-    return model
 
 
 def _result(distribution: Any, elbo: tf.Tensor, initial_elbo: tf.Tensor) -> FittedPosterior:

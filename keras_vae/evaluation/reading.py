@@ -14,6 +14,7 @@ from keras_vae.core.progress import with_progress
 from keras_vae.core.randomness import fold, seed_tensor
 from keras_vae.models import VAE, LatentVariableModel, graph_errors
 from keras_vae.models.inputs import batches
+from keras_vae.posteriors import Posterior
 
 
 def checked_model(model: Any, kind: type[keras.Model] = LatentVariableModel) -> Any:
@@ -31,6 +32,20 @@ def checked_model(model: Any, kind: type[keras.Model] = LatentVariableModel) -> 
 def checked_vae(model: Any) -> VAE:
     """Returns the model, or raises unless it is a `VAE`."""
     return checked_model(model, VAE)
+
+
+def has_parameters(model: VAE) -> bool:
+    """Returns whether the posterior head tells the parameters of q(z|x) from the distribution."""
+    return type(model.posterior_head).call is Posterior.call
+
+
+def checked_with_parameters(model: Any) -> VAE:
+    """Returns the model, or raises unless it is a `VAE` whose q(z|x) has parameters of its own."""
+    model = checked_vae(model)
+    if not has_parameters(model):
+        rule = "must have a posterior that overrides `parameters` and `distribution`, not `call`"
+        raise checks.invalid("model", rule, type(model.posterior_head).__name__)
+    return model
 
 
 def standardized(

@@ -8,9 +8,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 import keras_vae as kv
 from keras_vae.evaluation.reporting.result import Row
+
+tfd = tfp.distributions
 
 IMAGE = (12, 12, 1)
 EXAMPLES = 60
@@ -237,6 +240,24 @@ def test_a_discrete_model_of_no_images_omits_what_it_lacks():
     assert "SSIM" not in [row.name for row in report.sections["Reconstruction"]]
     assert not {"Samples", "Traversals", "Reconstructions"} & set(report.figures)
     assert "Not computed" in str(report)
+
+
+class OnlyCall(kv.posteriors.Posterior):
+    """A head without parameters of its own."""
+
+    def build(self, features_shape):
+        self.built = True
+
+    def call(self, features, training=False):
+        loc = self.to_density(features)[:, : self.latent_dim]
+        return tfd.MultivariateNormalDiag(loc, tf.ones_like(loc))
+
+
+def test_a_posterior_without_parameters_omits_what_needs_them(monkeypatch):
+    monkeypatch.setattr(kv.evaluation.reporting.sections, "NUM_DISTRIBUTIONS", 1)
+    report = quick(vae(posterior=OnlyCall(2)), images(3))
+    why = "the posterior does not tell parameters from distribution"
+    assert report.omitted["parts of the KL"] == report.omitted["gaps of inference"] == why
 
 
 def test_a_conditional_model_is_given_its_labels(monkeypatch):

@@ -18,17 +18,19 @@ from keras_vae.evaluation.estimate import estimate_of
 from keras_vae.evaluation.inference_gap import inference_gap
 from keras_vae.evaluation.kl_decomposition import kl_decomposition
 from keras_vae.evaluation.log_likelihood import LogLikelihood, log_likelihood
+from keras_vae.evaluation.reading import has_parameters
 from keras_vae.evaluation.reconstruction_error import reconstruction_error
 from keras_vae.evaluation.reporting.examples import Examples, Statistics, generate
 from keras_vae.evaluation.reporting.result import Row, row_of
 from keras_vae.models import VAE
-from keras_vae.posteriors import Posterior
 
 # What is dear is tried on fewer examples.
 ANNEALED_EXAMPLES, NUM_DISTRIBUTIONS, NUM_CHAINS = 16, 300, 8
 GAP_EXAMPLES = 32
 # Fewer examples say nothing of a distribution; more pixels need features.
 LEAST_EXAMPLES, MOST_PIXELS = 50, 4096
+
+_NO_PARAMETERS = "the posterior does not tell parameters from distribution"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,14 +155,15 @@ class Sections:
 
     def why_no_decomposition(self) -> str:
         """Returns why the KL has no parts, or nothing."""
+        if not has_parameters(self.model):
+            return _NO_PARAMETERS
         y = self.examples.first(1).condition
         depends = bool(self.model.prior(y).batch_shape.rank)
         return "the prior depends on y" if depends else ""
 
     def why_no_gap(self) -> str:
         """Returns why no posterior can be fitted, or nothing."""
-        fits = type(self.model.posterior_head).call is Posterior.call
-        return "" if fits else "the posterior does not tell parameters from distribution"
+        return "" if has_parameters(self.model) else _NO_PARAMETERS
 
     def why_no_samples(self, features: Any) -> str:
         """Returns why samples have no distance to the data, or nothing."""
