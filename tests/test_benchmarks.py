@@ -150,3 +150,33 @@ def test_estimates_of_log_p_x_are_timed_in_processes_of_their_own(tmp_path):
     assert rows["3"]["log_likelihood"] == pytest.approx(again.mean, rel=1e-5)
     lines = (tmp_path / "results.md").read_text().splitlines()
     assert len(lines) == 4 and lines[-1].startswith("| 3 | ")
+
+
+def test_fitted_priors_are_held_against_the_standard_normal(tmp_path):
+    paths = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "samplers.json")]
+    sizes = ["--rows", "1", "--epochs", "1", "--fit-epochs", "1", "--num-samples", "2"]
+    options = ["--data", "mnist_5k", "--test", "test", *sizes, *paths]
+    rows = load("samplers").main(options)
+    assert list(rows["1"]) == sorted(load("samplers").PRIORS)
+    before = (tmp_path / "samplers.json").read_text()
+    load("samplers").main(options)  # Nothing is left to do.
+    assert (tmp_path / "samplers.json").read_text() == before
+    lines = (tmp_path / "samplers.md").read_text().splitlines()
+    standard, mixture = (cells.split(" | ") for cells in lines[2:4])
+    assert standard[0] == "| N(0, I)" and standard[2] == ""
+    estimates = [rows["1"][name]["log_likelihood"] for name in list(load("samplers").PRIORS)[:2]]
+    assert float(mixture[2].split()[0]) == pytest.approx(estimates[1] - estimates[0], abs=0.01)
+
+
+def test_distances_are_measured_between_all_pairs(tmp_path):
+    classifier = tmp_path / "classifier.keras"
+    layers = [keras.Input((28, 28, 1)), keras.layers.Flatten()]
+    layers += [keras.layers.Dense(4, activation="tanh"), keras.layers.Dense(10)]
+    keras.Sequential(layers).save(classifier)
+    paths = ["--runs", str(tmp_path), "--results", str(tmp_path / "distances.json")]
+    options = ["--data", "mnist_5k", "--count", "40", "--epochs", "1"]
+    rows = load("distances").main([*options, "--classifier", str(classifier), *paths])
+    assert len(rows) == 7
+    assert rows["training digits"]["frechet"] < rows["shuffled pixels"]["frechet"]
+    assert len((tmp_path / "distances.md").read_text().splitlines()) == 9
+    assert str(tmp_path) not in (tmp_path / "distances.json").read_text()

@@ -1,0 +1,140 @@
+"""Measures what priors fitted after the training gain in log p(x), on MNIST.
+
+Rows are models by their beta: 784-200-200-16 and back, trained on digits binarized anew in every
+epoch. The smaller beta, the further the aggregate posterior is from N(0, I). Each prior is fitted
+to a draw of q(z|x) for every training digit, and judged on the first test digits.
+
+    python -m benchmarks.samplers --rows 1 0.2
+
+Models go to `runs/samplers`, results to `benchmarks/results/samplers.json` and `.md`. On two cores
+a row takes some ten minutes. A training that was interrupted goes on after its last epoch; a prior
+that is judged is not fitted again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import time
+from typing import Any
+
+import keras
+import numpy as np
+
+import keras_vae as kv
+from benchmarks import mnist_runs
+from benchmarks.mnist_objectives import SaveEpochs
+
+IMAGE, LATENT_DIM = (28, 28, 1), 16
+STANDARD, MIXTURE = "N(0, I)", "10 normals, full covariances"
+PRIORS = {
+    STANDARD: lambda: None,
+    MIXTURE: lambda: kv.priors.MixtureOfNormals(LATENT_DIM, 10, covariance="full"),
+    "autoregressive flow": lambda: kv.priors.AutoregressiveFlow(LATENT_DIM, num_flows=4),
+    "two-stage": lambda: kv.priors.TwoStage(LATENT_DIM, (256, 256), num_samples=32),
+}
+
+
+def train(beta: float, folder: pathlib.Path, args: argparse.Namespace) -> kv.VAE:
+    """Trains to the last epoch, from where it is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    saved = sorted(folder.glob("after_*.keras"))
+    done = int(saved[-1].stem.removeprefix("after_")) if saved else 0
+    keras.utils.set_random_seed(0)
+    model = keras.saving.load_model(saved[-1]) if saved else build(beta)
+    data = kv.data.load(args.data, args.train, 256, binarize="dynamic", initial_epoch=done)
+    model.fit(
+        data, epochs=args.epochs, initial_epoch=done, callbacks=[SaveEpochs(folder)], verbose=2
+    )
+    return model
+
+
+def build(beta: float) -> kv.VAE:
+    """Makes and compiles a model."""
+    model = kv.VAE(
+        encoder=kv.networks.MLPEncoder((200, 200)),
+        decoder=kv.networks.MLPDecoder(IMAGE, (200, 200)),
+        posterior=kv.posteriors.DiagonalNormal(LATENT_DIM),
+        likelihood=kv.likelihoods.Bernoulli(IMAGE),
+        objective=kv.objectives.ELBO(beta),
+        seed=0,
+    )
+    model.compile(keras.optimizers.Adam(1e-3))
+    return model
+
+
+def judge(model: kv.VAE, args: argparse.Namespace) -> dict[str, Any]:
+    """Returns the estimate of log p(x) on the test digits."""
+    test = kv.data.load(args.data, args.test, 125, binarize="static", shuffle=False)
+    found = kv.evaluation.log_likelihood(model, test, num_samples=args.num_samples, seed=1)
+    return {
+        "log_likelihood": found.mean,
+        "standard_error": found.standard_error,
+        "effective_sample_size": found.effective_sample_size,
+        "per_example": [round(float(value), 3) for value in found.per_example],
+    }
+
+
+def run_row(beta: float, args: argparse.Namespace) -> None:
+    """Judges a model with every prior, unless it is done."""
+    model = train(beta, args.runs / f"beta_{beta:g}", args)
+    fixed = kv.data.load(args.data, args.train, 256, binarize="static", shuffle=False)
+    for name, make in PRIORS.items():
+        results = mnist_runs.read(args.results)
+        row = results["rows"].setdefault(f"{beta:g}", {})
+        if name in row:
+            continue
+        start, prior = time.perf_counter(), make()
+        if prior is not None:
+            # EM has no epochs.
+            options = {} if name == MIXTURE else {"epochs": args.fit_epochs}
+            kv.evaluation.fit_prior(model, fixed, prior, **options)
+        judged = model if prior is None else model.with_prior(prior)
+        row[name] = {"fit_seconds": time.perf_counter() - start, **judge(judged, args)}
+        mnist_runs.write({**results, **mnist_runs.circumstances(args)}, args.results)
+
+
+def table(rows: dict[str, Any]) -> str:
+    """Writes log p(x) and what it gains, a column for each beta."""
+    betas = sorted(rows, key=float, reverse=True)
+    head = " | ".join(f"beta = {beta}, log p(x) | gain | effective samples" for beta in betas)
+    lines = [f"| prior | {head} |", "|---|" + "---|" * (3 * len(betas))]
+    for name in PRIORS:
+        cells = [cell for beta in betas for cell in _cells(rows[beta], name)]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cells(row: dict[str, Any], name: str) -> list[str]:
+    one = row[name]
+    # Of the same examples: most of the spread of log p(x) is in both.
+    gains = np.subtract(one["per_example"], row[STANDARD]["per_example"])
+    gain = f"{gains.mean():.2f} +- {gains.std(ddof=1) / np.sqrt(len(gains)):.2f}"
+    size = f"{one['effective_sample_size']:.0f}"
+    return [f"{one['log_likelihood']:.1f}", "" if name == STANDARD else gain, size]
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    """Runs the benchmark and returns its rows by beta."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", nargs="+", type=float, default=[1.0, 0.2], metavar="BETA")
+    parser.add_argument("--epochs", type=int, default=25)
+    parser.add_argument("--fit-epochs", type=int, default=60, help="at most, of the fits")
+    parser.add_argument("--num-samples", type=int, default=200, help="of log p(x)")
+    parser.add_argument("--data", default="mnist")
+    parser.add_argument("--train", default="train")
+    parser.add_argument("--test", default="test[:1000]")
+    parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs/samplers"))
+    results = pathlib.Path(__file__).parent / "results" / "samplers.json"
+    parser.add_argument("--results", type=pathlib.Path, default=results)
+    args = parser.parse_args(arguments)
+    for beta in args.rows:
+        run_row(beta, args)
+    rows = mnist_runs.read(args.results)["rows"]
+    args.results.with_suffix(".md").write_text(table(rows))
+    print("\n" + table(rows))
+    return rows
+
+
+if __name__ == "__main__":
+    main()
