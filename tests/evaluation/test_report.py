@@ -11,7 +11,9 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import keras_vae as kv
+from keras_vae.evaluation.reporting.examples import Examples, statistics
 from keras_vae.evaluation.reporting.result import Row
+from keras_vae.evaluation.reporting.sections import Sections
 
 tfd = tfp.distributions
 
@@ -276,6 +278,51 @@ def test_verbose_prints_the_table(capsys, monkeypatch):
     assert capsys.readouterr().out == f"{report}\n"
 
 
+def test_a_file_in_place_of_the_folder_is_told_before_any_work(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(kv.evaluation.reporting.sections, "log_likelihood", None)
+    with pytest.raises(ValueError, match="`folder` must be a folder"):
+        quick(vae(), images(2), tmp_path / "file")
+
+
+def test_a_model_of_nan_is_told_before_long_work(monkeypatch):
+    monkeypatch.setattr(kv.evaluation.reporting.sections, "log_likelihood", None)
+    model = vae()
+    model.decoder.weights[0].assign(np.nan * model.decoder.weights[0])
+    with pytest.raises(ValueError, match="`model` must give .* finite ELBO.*: 2 of 2 examples"):
+        quick(model, images(2))
+
+
+@pytest.mark.parametrize(
+    ("changes", "labels", "count", "why"),
+    [
+        ({"model": kv.ConditionalVAE, "condition": 3}, True, 30, "codes depend on y"),
+        ({"posterior": kv.posteriors.DiagonalNormal(1)}, False, 30, "z has a single dimension"),
+        ({}, False, 8, "takes at least 20 observations"),
+    ],
+)
+def test_factors_that_a_model_cannot_be_scored_by_are_told(changes, labels, count, why):
+    model, x = vae(**changes), images(4)
+    examples = Examples(x, np.arange(4) % 3, conditioned=labels)
+    factors = kv.data.FactorData(images(count), np.arange(count)[:, None] % [2, 4])
+    sections = Sections(model, examples, None, 1, {})
+    assert sections.why_no_disentanglement(factors).startswith(why)
+    assert sections.why_no_disentanglement(None) == "no `factors` are given"
+
+
+def test_a_class_counts_once_in_bits_per_dimension():
+    likelihood = kv.likelihoods.Categorical((5,), 4)
+    decoder = kv.networks.MLPDecoder(likelihood.params_shape, (8,))
+    model = vae(decoder=decoder, likelihood=likelihood)
+    for weight in decoder.weights:
+        weight.assign(tf.zeros_like(weight))  # all classes are equally likely: log2(4) = 2 bits
+    examples = Examples(np.eye(4, dtype="float32")[[[0, 1, 2, 3, 0]]], None, conditioned=False)
+    options = {"seed": 0, "batch_size": 1, "verbose": False}
+    sections = Sections(model, examples, statistics(model, examples, 0, 1), 2000, options)
+    (row,) = (row for row in sections.likelihood() if row.name == "bits per dimension")
+    np.testing.assert_allclose(row.value, 2.0, atol=0.05)
+
+
 BAD = [
     ({"num_samples": 0}, "`num_samples` must be an integer >= 1"),
     ({"num_examples": 0}, "`num_examples` must be an integer >= 1"),
@@ -284,7 +331,10 @@ BAD = [
     ({"verbose": 2}, "`verbose` must be one of"),
     ({"latent_map": "umap"}, "`latent_map` must be one of .*pca.*tsne"),
     ({"factors": 3}, "`factors` must be a keras_vae.data.FactorData"),
+    ({"factors": kv.data.FactorData(images(2, (5,)), [[0], [1]])}, "`factors` must have observa"),
     ({"history": {}}, "`history` must hold the logs"),
+    ({"history": [-9.0]}, "`history` must hold the logs"),
+    ({"features": "inception"}, "`features` must be a function"),
     ({"data": images(0)}, "`data` must hold at least one example"),
     ({"data": 255.0 * images(2)}, r"`x` must be in \[0, 1\]"),
     ({"model": keras.Sequential()}, "`model` must be a VAE"),

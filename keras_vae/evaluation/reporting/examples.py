@@ -99,7 +99,13 @@ def statistics(model: VAE, examples: Examples, seed: int, batch_size: int) -> St
         return Statistics(terms.reconstruction, terms.kl, means)
 
     parts = map_batches(read_batch, model, examples.data, batch_size, seed, verbose=False)
-    return Statistics(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    said = Statistics(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    finite = np.isfinite(said.elbo) & np.isfinite(said.means).reshape(len(said.means), -1).all(1)
+    if not finite.all():
+        rule = "must give every example a finite ELBO and finite posterior means"
+        bad = f"{np.count_nonzero(~finite)} of {len(finite)} examples have none"
+        raise ValueError(f"Argument `model` {rule}. Received: {bad}")
+    return said
 
 
 def generate(model: VAE, examples: Examples, mean: bool, seed: int, batch_size: int) -> np.ndarray:

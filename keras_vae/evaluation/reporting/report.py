@@ -65,8 +65,8 @@ def report(
         A `Report`.
 
     Raises:
-        ValueError: If an argument is out of its range, the model not built, or the data empty or
-            without a density.
+        ValueError: If an argument is out of its range, the model not built or its ELBO not finite,
+            or the data empty or without a density.
 
     Example:
         >>> import keras_vae as kv, tensorflow as tf
@@ -82,16 +82,12 @@ def report(
     model = checked_vae(model)
     checks.integer("num_samples", num_samples)
     num_examples = checks.integer("num_examples", num_examples)
-    checks.option("latent_map", latent_map, plotting.MAPS)
+    _check_options(model, folder, features, factors, history, latent_map)
     options = {
         "seed": checks.integer("seed", seed, minimum=0),
         "batch_size": checks.integer("batch_size", batch_size),
         "verbose": checks.option("verbose", verbose, (False, True)),
     }
-    if factors is not None and not isinstance(factors, FactorData):
-        raise checks.invalid("factors", "must be a keras_vae.data.FactorData", factors)
-    if history is not None and not history.get("elbo"):
-        raise checks.invalid("history", "must hold the logs of at least one epoch", history)
     examples = read(model, data, num_examples, batch_size)
     said = statistics(model, examples, seed, batch_size)
     compute = Sections(model, examples, said, num_samples, options)
@@ -147,11 +143,34 @@ def _all_sections(
         compute.why_no_samples(features),
         lambda: compute.samples(features),
     )
-    if factors is None:
-        omitted["disentanglement"] = "no `factors` are given"
-    else:
-        rows["Disentanglement"] = compute.disentanglement(factors)
+    add(
+        "Disentanglement",
+        "disentanglement",
+        compute.why_no_disentanglement(factors),
+        lambda: compute.disentanglement(factors),  # type: ignore[arg-type]
+    )
     return rows, omitted
+
+
+def _check_options(
+    model: VAE, folder: Any, features: Any, factors: Any, history: Any, latent_map: Any
+) -> None:
+    """Raises a `ValueError` unless what is needed late, after long work, is as it must be."""
+    checks.option("latent_map", latent_map, plotting.MAPS)
+    if folder is not None and Path(folder).exists() and not Path(folder).is_dir():
+        raise checks.invalid("folder", "must be a folder, or not exist", str(folder))
+    if features is not None and not callable(features):
+        raise checks.invalid("features", "must be a function from x to features, or None", features)
+    if history is not None and not (isinstance(history, Mapping) and history.get("elbo")):
+        raise checks.invalid("history", "must hold the logs of at least one epoch", history)
+    if factors is None:
+        return
+    if not isinstance(factors, FactorData):
+        raise checks.invalid("factors", "must be a keras_vae.data.FactorData", factors)
+    shape, head = factors.observations.shape[1:], model.likelihood_head
+    if shape not in (head.shape, head.event_shape):
+        rule = f"must have observations of the model, of shape {head.shape}"
+        raise ValueError(f"Argument `factors` {rule}. Received: shape={shape}")
 
 
 def _configuration(examples: Examples, num_samples: int, seed: int) -> dict[str, Any]:

@@ -63,8 +63,9 @@ class Report:
         configuration: What the numbers depend on: examples, samples, seed, versions.
         sections: Rows by the title of their section.
         omitted: What was not computed, and why.
-        per_dimension: Arrays `[D]` by name: `kl`, `variance_of_mean`, `active`.
-        figures: matplotlib figures by name; empty where x is no image.
+        per_dimension: Lists by name: `kl`, the mean KL of each group of dimensions, and
+            `variance_of_mean`, the variance of the posterior mean in each dimension.
+        figures: matplotlib figures by name; those of images are missing where x is none.
     """
 
     title: str

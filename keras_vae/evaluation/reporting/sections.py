@@ -29,6 +29,8 @@ ANNEALED_EXAMPLES, NUM_DISTRIBUTIONS, NUM_CHAINS = 16, 300, 8
 GAP_EXAMPLES = 32
 # Fewer examples say nothing of a distribution; more pixels need features.
 LEAST_EXAMPLES, MOST_PIXELS = 50, 4096
+# As many as the bins of the scores of disentanglement.
+LEAST_OBSERVATIONS = 20
 
 _NO_PARAMETERS = "the posterior does not tell parameters from distribution"
 
@@ -65,7 +67,7 @@ class Sections:
         """Returns bounds and estimates of log p(x)."""
         said, found = self.statistics, self.weighted
         rate = estimate_of([np.sum(said.kl, axis=-1)])
-        size = math.prod(self.model.likelihood_head.event_shape)
+        size = math.prod(self.model.likelihood_head.shape)  # A class is one, not K of them.
         bits = -1.0 / (math.log(2.0) * size)
         return [
             row_of("ELBO", estimate_of([said.elbo]), "nats"),
@@ -164,6 +166,17 @@ class Sections:
     def why_no_gap(self) -> str:
         """Returns why no posterior can be fitted, or nothing."""
         return "" if has_parameters(self.model) else _NO_PARAMETERS
+
+    def why_no_disentanglement(self, factors: FactorData | None) -> str:
+        """Returns why there are no scores of disentanglement, or nothing."""
+        if factors is None:
+            return "no `factors` are given"
+        if self.examples.conditioned:
+            return "codes depend on y, which `factors` do not hold"
+        if math.prod(self.model.posterior_head.event_shape) < 2:
+            return "z has a single dimension"
+        few = len(factors) < LEAST_OBSERVATIONS
+        return f"takes at least {LEAST_OBSERVATIONS} observations" if few else ""
 
     def why_no_samples(self, features: Any) -> str:
         """Returns why samples have no distance to the data, or nothing."""
