@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_vae.core import checks
-from keras_vae.models.inputs import batches
+from keras_vae.models.inputs import batches, check_ends
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +61,7 @@ def active_units(
     References:
         Burda et al., 2016, section 5.2, arXiv:1509.00519.
     """
+    check_ends("data", data)
     threshold = checks.number("threshold", threshold, minimum=0.0)
     head = model.posterior_head
     means = [head.mean(model.encode(x, y)).numpy() for x, y in batches(data, batch_size)]

@@ -13,7 +13,7 @@ from keras_vae.core import checks
 from keras_vae.core.progress import with_progress
 from keras_vae.core.randomness import fold, seed_tensor
 from keras_vae.models import VAE, LatentVariableModel, graph_errors
-from keras_vae.models.inputs import batches
+from keras_vae.models.inputs import batches, check_ends
 from keras_vae.posteriors import Posterior
 
 
@@ -69,6 +69,7 @@ def map_batches(
     verbose: bool = True,
 ) -> Iterator[Any]:
     """Yields what the graph function `function(x, y, seed)` returns for every batch, as arrays."""
+    check_ends("data", data)
     batch_size = checks.integer("batch_size", batch_size)
     work = standardized(model, data, batch_size)
     yield from run_batches(function, work, _num_batches(data, batch_size), seed, verbose)
@@ -97,8 +98,9 @@ def _num_batches(data: Any, batch_size: int) -> int | None:
     if isinstance(data, tf.data.Dataset):
         number = int(data.cardinality())
         return number if number >= 0 else None
-    arrays = tf.nest.flatten(data)
-    return -(-len(arrays[0]) // batch_size) if hasattr(arrays[0], "__len__") else None
+    x = data[0] if isinstance(data, tuple) and data else data
+    # Of other things than arrays, such as lists of batches, the length is no number of examples.
+    return -(-len(x) // batch_size) if isinstance(x, (np.ndarray, tf.Tensor)) else None
 
 
 def _traced(function: Callable[..., Any], inputs: list[tf.Tensor]) -> Callable[..., Any]:

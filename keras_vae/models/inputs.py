@@ -132,6 +132,12 @@ def batches(data: Any, batch_size: int = 128, name: str = "data") -> Iterator[tu
         raise checks.invalid(name, "must hold at least one example", data)
 
 
+def check_ends(name: str, data: Any) -> None:
+    """Raises a `ValueError` if the data are a dataset that never ends."""
+    if isinstance(data, tf.data.Dataset) and data.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise checks.invalid(name, "must end, as by data.take(100)", data)
+
+
 def inputs_of(batch: Any) -> list[Any]:
     """Returns `[x]` or `[x, y]` of a batch as `fit` takes it, or of its types."""
     x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)

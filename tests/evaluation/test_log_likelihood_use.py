@@ -123,6 +123,7 @@ BAD = [
     ({"data": np.full((2, *IMAGE), 255.0)}, ["`x`", "must be in [0, 1]", "255"]),
     ({"data": np.full((2, *IMAGE), np.nan)}, ["`x`", "must be in [0, 1]", "NaN"]),
     ({"data": np.zeros((2, 5))}, ["`x`", "shape", "(2, 5)"]),
+    ({"data": tf.data.Dataset.range(3).repeat()}, ["`data`", "must end"]),
     ({"data": None}, ["`data`", "Received: data=None"]),
     ({"model": keras.Sequential()}, ["`model`", "LatentVariableModel"]),
 ]

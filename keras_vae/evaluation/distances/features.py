@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from keras_vae.core import checks
 from keras_vae.evaluation.reading import with_progress
-from keras_vae.models.inputs import batches
+from keras_vae.models.inputs import batches, check_ends
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +73,7 @@ def feature_stream(
         >>> stream.size, stream.length, [len(part) for part in stream.parts]
         (4, 5, [4, 1])
     """
+    check_ends(name, data)
     batch_size = checks.integer("batch_size", batch_size)
     function = _function(features)
     length = _length(data)
