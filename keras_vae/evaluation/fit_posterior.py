@@ -32,6 +32,7 @@ class FittedPosterior:
         amortization_gap: Mean of `elbo - initial_elbo` over the examples.
         standard_error: Standard error of that mean, over the examples; NaN for a single one.
         distribution: The fitted q_i(z), batch [N], event [D].
+        parameters: What the posterior head makes it of, `[N, ...]`.
         elbo: ELBO of each x under the q_i fitted to it, `[N]`.
         initial_elbo: ELBO of each x under the encoder's q(z|x), `[N]`.
     """
@@ -39,6 +40,7 @@ class FittedPosterior:
     amortization_gap: float
     standard_error: float
     distribution: tfp.distributions.Distribution = dataclasses.field(repr=False)
+    parameters: Any = dataclasses.field(repr=False)
     elbo: np.ndarray = dataclasses.field(repr=False)
     initial_elbo: np.ndarray = dataclasses.field(repr=False)
 
@@ -127,7 +129,7 @@ def fit_posterior(
     parameters, elbo, initial_elbo = tf.nest.map_structure(
         lambda *parts: tf.concat(parts, axis=0), *results
     )
-    return _result(model.posterior_head.distribution(parameters), elbo, initial_elbo)
+    return _result(model.posterior_head, parameters, elbo, initial_elbo)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,13 +214,16 @@ def _adam_step(rate: tf.Tensor, count: tf.Tensor, first: tf.Tensor, second: tf.T
     return rate * first / (tf.sqrt(unbiased) + _FLAT)
 
 
-def _result(distribution: Any, elbo: tf.Tensor, initial_elbo: tf.Tensor) -> FittedPosterior:
+def _result(
+    head: Any, parameters: Any, elbo: tf.Tensor, initial_elbo: tf.Tensor
+) -> FittedPosterior:
     gaps = (elbo - initial_elbo).numpy()
     deviation = np.std(gaps, ddof=1) if len(gaps) > 1 else np.nan
     return FittedPosterior(
         amortization_gap=float(np.mean(gaps)),
         standard_error=float(deviation / np.sqrt(len(gaps))),
-        distribution=distribution,
+        distribution=head.distribution(parameters),
+        parameters=parameters,
         elbo=elbo.numpy(),
         initial_elbo=initial_elbo.numpy(),
     )

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from keras_vae.core import checks
 from keras_vae.core.randomness import fold, purpose, seed_tensor
@@ -16,8 +15,6 @@ from keras_vae.evaluation.estimate import Estimate, estimate_of
 from keras_vae.evaluation.fit_posterior import fit_posterior
 from keras_vae.evaluation.reading import checked_vae, standardized, with_progress
 from keras_vae.models import VAE
-
-tfd = tfp.distributions
 
 # MiB for what is decoded at once.
 _MEMORY = 256.0
@@ -73,7 +70,7 @@ def inference_gap(
         learning_rate: Size of the first steps, > 0.
         num_samples: Samples of q* for every x, at least 2.
         seed: Integer >= 0.
-        batch_size: Examples that are fitted at once.
+        batch_size: Examples that are fitted, and whose samples are decoded, at once.
         verbose: Whether to show progress once it takes long.
 
     Returns:
@@ -100,11 +97,13 @@ def inference_gap(
     """
     model = checked_vae(model)
     num_samples = checks.integer("num_samples", num_samples, minimum=2)
+    checks.option("verbose", verbose, (False, True))
     x, y = _first(model, data, checks.integer("num_examples", num_examples), batch_size)
     fitted = fit_posterior(
         model, x, steps, y=y, learning_rate=learning_rate, seed=seed, batch_size=batch_size
     )
-    log_w = _log_weights(model, fitted.distribution, x, y, num_samples, seed, verbose)
+    data = [x] if y is None else [x, y]
+    log_w = _log_weights(model, fitted.parameters, data, num_samples, seed, batch_size, verbose)
     log_sum, log_sum_of_squares = (np.logaddexp.reduce(k * log_w, axis=0) for k in (1.0, 2.0))
     log_likelihood = log_sum - np.log(num_samples)
     # With the noise of both ELBOs in common, most of which their difference is rid of.
@@ -133,28 +132,36 @@ def _first(model: VAE, data: Any, num_examples: int, batch_size: int) -> tuple[t
 
 def _log_weights(
     model: VAE,
-    q: tfd.Distribution,
-    x: tf.Tensor,
-    y: Any,
+    parameters: Any,
+    data: list[tf.Tensor],
     num_samples: int,
     seed: int,
+    batch_size: int,
     verbose: bool,
 ) -> np.ndarray:
-    """Returns log p(x, z) - log q(z) of draws of q: Array `[S, B]`, float64."""
+    """Returns log p(x, z) - log q(z) of draws of q of these parameters: Array `[S, N]`, float64."""
 
-    @tf.function(
-        autograph=False,
-        input_signature=[tf.TensorSpec([], tf.int32), tf.TensorSpec([2], tf.int32)],
+    def of_chunk(inputs: Any, size: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        parameters, (x, *y) = inputs
+        q = model.posterior_head.distribution(parameters)
+        terms = model.terms_of(q, x, size, seed, y[0] if y else None)
+        return tf.cast(terms.log_w, tf.float64)
+
+    def rows(start: int) -> Any:
+        return tf.nest.map_structure(lambda v: v[start : start + batch_size], (parameters, data))
+
+    spec = tf.nest.map_structure(lambda v: tf.TensorSpec([None, *v.shape[1:]], v.dtype), rows(0))
+    function = tf.function(of_chunk, autograph=False).get_concrete_function(
+        spec, tf.TensorSpec([], tf.int32), tf.TensorSpec([2], tf.int32)
     )
-    def of_chunk(size: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        return tf.cast(model.terms_of(q, x, size, seed, y).log_w, tf.float64)
-
+    x, y = (*rows(0)[1], None)[:2]
     chunk = int(chunk_of(model, x, y, _MEMORY))
-    starts = range(0, num_samples, chunk)
     noise = fold(seed_tensor(seed), purpose("inference gap"))
-    return np.concatenate(
-        [
-            of_chunk(min(chunk, num_samples - start), fold(noise, start)).numpy()
-            for start in with_progress(starts, len(starts), verbose, "chunk")
-        ]
-    )
+    starts = range(0, len(data[0]), batch_size)
+    work = [(start, done) for start in starts for done in range(0, num_samples, chunk)]
+    found: dict[int, list[np.ndarray]] = {start: [] for start in starts}
+    for start, done in with_progress(work, len(work), verbose, "chunk"):
+        size = tf.constant(min(chunk, num_samples - done))
+        own = fold(noise, start // batch_size * num_samples + done)
+        found[start].append(function(rows(start), size, own).numpy())
+    return np.concatenate([np.concatenate(parts) for parts in found.values()], axis=1)

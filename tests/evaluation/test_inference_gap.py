@@ -1,5 +1,7 @@
 """Which examples `inference_gap` takes, which models and data work, and what is refused."""
 
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -11,11 +13,11 @@ SHAPE = (4, 4, 1)
 QUICK = {"steps": 2, "num_samples": 4}
 
 
-def make(cls=kv.VAE, posterior=None, **kwargs):
+def make(cls=kv.VAE, posterior=None, decoder=None, **kwargs):
     keras.utils.set_random_seed(0)
     return cls(
         encoder=kv.networks.MLPEncoder((6,)),
-        decoder=kv.networks.MLPDecoder(SHAPE),
+        decoder=decoder or kv.networks.MLPDecoder(SHAPE),
         posterior=posterior or kv.posteriors.DiagonalNormal(2),
         likelihood=kv.likelihoods.Bernoulli(SHAPE),
         **kwargs,
@@ -53,6 +55,31 @@ def test_discrete_posteriors_work(x):
     assert np.all(np.isfinite(result.inference.per_example))
 
 
+class Watched(keras.layers.Layer):
+    """A decoder that notes how many z it is given at once."""
+
+    def build(self, z_shape):
+        self.dense = keras.layers.Dense(16)
+        self.dense.build(z_shape)
+        self.sizes = []
+
+    def call(self, z, training=None):
+        def note(count):
+            self.sizes.append(int(count))
+            return count
+
+        with tf.control_dependencies([tf.numpy_function(note, [tf.shape(z)[0]], tf.int32)]):
+            return tf.reshape(self.dense(z), [-1, *SHAPE])
+
+
+def test_no_more_examples_are_decoded_at_once_than_a_batch(x, monkeypatch):
+    monkeypatch.setattr(sys.modules["keras_vae.evaluation.inference_gap"], "_MEMORY", 1e-9)
+    model = make(decoder=Watched())
+    result = kv.evaluation.inference_gap(model, np.repeat(x, 4, 0), 36, batch_size=2, **QUICK)
+    assert result.inference.per_example.shape == (36,)
+    assert max(model.decoder.sizes) == 2 * 8  # of the fit, whose samples are 8
+
+
 def test_bad_input_is_refused(x):
     model = make()
 
@@ -65,6 +92,7 @@ def test_bad_input_is_refused(x):
     refused("`steps`", steps=0)
     refused("`learning_rate`", learning_rate=0.0)
     refused("`seed`", seed=-1)
+    refused("`verbose`", verbose=2)
     refused("`batch_size`", batch_size=0)
     refused("`data` must hold at least one", data=x[:0])
     refused("`x` must be in", data=x + 3.0)
