@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import keras_vae as kv
-from keras_vae.evaluation.reporting.examples import Examples, statistics
+from keras_vae.evaluation.reporting.examples import Examples, read, statistics
 from keras_vae.evaluation.reporting.result import Row
 from keras_vae.evaluation.reporting.sections import Sections
 
@@ -308,6 +308,12 @@ def test_factors_that_a_model_cannot_be_scored_by_are_told(changes, labels, coun
     sections = Sections(model, examples, None, 1, {})
     assert sections.why_no_disentanglement(factors).startswith(why)
     assert sections.why_no_disentanglement(None) == "no `factors` are given"
+
+
+def test_several_labels_of_an_example_are_left_out():
+    data = [(images(3), {"digit": np.arange(3), "pen": np.ones(3)}), (images(2), {})]
+    assert read(vae(), data, 4, 1).classes is None
+    assert read(vae(), data, 4, 1).x.shape == (4, *IMAGE)
 
 
 def test_a_class_counts_once_in_bits_per_dimension():

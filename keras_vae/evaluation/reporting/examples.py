@@ -57,13 +57,15 @@ def read(model: VAE, data: Any, num_examples: int, batch_size: int) -> Examples:
     left = num_examples
     for x, y in batches(data, batch_size):
         checked, _ = model.check_support(*model.standardize(x, y))
-        found.append((checked[:left].numpy(), None if y is None else np.asarray(y)[:left]))
+        named = isinstance(y, (dict, tuple, list))  # Several labels of each example colour nothing.
+        labels = None if y is None or named else np.asarray(y)[:left]
+        found.append((checked[:left].numpy(), labels))
         left -= len(found[-1][0])
         if left <= 0:
             break
     x, y = (list(parts) for parts in zip(*found, strict=True))
-    labels = None if y[0] is None else np.concatenate(y)
-    return Examples(np.concatenate(x), labels, bool(model.label_spec))
+    known = None if y[0] is None else np.concatenate(y)
+    return Examples(np.concatenate(x), known, bool(model.label_spec))
 
 
 class Statistics(NamedTuple):
