@@ -55,6 +55,9 @@ class FactorData:
                 raise checks.invalid("factors", rule, values)
         self.values = tuple(values for values, _ in numbered)
         self.factors = np.stack([numbers.reshape(-1) for _, numbers in numbered], axis=1)
+        if math.prod(self.factor_sizes) > np.iinfo(np.int64).max:
+            rule = "must have less than 2^63 combinations of values"
+            raise ValueError(f"Argument `factors` {rule}. Received: {self.factor_sizes} values")
         # Of every factor, the positions sorted by its value: those of a value lie side by side.
         self._sorted = [np.argsort(column, kind="stable") for column in self.factors.T]
         self._counts = [np.bincount(column) for column in self.factors.T]

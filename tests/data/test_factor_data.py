@@ -106,6 +106,7 @@ GOOD = grid((2, 3))
         ((GOOD, GOOD[:, :0]), r"`factors` must have shape \[6, K\]"),
         ((GOOD, GOOD.astype(float)), "`factors` must be integers.*float64"),
         ((GOOD[:3], GOOD[:3]), "`factors` must hold at least two values of every factor.*factor_0"),
+        ((np.eye(70), np.eye(70, dtype=int)), "`factors` must have less than 2.63 combinations"),
         ((GOOD, GOOD, ["shape"]), "`names` must be 2 different names"),
         ((GOOD, GOOD, ["shape", "shape"]), "`names` must be 2 different names"),
         ((GOOD, GOOD, "xy"), "`names` must be 2 different names"),
