@@ -22,7 +22,8 @@ class AnnealedLogLikelihood(Estimate):
 
     Attributes:
         effective_sample_size: Mean over the examples of (sum w)^2 / sum w^2 of the chains.
-        acceptance_rate: Share of the proposals that were accepted; 0.5 to 0.9 is healthy.
+        acceptance_rate: Share of the proposals that were accepted; 0.5 to 0.9 is healthy. NaN
+            where there are none, with a single distribution.
     """
 
     effective_sample_size: float

@@ -121,7 +121,7 @@ class Annealing:
 
         state = (tf.constant(1), z, log_w, tf.zeros(tf.shape(z)[1:2], z.dtype))
         last = tf.while_loop(lambda t, *_: t < self.num_distributions, step, state)
-        return Chains(last[2], last[3] / max(self.num_distributions - 1, 1))
+        return Chains(last[2], last[3] / (self.num_distributions - 1))  # NaN without a move
 
     def _backward(
         self, path: _Path, step_sizes: tf.Tensor, z: tf.Tensor, seed: tf.Tensor

@@ -120,7 +120,7 @@ def rate_distortion(
     that does not. The curve does. All models must be of p(x|z) of one kind, and by one noise.
 
     Args:
-        models: The trained models by their β > 0 (or another positive number that labels them).
+        models: The trained models by their β >= 0 (or another such number that labels them).
         data: Array `[N, *E]`, or dataset of batches as `fit` takes it, read once for each model.
         num_samples: Samples of z for every x, behind the distortion, and behind the rate where it
             has no closed form; as many are decoded at once.

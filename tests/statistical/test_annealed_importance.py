@@ -39,6 +39,11 @@ def test_the_mean_weight_is_exact_however_short_the_way(cases, start, steps):
     assert 1.0 <= found.effective_sample_size <= 2.0 and 0.2 < found.acceptance_rate < 1.0
 
 
+def test_a_single_distribution_has_no_moves_to_accept(cases):
+    found = anneal(copies_of_one(cases), num_distributions=1, num_chains=2)
+    assert np.isnan(found.acceptance_rate) and np.isfinite(found.mean)
+
+
 def test_the_estimate_of_a_long_way_is_log_p_x(cases):
     truth = cases.truth()
     case = cases.with_decoder(truth, truth.sample(60))
