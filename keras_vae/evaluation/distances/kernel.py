@@ -21,8 +21,9 @@ class KernelDistance:
     Attributes:
         distance: Mean over the subsets.
         standard_error: Standard error of `distance` over new real and generated data of these
-            sizes, by the jackknife that leaves out all but a subset. NaN where a subset is a whole
-            set, or there is only one.
+            sizes, by the jackknife that leaves out all but a subset. Too large, up to some times,
+            where the distributions are about equal or one set is larger than the other. NaN where
+            a subset is a whole set, or there is only one.
         subset_standard_error: Standard error over other choices of subsets from the same data,
             which more subsets make as small as one likes: the one that papers give.
         subset_size: Number of examples in a subset of either set.
