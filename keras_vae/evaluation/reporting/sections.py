@@ -25,7 +25,7 @@ from keras_vae.evaluation.reporting.result import Row, row_of
 from keras_vae.models import VAE
 
 # What is dear is tried on fewer examples.
-ANNEALED_EXAMPLES, NUM_DISTRIBUTIONS, NUM_CHAINS = 16, 300, 8
+ANNEALED_EXAMPLES, NUM_DISTRIBUTIONS, NUM_CHAINS = 16, 200, 4
 GAP_EXAMPLES = 32
 # Fewer examples say nothing of a distribution; more pixels need features.
 LEAST_EXAMPLES, MOST_PIXELS = 50, 4096
