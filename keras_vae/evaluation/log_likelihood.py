@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vae.core import checks
-from keras_vae.evaluation.chunks import chunk_of
 from keras_vae.evaluation.estimate import Estimate, estimate_of
 from keras_vae.evaluation.reading import checked_model, map_batches
+from keras_vae.models.chunks import MEMORY
 from keras_vae.models.importance import ImportanceEstimate, importance_estimate
 
 # Below 10 effective samples the bound is off by more than about 1/20 nat.
@@ -43,7 +43,7 @@ def log_likelihood(
     *,
     batch_size: int = 128,
     chunk_size: int | None = None,
-    memory: float = 128.0,
+    memory: float = MEMORY,
     verbose: bool = True,
 ) -> LogLikelihood:
     """Estimates the mean of log p(x) by importance sampling from the posterior.
@@ -94,8 +94,7 @@ def log_likelihood(
     checked_model(model)
 
     def estimate(x: tf.Tensor, y: Any, batch_seed: tf.Tensor) -> ImportanceEstimate:
-        chunk = chunk_size or chunk_of(model, x, y, memory)
-        return importance_estimate(model, x, num_samples, batch_seed, y, chunk)
+        return importance_estimate(model, x, num_samples, batch_seed, y, chunk_size, memory)
 
     results = list(map_batches(estimate, model, data, batch_size, seed, verbose))
     sizes = np.concatenate([result.effective_sample_size for result in results])

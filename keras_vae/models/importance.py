@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from keras_vae.core.randomness import fold, seed_tensor
+from keras_vae.models.chunks import MEMORY, chunk_of
 
 
 class ImportanceEstimate(NamedTuple):
@@ -28,7 +29,8 @@ def importance_estimate(
     num_samples: int | tf.Tensor,
     seed: int | tf.Tensor = 0,
     y: Any = None,
-    chunk_size: int | tf.Tensor = 32,
+    chunk_size: int | None = None,
+    memory: float = MEMORY,
 ) -> ImportanceEstimate:
     """Estimates log p(x) by importance sampling from q(z|x), in memory that K does not change.
 
@@ -40,7 +42,8 @@ def importance_estimate(
         num_samples: Number K of samples, a Python integer or an integer scalar.
         seed: Integer >= 0 or stateless seed `[2]`.
         y: Standardized condition, or None.
-        chunk_size: Samples that are decoded at once.
+        chunk_size: Samples of each example that are decoded at once; None for as many as fit.
+        memory: What the samples that are decoded at once may take, in MiB.
 
     Returns:
         An `ImportanceEstimate`.
@@ -51,9 +54,10 @@ def importance_estimate(
     seed, total = seed_tensor(seed), tf.cast(num_samples, tf.int32)
     log_zero = tf.fill(tf.shape(x)[:1], tf.constant(-math.inf, tf.float64))
     log_weights = model.weighting(x, y)
+    chunk = chunk_size or chunk_of(model, x, y, memory)
 
     def add_chunk(done: tf.Tensor, log_sum: tf.Tensor, log_sum_of_squares: tf.Tensor) -> Any:
-        size = tf.minimum(chunk_size, total - done)
+        size = tf.minimum(chunk, total - done)
         log_w = log_weights(size, fold(seed, done))  # [size, B]
         log_w = tf.cast(log_w, tf.float64)  # In float32, sums near -1e5 have lost the weights.
         return (

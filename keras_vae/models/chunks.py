@@ -11,6 +11,8 @@ import tensorflow as tf
 # dense and convolutional decoders.
 _ALIVE = 6
 _MEBIBYTE = 2**20
+# MiB, where nothing else is asked for.
+MEMORY = 128.0
 
 
 def chunk_of(model: Any, x: tf.Tensor, y: Any, memory: float) -> tf.Tensor:
