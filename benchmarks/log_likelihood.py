@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
-import resource
 import subprocess
 import sys
 import time
@@ -23,7 +22,7 @@ import keras_vae as kv
 from benchmarks.mnist_runs import Run, build, circumstances, read, write
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "log_likelihood.json"
-_MEBIBYTE = 1024  # ru_maxrss counts KiB on Linux.
+_KIBIBYTES = 1024
 
 
 def trained(path: pathlib.Path, args: argparse.Namespace) -> None:
@@ -51,8 +50,17 @@ def measure(path: pathlib.Path, num_samples: int, args: argparse.Namespace) -> d
             "standard_error": found.standard_error,
             "effective_sample_size": found.effective_sample_size,
         }
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _MEBIBYTE
-    return {**row, "peak_mebibytes": peak}
+    return {**row, "peak_mebibytes": peak_memory()}
+
+
+def peak_memory() -> float:
+    """Returns the most memory that this process has had, MiB; on Linux.
+
+    What `getrusage` tells includes the process that started this one.
+    """
+    status = pathlib.Path("/proc/self/status").read_text()
+    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) / _KIBIBYTES
 
 
 def table(rows: dict[str, dict[str, Any]]) -> str:
