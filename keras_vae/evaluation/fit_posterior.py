@@ -16,6 +16,7 @@ from keras_vae.core import checks
 from keras_vae.core.randomness import fold, purpose, seed_tensor
 from keras_vae.evaluation.reading import checked_with_parameters
 from keras_vae.models import VAE
+from keras_vae.models.inputs import any_number_of
 from keras_vae.objectives import estimators
 
 # Decays of Adam's moments, as Kingma and Ba chose them.
@@ -118,7 +119,7 @@ def fit_posterior(
     if not len(x):
         raise checks.invalid("x", "must hold at least one example", x.shape)
     data = [x] if y is None else [x, y]
-    spec = [tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype) for tensor in data]
+    spec = [any_number_of(tensor) for tensor in data]
     # One trace serves all batches, the last and smaller one included.
     function = tf.function(fit.run, autograph=False)
     run = function.get_concrete_function(spec, tf.TensorSpec([2], tf.int32))

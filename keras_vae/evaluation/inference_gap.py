@@ -15,6 +15,7 @@ from keras_vae.evaluation.fit_posterior import fit_posterior
 from keras_vae.evaluation.reading import checked_vae, standardized, with_progress
 from keras_vae.models import VAE
 from keras_vae.models.chunks import chunk_of
+from keras_vae.models.inputs import any_number_of, first_examples
 
 # MiB for what is decoded at once.
 _MEMORY = 256.0
@@ -120,14 +121,9 @@ def inference_gap(
 
 def _first(model: VAE, data: Any, num_examples: int, batch_size: int) -> tuple[tf.Tensor, Any]:
     """Returns the first examples of the data, standardized, and their labels or None."""
-    parts, count = [], 0
-    for x, y in standardized(model, data, batch_size):
-        parts.append([x] if y is None else [x, y])
-        count += len(x)
-        if count >= num_examples:
-            break
-    joined = [tf.concat(each, axis=0)[:num_examples] for each in zip(*parts, strict=True)]
-    return joined[0], joined[1] if len(joined) > 1 else None
+    parts = first_examples(standardized(model, data, batch_size), num_examples)
+    x, y = (*(tf.concat(each, axis=0) for each in zip(*parts, strict=True)), None)[:2]
+    return x, y
 
 
 def _log_weights(
@@ -150,7 +146,7 @@ def _log_weights(
     def rows(start: int) -> Any:
         return tf.nest.map_structure(lambda v: v[start : start + batch_size], (parameters, data))
 
-    spec = tf.nest.map_structure(lambda v: tf.TensorSpec([None, *v.shape[1:]], v.dtype), rows(0))
+    spec = tf.nest.map_structure(any_number_of, rows(0))
     function = tf.function(of_chunk, autograph=False).get_concrete_function(
         spec, tf.TensorSpec([], tf.int32), tf.TensorSpec([2], tf.int32)
     )

@@ -11,7 +11,7 @@ from keras_vae import bounds
 from keras_vae.core.randomness import fold, purpose, seed_tensor
 from keras_vae.evaluation.active_units import ActiveUnits, units_of
 from keras_vae.models import VAE, graph_errors
-from keras_vae.models.inputs import first_examples, inputs_of
+from keras_vae.models.inputs import any_number_of, first_examples, inputs_of
 
 # Samples of z for every x where the KL has no closed form: their noise is far below the spread of
 # the KL over the data.
@@ -62,7 +62,7 @@ class LatentReader:
     def __init__(self, model: VAE, data: tf.data.Dataset):
         self._model = model
         self._data = data
-        spec = tf.nest.map_structure(_any_size, inputs_of(data.element_spec))
+        spec = tf.nest.map_structure(any_number_of, inputs_of(data.element_spec))
         number = tf.TensorSpec([], tf.int32)
         function = tf.function(self._moments, autograph=False).get_concrete_function(spec, number)
         self._function = graph_errors.as_python_errors(function)
@@ -95,7 +95,3 @@ class LatentReader:
 
 def _mean(rows: np.ndarray) -> np.ndarray:
     return np.asarray(np.mean(rows, axis=0, dtype=np.float64))
-
-
-def _any_size(spec: tf.TensorSpec) -> tf.TensorSpec:
-    return tf.TensorSpec([None, *spec.shape[1:]], spec.dtype)

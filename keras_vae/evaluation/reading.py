@@ -13,7 +13,7 @@ from keras_vae.core import checks
 from keras_vae.core.progress import with_progress
 from keras_vae.core.randomness import fold, seed_tensor
 from keras_vae.models import VAE, LatentVariableModel, graph_errors
-from keras_vae.models.inputs import batches, check_ends
+from keras_vae.models.inputs import any_number_of, batches, check_ends, num_batches_of
 from keras_vae.posteriors import Posterior
 
 
@@ -72,7 +72,7 @@ def map_batches(
     check_ends("data", data)
     batch_size = checks.integer("batch_size", batch_size)
     work = standardized(model, data, batch_size)
-    yield from run_batches(function, work, _num_batches(data, batch_size), seed, verbose)
+    yield from run_batches(function, work, num_batches_of(data, batch_size), seed, verbose)
 
 
 def run_batches(
@@ -93,19 +93,9 @@ def run_batches(
         yield tf.nest.map_structure(np.asarray, traced(inputs, fold(seed, number)))
 
 
-def _num_batches(data: Any, batch_size: int) -> int | None:
-    """Returns the number of batches, or None where reading alone can tell."""
-    if isinstance(data, tf.data.Dataset):
-        number = int(data.cardinality())
-        return number if number >= 0 else None
-    x = data[0] if isinstance(data, tuple) and data else data
-    # Of other things than arrays, such as lists of batches, the length is no number of examples.
-    return -(-len(x) // batch_size) if isinstance(x, (np.ndarray, tf.Tensor)) else None
-
-
 def _traced(function: Callable[..., Any], inputs: list[tf.Tensor]) -> Callable[..., Any]:
     """Returns a graph function of `[x]` or `[x, y]`, with any number of rows, and a seed."""
-    spec = [tf.TensorSpec([None, *value.shape[1:]], value.dtype) for value in inputs]
+    spec = [any_number_of(value) for value in inputs]
 
     @tf.function(autograph=False, input_signature=[spec, tf.TensorSpec([2], tf.int32)])
     def run(inputs: list[tf.Tensor], seed: tf.Tensor) -> Any:

@@ -7,6 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_vae.models.inputs import any_number_of
+
 # Tensors of the largest size that are alive at once in a pass without gradients, as measured with
 # dense and convolutional decoders.
 _ALIVE = 6
@@ -28,16 +30,12 @@ def chunk_of(model: Any, x: tf.Tensor, y: Any, memory: float) -> tf.Tensor:
         y: Standardized condition, or None.
         memory: In MiB.
     """
-    spec = tf.nest.map_structure(_any_number, (x, y))
+    spec = (any_number_of(x), None if y is None else any_number_of(y))
     trace = tf.function(lambda x, y: model.compute_terms(x, 1, False, 0, y).log_w, autograph=False)
     operations = trace.get_concrete_function(*spec).graph.get_operations()
     largest = max(_bytes_each(tensor) for one in operations for tensor in one.outputs)
     examples = int(memory * _MEBIBYTE / (_ALIVE * largest))
     return tf.maximum(examples // tf.shape(x)[0], 1)
-
-
-def _any_number(value: Any) -> Any:
-    return None if value is None else tf.TensorSpec([None, *value.shape[1:]], value.dtype)
 
 
 def _bytes_each(tensor: tf.Tensor) -> int:

@@ -132,6 +132,27 @@ def batches(data: Any, batch_size: int = 128, name: str = "data") -> Iterator[tu
         raise checks.invalid(name, "must hold at least one example", data)
 
 
+def num_examples_of(data: Any) -> int | None:
+    """Returns the number of examples of an array or a tuple of such, None of anything else."""
+    x = data[0] if isinstance(data, tuple) and data else data
+    # Of other things than arrays, such as lists of batches, the length is no number of examples.
+    return len(x) if isinstance(x, (np.ndarray, tf.Tensor)) else None
+
+
+def num_batches_of(data: Any, batch_size: int) -> int | None:
+    """Returns how many batches `batches` yields, or None where reading alone can tell."""
+    if isinstance(data, tf.data.Dataset):
+        number = int(data.cardinality())
+        return number if number >= 0 else None
+    length = num_examples_of(data)
+    return None if length is None else -(-length // batch_size)
+
+
+def any_number_of(value: Any) -> tf.TensorSpec:
+    """Returns the spec of tensors like this one, `[B, ...]`, for any B."""
+    return tf.TensorSpec([None, *value.shape[1:]], value.dtype)
+
+
 def check_ends(name: str, data: Any) -> None:
     """Raises a `ValueError` if the data are a dataset that never ends."""
     if isinstance(data, tf.data.Dataset) and data.cardinality() == tf.data.INFINITE_CARDINALITY:

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from keras_vae.core import checks
 from keras_vae.evaluation.reading import with_progress
-from keras_vae.models.inputs import batches, check_ends
+from keras_vae.models.inputs import batches, check_ends, num_batches_of, num_examples_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,13 +76,12 @@ def feature_stream(
     check_ends(name, data)
     batch_size = checks.integer("batch_size", batch_size)
     function = _function(features)
-    length = _length(data)
     parts = (_features_of(name, x, function) for x, _ in batches(data, batch_size, name))
     first = next(parts)
     size = first.shape[1]
     rest = (_same_size(name, part, size) for part in itertools.chain([first], parts))
-    total = _num_batches(data, length, batch_size)
-    return FeatureStream(name, size, length, with_progress(rest, total, verbose))
+    total = num_batches_of(data, batch_size)
+    return FeatureStream(name, size, num_examples_of(data), with_progress(rest, total, verbose))
 
 
 def both_streams(
@@ -128,16 +127,3 @@ def _same_size(name: str, part: np.ndarray, size: int) -> np.ndarray:
         rule = f"must give as many features in every batch, {size}"
         raise ValueError(f"Argument `{name}` {rule}. Received: {part.shape[1]}")
     return part
-
-
-def _length(data: Any) -> int | None:
-    """Returns the number of examples, or None where reading alone can tell."""
-    x = data[0] if isinstance(data, tuple) and data else data
-    return len(x) if isinstance(x, (np.ndarray, tf.Tensor)) else None
-
-
-def _num_batches(data: Any, length: int | None, batch_size: int) -> int | None:
-    if length is not None:
-        return -(-length // batch_size)
-    known = isinstance(data, tf.data.Dataset) and int(data.cardinality()) > 0
-    return int(data.cardinality()) if known else None
