@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib
 import json
 import pathlib
+import sys
 
 import keras
+import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_vae as kv
 
@@ -180,3 +183,98 @@ def test_distances_are_measured_between_all_pairs(tmp_path):
     assert rows["training digits"]["frechet"] < rows["shuffled pixels"]["frechet"]
     assert len((tmp_path / "distances.md").read_text().splitlines()) == 9
     assert str(tmp_path) not in (tmp_path / "distances.json").read_text()
+
+
+@pytest.mark.parametrize("name", ["mlp_1_100", "mlp_5_100", "conv_1_100"])
+def test_the_hand_written_model_is_that_of_the_package(name):
+    row = load("throughput").ROWS[name]
+    model = load("throughput").build(row)
+    by_hand = load("hand_written").HandWritten(row.network, row.num_samples)
+    noise = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        # Far from the initial weights, some of which are zero.
+        variable.assign_add(noise.normal(0.0, 0.03, variable.shape))
+    loc, raw_scale = model.posterior_head.loc, model.posterior_head.raw_scale
+    *decoder, bias = model.decoder.trainable_variables
+    both = zip(loc.weights, raw_scale.weights, strict=True)
+    projection = [tf.concat(pair, axis=-1) for pair in both]
+    weights = [*model.encoder.trainable_variables, *projection, *decoder, bias]
+    for variable, value in zip(by_hand.variables, weights, strict=True):
+        variable.assign(value)
+    x = noise.integers(0, 2, (6, 28, 28, 1)).astype("float32")
+    terms = model.compute_terms(tf.constant(x), row.num_samples, seed=1)
+    q = terms.draws.q
+    measures = by_hand.measures(tf.constant(x), (terms.draws.z - q.mean()) / q.stddev())
+    wanted = (model.objective.loss(terms), terms.elbo, terms.reconstruction, terms.kl_total)
+    for value, same in zip(measures, wanted, strict=True):
+        np.testing.assert_allclose(value, same, rtol=1e-5)
+
+
+def test_the_hand_written_step_trains_and_logs():
+    by_hand = load("hand_written").HandWritten("mlp", 5)
+    x = np.random.default_rng(0).integers(0, 2, (8, 28, 28, 1)).astype("float32")
+    batches = [tf.constant(x), tf.constant(x)]
+    first = by_hand.epoch(batches)
+    assert first["loss"] == pytest.approx(784 * np.log(2.0), rel=0.1)
+    for _ in range(10):
+        last = by_hand.epoch(batches)
+    assert last["loss"] < 0.9 * first["loss"]
+    assert last["elbo"] == pytest.approx(-last["reconstruction"] - last["kl"], rel=1e-5)
+    assert last["loss"] < -last["elbo"]  # L_5 is the tighter bound.
+
+
+def test_operations_of_a_step_are_counted():
+    benchmark = load("hand_written")
+    encoder = 2 * 784 * 200 + 3 * (200 * 200 + 200 * 100)
+    decoder = 3 * (50 * 200 + 200 * 200 + 200 * 784)
+    count = benchmark.operations_per_example(benchmark.HandWritten("mlp", 50))
+    assert count == 2 * (encoder + 50 * decoder)
+    encoder = 2 * 16 * 32 * 14**2 + 3 * (16 * 32 * 64 * 7**2 + 3136 * 256 + 256 * 32)
+    decoder = 3 * (16 * 256 + 256 * 3136 + 16 * 64 * 32 * 7**2 + 16 * 32 * 14**2)
+    count = benchmark.operations_per_example(benchmark.HandWritten("conv", 1))
+    assert count == 2 * (encoder + decoder)
+
+
+def test_contenders_take_turns(tmp_path, capsys):
+    benchmark, path = load("throughput"), tmp_path / "throughput.json"
+    sizes = ["--data", "mnist_5k", "--rows", "mlp_1_1000", "--repetitions", "2", "--seconds", "0.1"]
+    rows = benchmark.main([*sizes, "--without", "pythae", "--results", str(path)])
+    assert str(tmp_path) not in path.read_text(), "a path of the machine"
+    assert json.loads(path.read_text())["cores"] >= 1
+    row = rows["mlp_1_1000"]
+    assert row["speeds"].keys() == {"fit", "fit_50", "hand_written", "products"}
+    assert all(len(values) == 2 and min(values) > 0.0 for values in row["speeds"].values())
+    found = benchmark.summary(row)["fit"]
+    fit, by_hand = (np.array(row["speeds"][name]) for name in ("fit", "hand_written"))
+    assert found["to_hand_written"][1] == pytest.approx(np.median(fit / by_hand))
+    assert 0.0 < found["of_products"][1] < 1.0
+    table = capsys.readouterr().out
+    assert f"| fit | {np.median(fit):,.0f} |" in table and "| pythae |" not in table
+    assert (tmp_path / "throughput.md").read_text() in table
+
+
+def test_a_peer_that_cannot_be_installed_is_left_out(monkeypatch, tmp_path, capsys):
+    peer = load("peer")
+
+    def no_room(*args, **options):
+        raise OSError("no room")
+
+    monkeypatch.setattr(peer.venv, "create", no_room)
+    assert peer.install(tmp_path / "pythae") is None
+    assert "Without pythae, which cannot be installed: no room" in capsys.readouterr().out
+
+
+def test_a_worker_answers_line_by_line_or_has_ended(monkeypatch, tmp_path):
+    peer = load("peer")
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    script = "import json; print(json.dumps({'seconds': json.loads(input())['epochs']}))"
+    monkeypatch.setattr(peer, "WORKER", tmp_path / "worker.py")
+    peer.WORKER.write_text(script)
+    worker = peer.Worker(tmp_path, tmp_path / "images.npy", threads=1)
+    assert worker.ask(epochs=3) == {"seconds": 3}
+    with pytest.raises(RuntimeError, match="worker.py ended at the request"):
+        worker.ask(epochs=4)
+        worker.ask(epochs=5)
