@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from keras_vae.core.normal import MultivariateNormalDiag
 from keras_vae.core.numerics import inverse_scale, positive_scale
 from keras_vae.posteriors.base import Posterior, serializable
 
@@ -70,4 +71,4 @@ class DiagonalNormal(Posterior):
     ) -> tfd.MultivariateNormalDiag:
         """Returns q(z|x) of its parameters."""
         loc, raw_scale = parameters
-        return tfd.MultivariateNormalDiag(loc, scale_diag=positive_scale(raw_scale))
+        return MultivariateNormalDiag(loc, scale_diag=positive_scale(raw_scale))

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from keras_vae.core.normal import MultivariateNormalTriL
 from keras_vae.core.numerics import inverse_scale, positive_scale
 from keras_vae.posteriors.base import Posterior, serializable
 
@@ -70,4 +71,4 @@ class FullCovarianceNormal(Posterior):
         loc, entries = parameters
         raw = tfp.math.fill_triangular(entries)  # [B, D, D]
         diagonal = positive_scale(tf.linalg.diag_part(raw) + inverse_scale(1.0))
-        return tfd.MultivariateNormalTriL(loc, tf.linalg.set_diag(raw, diagonal))
+        return MultivariateNormalTriL(loc, tf.linalg.set_diag(raw, diagonal))
