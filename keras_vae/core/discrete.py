@@ -8,6 +8,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from keras_vae.core import checks
+from keras_vae.core.numerics import softplus
 
 tfd = tfp.distributions
 
@@ -55,7 +56,7 @@ class Bernoulli(tfd.Bernoulli):
     """
 
     def _log_prob(self, event: tf.Tensor) -> tf.Tensor:
-        return event * self.logits - tf.math.softplus(self.logits)
+        return event * self.logits - softplus(self.logits)
 
 
 class _Relaxed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -35,3 +36,20 @@ def inverse_scale(scale: float, floor: float = SCALE_FLOOR) -> float:
     """
     scale -= floor
     return scale + math.log(-math.expm1(-scale))  # log(exp(scale) - 1) without overflow
+
+
+@tf.custom_gradient
+def softplus(x: tf.Tensor) -> Any:
+    """Returns log(1 + exp(x)) to the precision of sums it is a term of; fast under XLA.
+
+    softplus(x) = max(x, 0) + log(1 + exp(-|x|)),  softplus'(x) = 1 / (1 + exp(-x))
+
+    `tf.math.softplus` has all digits where the result is near zero, too, by a `log1p` that takes
+    XLA half as long again. Here the error is absolute: 6e-8 in float32.
+
+    Example:
+        >>> softplus(tf.constant([-100.0, 0.0, 100.0])).numpy().round(4)
+        array([  0.    ,   0.6931, 100.    ], dtype=float32)
+    """
+    value = tf.nn.relu(x) + tf.math.log(1.0 + tf.exp(-tf.abs(x)))
+    return value, lambda upstream: upstream * tf.sigmoid(x)
