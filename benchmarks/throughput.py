@@ -5,6 +5,7 @@ Contenders, in each row of model, K and batch size:
     fit            `model.fit` of this package with the defaults of `compile`, Adam
     fit_50         the same with `steps_per_execution=50`
     hand_written   a step written by hand, compiled by XLA as a whole: `hand_written.py`
+    graph          the same without XLA
     pythae         models and training step of pythae on PyTorch: `pythae_worker.py`
     products       products of large float32 matrices, what the processor can do
 
@@ -54,6 +55,7 @@ LABELS = {
     "fit": "fit",
     "fit_50": "fit, 50 steps an execution",
     "hand_written": "hand-written, XLA",
+    "graph": "hand-written, graph",
     "pythae": "pythae",
     "products": "products of matrices",
 }
@@ -143,9 +145,9 @@ def fit(row: Row, args: argparse.Namespace, **options: Any) -> Contender:
     return run
 
 
-def hand_written(row: Row, args: argparse.Namespace) -> Contender:
+def hand_written(row: Row, args: argparse.Namespace, jit_compile: bool) -> Contender:
     """Returns the trainings by hand."""
-    model, data = HandWritten(row.network, row.num_samples), load(row, args)
+    model, data = HandWritten(row.network, row.num_samples, jit_compile), load(row, args)
 
     def run(epochs: int) -> float:
         start = time.perf_counter()
@@ -183,7 +185,8 @@ def measure(row: Row, args: argparse.Namespace, worker: peer.Worker | None) -> d
     contenders = {
         "fit": fit(row, args),
         "fit_50": fit(row, args, steps_per_execution=50),
-        "hand_written": hand_written(row, args),
+        "hand_written": hand_written(row, args, jit_compile=True),
+        "graph": hand_written(row, args, jit_compile=False),
         "products": products(),
     }
     if worker is not None:

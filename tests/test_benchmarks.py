@@ -242,7 +242,7 @@ def test_contenders_take_turns(tmp_path, capsys):
     assert str(tmp_path) not in path.read_text(), "a path of the machine"
     assert json.loads(path.read_text())["cores"] >= 1
     row = rows["mlp_1_1000"]
-    assert row["speeds"].keys() == {"fit", "fit_50", "hand_written", "products"}
+    assert row["speeds"].keys() == {"fit", "fit_50", "hand_written", "graph", "products"}
     assert all(len(values) == 2 and min(values) > 0.0 for values in row["speeds"].values())
     found = benchmark.summary(row)["fit"]
     fit, by_hand = (np.array(row["speeds"][name]) for name in ("fit", "hand_written"))
