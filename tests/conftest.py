@@ -26,6 +26,16 @@ gc.set_threshold(100_000, 20, 20)
 
 
 @pytest.fixture(autouse=True)
+def graphs_by_default(request, monkeypatch):
+    """Let `jit_compile="auto"` choose the graph, but in tests marked with `default_execution`.
+
+    XLA takes two seconds to compile a small model. What it computes is tested by name.
+    """
+    if "default_execution" not in request.keywords:
+        monkeypatch.setattr("keras_vae.models.execution.xla_is_faster", lambda layers: False)
+
+
+@pytest.fixture(autouse=True)
 def clean_state():
     """Give every test the same seeds, and take back what it set."""
     keras.utils.set_random_seed(0)

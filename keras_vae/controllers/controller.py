@@ -96,6 +96,11 @@ class StepHook:
         """The numbers that go to the logs, by name."""
         return {}
 
+    @property
+    def observes(self) -> bool:
+        """Whether it looks at steps, by operations that XLA may not know."""
+        return type(self).observe is not StepHook.observe
+
     def before_step(self, step: tf.Tensor) -> None:
         """Sets numbers for an optimizer step: open loop.
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from keras_vae.core import checks
-from keras_vae.core.numerics import softplus
+from keras_vae.core.numerics import over_one_axis, softplus
 
 tfd = tfp.distributions
 
@@ -56,7 +56,7 @@ class Bernoulli(tfd.Bernoulli):
     """
 
     def _log_prob(self, event: tf.Tensor) -> tf.Tensor:
-        return event * self.logits - softplus(self.logits)
+        return over_one_axis(lambda z, logit: z * logit - softplus(logit), event, self.logits)
 
 
 class _Relaxed:

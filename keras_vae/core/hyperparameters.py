@@ -19,6 +19,10 @@ class Steerable(keras.layers.Layer):
     Args:
         **kwargs: Of `keras.layers.Layer`.
 
+    Attributes:
+        hyperparameters: The numbers, by name.
+        driven: Names of those that a controller drives in the training that is being traced.
+
     Example:
         >>> layer = Steerable()
         >>> temperature = layer.add_hyperparameter("temperature", 0.5)
@@ -29,6 +33,7 @@ class Steerable(keras.layers.Layer):
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
         self.hyperparameters: dict[str, keras.Variable] = {}
+        self.driven: frozenset[str] = frozenset()
 
     def add_hyperparameter(self, name: str, value: float) -> keras.Variable:
         """Adds a number that is kept as a non-trainable weight and can be driven by its name."""

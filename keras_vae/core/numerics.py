@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -53,3 +54,29 @@ def softplus(x: tf.Tensor) -> Any:
     """
     value = tf.nn.relu(x) + tf.math.log(1.0 + tf.exp(-tf.abs(x)))
     return value, lambda upstream: upstream * tf.sigmoid(x)
+
+
+def over_one_axis(
+    function: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], a: tf.Tensor, b: tf.Tensor
+) -> tf.Tensor:
+    """Returns an elementwise `function(a, b)`, computed with the last axes taken as one.
+
+    Loops over short axes, such as that of colors, are slow under XLA. Axes are taken together from
+    the last on, as long as both tensors have them at the same, known size.
+
+    Example:
+        >>> over_one_axis(tf.add, tf.ones([4, 2, 28, 28, 1]), tf.ones([2, 28, 28, 1])).shape
+        TensorShape([4, 2, 28, 28, 1])
+    """
+    merged = 0
+    for one, other in zip(reversed(a.shape), reversed(b.shape), strict=False):
+        if one is None or one != other:
+            break
+        merged += 1
+    if merged < 2:
+        return function(a, b)
+    axes = a.shape[-merged:]
+    size = [axes.num_elements()]
+    flat = [tf.reshape(t, tf.concat([tf.shape(t)[:-merged], size], axis=0)) for t in (a, b)]
+    result = function(*flat)
+    return tf.reshape(result, tf.concat([tf.shape(result)[:-1], axes], axis=0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from keras_vae.core.numerics import over_one_axis
 from keras_vae.likelihoods.base import MEAN_MARGIN, Likelihood, Support, serializable
 
 tfd = tfp.distributions
@@ -30,7 +31,9 @@ class _ContinuousBernoulli(tfd.ContinuousBernoulli):
     """`tfd.ContinuousBernoulli` with a log-density of fewer operations."""
 
     def _log_prob(self, event: tf.Tensor) -> tf.Tensor:
-        log_density = event * self.logits - log_partition(self.logits)
+        log_density = over_one_axis(
+            lambda x, logit: x * logit - log_partition(logit), event, self.logits
+        )
         outside = (event < 0) | (event > 1)
         return tf.where(outside, tf.constant(float("-inf"), log_density.dtype), log_density)
 

@@ -45,19 +45,31 @@ class Raise:
         return ()
 
     def admit(
-        self, attempt: Attempt, first: tf.Tensor, variables: Sequence[keras.Variable]
+        self, attempt: Attempt, first: tf.Tensor | None, variables: Sequence[keras.Variable]
     ) -> Attempt:
         """Returns the step as far as it may go on.
 
         Args:
             attempt: The step.
-            first: What `first_bad` found.
+            first: What `first_bad` found; None if it is known that nothing is bad.
             variables: The trainable variables.
         """
+        return attempt._replace(good=True if first is None else first < 0)
+
+    def checked(
+        self, values: Any, first: tf.Tensor | None, variables: Sequence[keras.Variable]
+    ) -> tuple[Any, tf.Tensor | None]:
+        """Returns `values`, whose use raises if that is the rule, and what is known thereafter.
+
+        Args:
+            values: Tensors, nested or not.
+            first: As of `admit`.
+            variables: The trainable variables.
+        """
+        if first is None:
+            return values, None
         text = functools.partial(message, first, variables)
-        values = (attempt.gradients, attempt.made)
-        gradients, made = graph_errors.require(first < 0, text, values, kind=ArithmeticError)
-        return attempt._replace(gradients=gradients, made=made)
+        return graph_errors.require(first < 0, text, values, kind=ArithmeticError), None
 
     def apply(
         self,
@@ -67,7 +79,7 @@ class Raise:
         remembered: Sequence[tf.Tensor],
     ) -> None:
         """Lets the optimizer make the step, if it may."""
-        function(attempt.gradients)
+        _apply_if(attempt.good, function, attempt.gradients)
 
 
 class Skip(Raise):
@@ -85,6 +97,11 @@ class Skip(Raise):
         self.first = first
         self.key = ("skip", str(id(skipped)), str(id(first)))
         self.logged = {"skipped_steps": skipped}
+
+    def checked(
+        self, values: Any, first: tf.Tensor | None, variables: Sequence[keras.Variable]
+    ) -> tuple[Any, tf.Tensor | None]:
+        return values, first
 
     def remember(self, state: Sequence[keras.Variable]) -> Sequence[tf.Tensor]:
         return [tf.identity(variable) for variable in state]
@@ -152,8 +169,11 @@ def _first_on_any_replica(first: tf.Tensor, count: int) -> tf.Tensor:
 
 
 def _apply_if(
-    good: tf.Tensor, function: Callable[[Sequence[Any]], None], gradients: Sequence[Any]
+    good: tf.Tensor | bool, function: Callable[[Sequence[Any]], None], gradients: Sequence[Any]
 ) -> None:
+    if good is True:
+        function(gradients)
+        return
     if tf.executing_eagerly():
         if bool(good):
             function(gradients)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -105,8 +106,16 @@ class ELBO(Estimated):
         """Returns KL_free(q(z|x) || p(z)) of prepared terms, `[B]`."""
         kl = self.estimator.kl(terms)  # [B, G]
         floor = tf.cast(self.free_bits, kl.dtype)
-        batch_mean = global_batch_mean(tf.stop_gradient(kl))
+        mean = global_batch_mean if self._has_floor() else functools.partial(tf.reduce_mean, axis=0)
+        batch_mean = mean(tf.stop_gradient(kl))
         return bounds.free_bits(kl, floor, batch_mean, self.free_bits_mode)
+
+    def _has_floor(self) -> bool:
+        """Whether λ can be above 0, but by a user's own hand.
+
+        Below it, the mean over the batch says nothing, and replicas need not tell each other.
+        """
+        return self._initial_free_bits > 0.0 or "free_bits" in self.driven
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -111,15 +111,68 @@ def test_dataset_with_weights_on_replicas(make_vae, replicas, dataset, x):
     assert np.isfinite(history["loss"]).all() and np.isfinite(history["val_loss"]).all()
 
 
+OPTIONS = {
+    "XLA": {"jit_compile": True},
+    "several steps": {"steps_per_execution": 5},
+    "both": {"jit_compile": True, "steps_per_execution": 3},
+    "several steps, eagerly": {"steps_per_execution": 2, "run_eagerly": True},
+}
+OBJECTIVES = {
+    "ELBO": lambda: kv.objectives.ELBO(beta=0.5),
+    "importance-weighted": lambda: kv.objectives.ImportanceWeighted(3),
+    "GECO": lambda: kv.objectives.GECO(kv.objectives.SquaredError(3.0)),
+}
+OPTIMIZERS = {
+    "SGD": lambda: keras.optimizers.SGD(0.05),
+    "AdamW, clipped": lambda: keras.optimizers.AdamW(0.01, global_clipnorm=0.5),
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize(
-    "options", [{"jit_compile": True}, {"steps_per_execution": 5}], ids=["jit", "steps"]
+    ("objective", "optimizer"),
+    [
+        ("ELBO", "AdamW, clipped"),
+        ("importance-weighted", "SGD"),
+        ("GECO", "AdamW, clipped"),
+    ],
 )
-def test_what_replicas_do_not_support_is_refused(make_vae, replicas, options):
+def test_options_on_replicas_change_nothing(
+    make_mean_vae, trainable, replicas, x, options, objective, optimizer
+):
+    weights = np.linspace(0.0, 2.0, 19).astype("float32")
+
+    def run(options):
+        model = make_mean_vae(objective=OBJECTIVES[objective]())
+        model.compile(OPTIMIZERS[optimizer](), **options)
+        calls = []
+        counter = keras.callbacks.LambdaCallback(on_train_batch_end=lambda b, logs: calls.append(b))
+        # Batches of 8, 8 and 3, in which the replicas hold 4 and 4, 4 and 4, 2 and 1.
+        given = {"sample_weight": weights, "batch_size": 8, "shuffle": False, "epochs": 2}
+        steering = [kv.callbacks.GECO(0.1, every=2)] if objective == "GECO" else []
+        history = model.fit(x[:19], verbose=0, callbacks=[counter, *steering], **given).history
+        return model, history, calls
+
+    one, expected, _ = run({"run_eagerly": True})
     with replicas.scope():
-        model = make_vae()
-        (name, value), *_ = options.items()
-        with pytest.raises(ValueError, match=rf"`{name}` must be .*replicas.*{name}={value}"):
-            model.compile("sgd", **options)
+        two, found, calls = run(options)
+    steps = options.get("steps_per_execution", 1)
+    assert calls == [b for b in range(steps - 1, 3 + steps - 1, steps)] * 2
+    for a, b in zip(trainable(one), trainable(two), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=2e-6)
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, err_msg=name)
+
+
+def test_xla_on_replicas_is_refused_where_an_objective_exchanges(make_vae, trainable, replicas, x):
+    with replicas.scope():
+        model = make_vae(objective=kv.objectives.ELBO(free_bits=0.2))
+        model.compile("sgd", jit_compile=True)
+    before = trainable(model)
+    with pytest.raises(ValueError, match=r"`jit_compile` must be False or \"auto\" on several"):
+        model.fit(x, verbose=0)
+    for a, b in zip(before, trainable(model), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_bad_data_is_refused_on_replicas(make_vae, trainable, replicas, dataset, x):

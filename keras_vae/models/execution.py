@@ -1,0 +1,188 @@
+"""How steps are run: by XLA or as a graph, and how many at a time."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_vae.core import checks
+from keras_vae.core.replicas import replica_id
+
+# Enough to hide what Keras does between two executions, few enough to interrupt a training soon.
+STEPS_AT_A_TIME = 10
+
+# XLA's convolutions on a CPU are slower than those of the graph.
+_CONVOLUTIONS = tuple(
+    getattr(keras.layers, f"{kind}{n}D")
+    for kind, dimensions in (
+        ("Conv", (1, 2, 3)),
+        ("SeparableConv", (1, 2)),
+        ("DepthwiseConv", (1, 2)),
+    )
+    for n in dimensions
+) + tuple(getattr(keras.layers, f"Conv{n}DTranspose") for n in (1, 2, 3))
+
+# Callbacks of Keras that look at every batch only if they are asked to.
+_MAYBE_EVERY_BATCH = {
+    keras.callbacks.ModelCheckpoint: "save_freq",
+    keras.callbacks.BackupAndRestore: "save_freq",
+    keras.callbacks.TensorBoard: "update_freq",
+}
+_BATCH_METHODS = (
+    "on_train_batch_begin",
+    "on_train_batch_end",
+    "on_batch_begin",
+    "on_batch_end",
+)
+
+
+def xla_is_faster(layers: Iterable[keras.layers.Layer]) -> bool:
+    """Returns whether XLA runs such layers faster than the graph does, as measured.
+
+    On a CPU it does, but for convolutions; elsewhere it always does.
+    """
+    if any(device.device_type != "CPU" for device in tf.config.list_logical_devices()):
+        return True
+    return not any(isinstance(layer, _CONVOLUTIONS) for layer in layers)
+
+
+def steps_at_a_time(callbacks: Iterable[Any], *totals: int | None) -> int:
+    """Returns how many steps may be made between two calls of the callbacks.
+
+    Args:
+        callbacks: Those of `fit`. One that wants to see every batch shall see it.
+        *totals: Numbers of steps that Keras would exceed where an execution does not divide them.
+    """
+    if any(_wants_every_batch(callback) for callback in callbacks):
+        return 1
+    limit = math.gcd(*(total for total in totals if total)) or STEPS_AT_A_TIME
+    return max(n for n in range(1, STEPS_AT_A_TIME + 1) if limit % n == 0)
+
+
+def _wants_every_batch(callback: Any) -> bool:
+    for kind, option in _MAYBE_EVERY_BATCH.items():
+        if isinstance(callback, kind) and getattr(callback, option, None) == "epoch":
+            # Unless a subclass adds something of its own.
+            return _overrides(callback, kind)
+    return _overrides(callback, keras.callbacks.Callback)
+
+
+def _overrides(callback: Any, kind: type) -> bool:
+    own = vars(callback) if isinstance(callback, keras.callbacks.LambdaCallback) else {}
+    return any(
+        name in own or getattr(type(callback), name) is not getattr(kind, name)
+        for name in _BATCH_METHODS
+    )
+
+
+class Compiled:
+    """A function of a step that XLA compiles, on each replica by itself.
+
+    Args:
+        function: Function of tensors, whose first dimension is that of the batch, if any.
+        optional: Whether it may run as a graph where XLA cannot compile it.
+    """
+
+    def __init__(self, function: Callable[..., Any], optional: bool = False):
+        self._function = function
+        self._optional = optional
+        # A traced function knows the weights of one replica alone.
+        self._by_replica: dict[int, Callable[..., Any]] = {}
+
+    def __call__(self, *args: Any) -> Any:
+        """Calls the function, in a graph that is being traced, or eagerly."""
+        key = int(tf.get_static_value(tf.convert_to_tensor(replica_id())))
+        if key not in self._by_replica:
+            self._by_replica[key] = self._made(args)
+        return self._by_replica[key](*args)
+
+    def _made(self, args: Any) -> Callable[..., Any]:
+        # A function of its own: TensorFlow would count the traces of all models together, and warn.
+        function = functools.partial(self._function)
+        compiled = tf.function(function, jit_compile=True, reduce_retracing=True, autograph=False)
+        if _exchanges(compiled, args):
+            if self._optional:
+                return self._function
+            rule = 'must be False or "auto" on several replicas, between which this model exchanges'
+            raise checks.invalid("jit_compile", rule + " numbers within a step", True)
+        if self._optional and not _can_compile(compiled, args):
+            return self._function
+        return compiled
+
+
+def _exchanges(function: Any, args: Any) -> bool:
+    """Returns whether a function communicates between replicas, which XLA cannot."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return False
+    try:
+        graph = function.get_concrete_function(*args).graph
+    except RuntimeError as error:
+        if "merge_call" not in str(error):
+            raise
+        return True
+    return any("Collective" in operation.type for operation in graph.get_operations())
+
+
+def _can_compile(function: Any, args: Any) -> bool:
+    """Returns whether XLA knows all that a function does, without running it."""
+
+    def example(tensor: tf.Tensor) -> tf.Tensor:
+        return tf.zeros([size or 1 for size in tensor.shape], tensor.dtype)
+
+    if any(tensor.shape.rank is None for tensor in tf.nest.flatten(args) if tensor is not None):
+        return True
+    try:
+        with tf.init_scope():
+            examples = tf.nest.map_structure(lambda t: None if t is None else example(t), args)
+            function.experimental_get_compiler_ir(*examples)(stage="hlo")
+    except (ValueError, tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
+        return "XLA" not in str(error) and "HLO" not in str(error)
+    return True
+
+
+def on_replicas(
+    step: Callable[[Any], Any], strategy: tf.distribute.Strategy, steps: int, run_eagerly: bool
+) -> Callable[[Any], Any]:
+    """Makes what Keras calls a train or test function, for several replicas.
+
+    Keras's own can make but one step at a time there, and takes no scalar logs from several
+    workers.
+
+    Args:
+        step: Function of the data of one replica, which returns its logs.
+        strategy: Where the replicas are.
+        steps: How many steps to make at a time; fewer at the end of the data.
+        run_eagerly: Whether to run Python at every step.
+    """
+
+    def one(data: Any) -> Any:
+        present = keras.tree.map_structure(
+            lambda part: None if isinstance(part, tf.experimental.Optional) else part, data
+        )
+        logs = strategy.run(step, args=(present,))
+        # Each has its own until the means over all of them are read.
+        return tf.nest.map_structure(lambda v: strategy.experimental_local_results(v)[0], logs)
+
+    def function(iterator: Any) -> Any:
+        return one(iterator.get_next())
+
+    if not run_eagerly:
+        function = tf.function(function, autograph=False, reduce_retracing=True)
+
+    def several(iterator: Any) -> Any:
+        # Not by a loop of the graph, in which collective operations insist on a single batch size.
+        logs = function(iterator)
+        for _ in range(steps - 1):
+            try:
+                logs = function(iterator)
+            except (tf.errors.OutOfRangeError, StopIteration):
+                break
+        return logs
+
+    return several
