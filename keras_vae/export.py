@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_vae.core import checks
+from keras_vae.core import checks, workers
 from keras_vae.core.randomness import fold
 from keras_vae.models import VAE, graph_errors
 from keras_vae.models.importance import importance_estimate
@@ -30,7 +30,8 @@ def export_saved_model(model: VAE, path: str | os.PathLike, overwrite: bool = Fa
     | `log_likelihood` | `x`, `count`, `seed`| `log_likelihood`, L_count, nats    |
 
     A conditional model has an input `y` more in each. The batch may have any size. The folder is
-    written whole or not at all: under another name first, which then becomes `path`.
+    written whole or not at all: under another name first, which then becomes `path`. Of several
+    workers, the chief writes.
 
     Args:
         model: The model.
@@ -58,6 +59,8 @@ def export_saved_model(model: VAE, path: str | os.PathLike, overwrite: bool = Fa
     """
     if not isinstance(model, VAE):
         raise checks.invalid("model", "must be a keras_vae.VAE", model)
+    if not workers.writes(model.distribute_strategy):
+        return str(path)
     target = pathlib.Path(path)
     if target.exists() and not overwrite:
         raise FileExistsError(
@@ -67,7 +70,9 @@ def export_saved_model(model: VAE, path: str | os.PathLike, overwrite: bool = Fa
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
         written = pathlib.Path(folder, "written")
         module = tf.Module()
-        module.weights = [variable.value for variable in model.variables]
+        # Without metrics: to read those of several workers takes all of them.
+        measured = {id(variable) for metric in model.metrics for variable in metric.variables}
+        module.weights = [v.value for v in model.variables if id(v) not in measured]
         tf.saved_model.save(module, str(written), signatures=_signatures(model))
         _put(written, target, pathlib.Path(folder, "replaced"))
     return str(path)

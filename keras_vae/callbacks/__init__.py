@@ -13,6 +13,7 @@ from keras_vae.callbacks.monitors import (
     write_projector,
 )
 from keras_vae.callbacks.one_cycle_learning_rate import OneCycleLearningRate
+from keras_vae.callbacks.resume import Resume
 from keras_vae.callbacks.stop_when_constraint_satisfied import StopWhenConstraintSatisfied
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "LatentMonitor",
     "LinearScaling",
     "OneCycleLearningRate",
+    "Resume",
     "StopWhenConstraintSatisfied",
     "write_projector",
 ]

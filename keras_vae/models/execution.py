@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_vae.core import checks
+from keras_vae.core import checks, workers
 from keras_vae.core.replicas import replica_id
 
 # Enough to hide what Keras does between two executions, few enough to interrupt a training soon.
@@ -110,11 +110,16 @@ class Compiled:
                 return self._function
             rule = 'must be False or "auto" on several replicas, between which this model exchanges'
             raise checks.invalid("jit_compile", rule + " numbers within a step", True)
-        return compiled if not self._optional or _can_compile(compiled, args) else self._function
+        if self._optional and not _can_compile(compiled, args):
+            return self._function
+        return compiled
 
 
 def _exchanges(function: Any, args: Any) -> bool:
-    """Returns whether a function communicates between replicas, which XLA cannot; traces it."""
+    """Returns whether a function communicates between replicas, which XLA cannot."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return False
     try:
         graph = function.get_concrete_function(*args).graph
     except RuntimeError as error:
@@ -125,24 +130,20 @@ def _exchanges(function: Any, args: Any) -> bool:
 
 
 def _can_compile(function: Any, args: Any) -> bool:
-    """Returns whether XLA knows all that a traced function does, without running it."""
+    """Returns whether XLA knows all that a function does, without running it."""
+
+    def example(tensor: tf.Tensor) -> tf.Tensor:
+        return tf.zeros([size or 1 for size in tensor.shape], tensor.dtype)
+
     if any(tensor.shape.rank is None for tensor in tf.nest.flatten(args) if tensor is not None):
         return True
     try:
         with tf.init_scope():
-            function.experimental_get_compiler_ir(*tf.nest.map_structure(_example, args))("hlo")
-    except (ValueError, tf.errors.OpError) as error:
-        if "XLA" in str(error) or "HLO" in str(error):
-            return False
-        raise
+            examples = tf.nest.map_structure(lambda t: None if t is None else example(t), args)
+            function.experimental_get_compiler_ir(*examples)(stage="hlo")
+    except (ValueError, tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
+        return "XLA" not in str(error) and "HLO" not in str(error)
     return True
-
-
-def _example(tensor: tf.Tensor | None) -> tf.Tensor | None:
-    """Returns a small tensor of that shape and dtype."""
-    if tensor is None:
-        return None
-    return tf.zeros([size or 1 for size in tensor.shape], tensor.dtype)
 
 
 def on_replicas(
@@ -182,6 +183,6 @@ def on_replicas(
                 logs = function(iterator)
             except (tf.errors.OutOfRangeError, StopIteration):
                 break
-        return logs
+        return workers.mean_logs(strategy, logs)
 
     return several

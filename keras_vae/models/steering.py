@@ -11,11 +11,12 @@ import keras
 import tensorflow as tf
 
 from keras_vae.controllers import Controller, StepHook
-from keras_vae.core import checks
+from keras_vae.core import checks, workers
 from keras_vae.core.hyperparameters import Steerable
 from keras_vae.core.loss_scaling import without_loss_scaling
 from keras_vae.core.replicas import sum_over_replicas
 from keras_vae.models import non_finite
+from keras_vae.models.saving import SavedByChief
 
 # Callbacks of Keras that set the learning rate between steps.
 RATE_CALLBACKS = (
@@ -24,7 +25,7 @@ RATE_CALLBACKS = (
 )
 
 
-class SteeredModel(keras.Model):
+class SteeredModel(SavedByChief):
     """A Keras model whose numbers controllers move at every optimizer step.
 
     Args:
@@ -100,6 +101,10 @@ class SteeredModel(keras.Model):
         if any(isinstance(one, keras.callbacks.CallbackList) for one in callbacks):
             rule = "must be a list of callbacks: Keras tells a CallbackList of no further training"
             raise checks.invalid("callbacks", rule, callbacks)
+        backs_up = any(isinstance(one, keras.callbacks.BackupAndRestore) for one in callbacks)
+        if backs_up and workers.several(self.distribute_strategy):
+            rule = "must hold keras_vae.callbacks.Resume, not BackupAndRestore, on several workers"
+            raise checks.invalid("callbacks", f"{rule}: all would write to one file", callbacks)
         self.initial_epoch = initial_epoch
         setting = {type(one).__name__: None for one in callbacks if isinstance(one, RATE_CALLBACKS)}
         rates = _numbers_of(getattr(self, "optimizer", None)) if setting else {}
@@ -109,10 +114,14 @@ class SteeredModel(keras.Model):
 
     @contextlib.contextmanager
     def _given_back(self) -> Iterator[None]:
-        """Takes out what callbacks put in and left: no training ended, or it broke off."""
+        """Takes out what callbacks put in and left: no training ended, or it broke off.
+
+        And says so plainly where it broke off because a worker is gone.
+        """
         before, rule = self.hooks, self.non_finite
         try:
-            yield
+            with workers.loss_told(self.distribute_strategy):
+                yield
         finally:
             self.non_finite = rule
             for name, hook in self.hooks.items():

@@ -16,6 +16,7 @@ from keras_vae.core.replicas import global_batch_size, replica_id
 from keras_vae.core.terms import Terms
 from keras_vae.models import inputs, non_finite
 from keras_vae.models.execution import Compiled
+from keras_vae.models.saving import UnsavedMean
 from keras_vae.models.steering import SteeredModel, weighted_means
 from keras_vae.objectives import ELBO, Objective
 from keras_vae.optimizers import on_replicas
@@ -65,7 +66,7 @@ class SteppingModel(SteeredModel):
             name="trained_batches",
         )
         self._means = {
-            name: keras.metrics.Mean(name=name)
+            name: UnsavedMean(name=name)
             for name in ("loss", "elbo", "reconstruction", "kl", *self.objective.measure_names)
         }
 

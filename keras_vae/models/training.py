@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_vae.core import checks
+from keras_vae.core import checks, workers
 from keras_vae.models import execution, graph_errors, inputs
 from keras_vae.models.steps import SteppingModel
 from keras_vae.objectives import Objective
@@ -133,6 +133,8 @@ class ObjectiveTrainer(SteppingModel):
         calls = self._calls["train_function"]
         bound = inspect.signature(super().fit).bind(x, y, *args, **kwargs).arguments
         totals = bound.get("steps_per_epoch"), bound.get("validation_steps")
+        if training.is_array and bound.get("shuffle", True):
+            workers.check_order(self.distribute_strategy)
         with self._given_back(), self._at_a_time(bound.get("callbacks"), *totals):
             self._begin(bound.get("callbacks"), bound.get("initial_epoch", 0))
             history = super().fit(x, training.with_labels().y, *args, **kwargs)
@@ -172,9 +174,16 @@ class ObjectiveTrainer(SteppingModel):
         """Returns the means since the last reset, and the numbers that are driven."""
         return {**super().get_metrics_result(), **self._driven_numbers()}
 
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        # Keras reads a batch for it: that lets a pass over short data count as an epoch, and fails
+        # for tuples on several workers.
+        if not self.built:
+            super()._maybe_symbolic_build(iterator, data_batch)
+
     def make_train_function(self, force: bool = False) -> Any:
         if self.built:
-            self.optimizer.build(self.trainable_variables)
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
         return self._made("train_function", super().make_train_function, self._make_step, force)
 
     def make_test_function(self, force: bool = False) -> Any:

@@ -1,0 +1,93 @@
+"""Several processes that train one model, under `tf.distribute.MultiWorkerMirroredStrategy`."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+
+import tensorflow as tf
+
+# What collective operations raise when a process at their other end is gone, or goes.
+_GONE = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+)
+_TASK = re.compile(r"/job:(\w+)(?:/replica:\d+)?/task:(\d+)")
+
+
+def several(strategy: tf.distribute.Strategy) -> bool:
+    """Returns whether a strategy spans several processes, as Keras asks it."""
+    multi_worker = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    return multi_worker and strategy.extended._in_multi_worker_mode()
+
+
+def writes(strategy: tf.distribute.Strategy) -> bool:
+    """Returns whether this process writes files: it is the only one, or the chief."""
+    return not several(strategy) or strategy.extended.should_checkpoint
+
+
+def check_agreement(strategy: tf.distribute.Strategy, number: int, message: str) -> None:
+    """Raises a `ValueError` on every worker if their numbers differ; all of them must call it."""
+    if several(strategy):
+        numbers = strategy.gather(tf.constant([number], tf.int64), axis=0).numpy().tolist()
+        if len(set(numbers)) > 1:
+            raise ValueError(f"{message} Received, by worker: {numbers}")
+
+
+def check_order(strategy: tf.distribute.Strategy) -> None:
+    """Raises a `ValueError` if workers would shuffle an array differently, and share it badly."""
+    if several(strategy):
+        drawn = tf.random.uniform([], maxval=tf.int64.max, dtype=tf.int64)
+        rule = (
+            "Argument `x` must be shuffled the same way on every worker: call "
+            "`keras.utils.set_random_seed` with one seed, or fit with shuffle=False."
+        )
+        check_agreement(strategy, int(drawn), rule)
+
+
+@contextlib.contextmanager
+def loss_told(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Raises a `RuntimeError` of one sentence where TensorFlow tells of connections that failed."""
+    try:
+        yield
+    except _GONE as error:
+        if not several(strategy):
+            raise
+        raise RuntimeError(
+            f"A worker of this cluster is gone: {_gone(strategy, str(error))}. The others cannot "
+            "train without it. Start the whole job again; it resumes from the last checkpoint, "
+            "if keras_vae.callbacks.Resume keeps one."
+        ) from None
+
+
+def _gone(strategy: tf.distribute.Strategy, text: str) -> str:
+    """Returns which task no longer answers, as far as it can be told."""
+    resolver = strategy.cluster_resolver
+    me = (resolver.task_type, resolver.task_id)
+    tasks = resolver.cluster_spec().as_dict()
+    others = {(job, i) for job in tasks for i in range(len(tasks[job]))} - {me}
+    # Names of operations have the device in them that they ran on: this one.
+    named = {(job, int(task)) for job, task in _TASK.findall(text)} & others
+    told = named if len(named) == 1 else others
+    if len(told) > 1:
+        return f"no answer to {me[0]} {me[1]}"
+    job, task = told.pop()
+    return f"{job} {task} ({tasks[job][task]}) does not answer"
+
+
+def mean_logs(
+    strategy: tf.distribute.Strategy, logs: Mapping[str, tf.Tensor]
+) -> Mapping[str, tf.Tensor]:
+    """Returns the means of scalars over the workers, all of which must call it.
+
+    In one collective operation: the time that one takes does not depend on how little it moves.
+    """
+    if not several(strategy):
+        return logs
+    values = tf.stack([tf.cast(value, tf.float64) for value in logs.values()])
+    means = tf.unstack(strategy.reduce(tf.distribute.ReduceOp.MEAN, values, axis=None))
+    named = zip(logs.items(), means, strict=True)
+    return {name: tf.cast(mean, value.dtype) for (name, value), mean in named}
