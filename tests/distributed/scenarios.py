@@ -21,7 +21,7 @@ WEIGHTS = RNG.uniform(0.0, 2.0, 27).astype("float32")
 SHORT = {"batch_size": 8, "epochs": 2, "verbose": 0}
 
 
-def make(strategy, model_class=kv.VAE, image=IMAGE, optimizer=lambda: "adam", **changes):
+def make(strategy, model_class=kv.VAE, image=IMAGE, optimizer=lambda: "adam", xla=False, **changes):
     keras.utils.set_random_seed(0)
     with strategy.scope():
         model = model_class(
@@ -31,7 +31,7 @@ def make(strategy, model_class=kv.VAE, image=IMAGE, optimizer=lambda: "adam", **
             likelihood=kv.likelihoods.Bernoulli(image),
             **changes,
         )
-        model.compile(optimizer())
+        model.compile(optimizer(), jit_compile=xla)
     return model
 
 
@@ -85,7 +85,7 @@ def dataset(strategy):
 
 def loaded_data(strategy):
     data = kv.data.load("mnist_5k", "test", 300, binarize="dynamic", seed=3, shuffle=True)
-    model = make(strategy, image=(28, 28, 1))
+    model = make(strategy, image=(28, 28, 1), xla=True)
     return result(model, model.fit(data, epochs=2, verbose=0))
 
 
