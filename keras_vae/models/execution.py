@@ -117,8 +117,7 @@ class Compiled:
 
 def _exchanges(function: Any, args: Any) -> bool:
     """Returns whether a function communicates between replicas, which XLA cannot."""
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
+    if not tf.distribute.has_strategy():
         return False
     try:
         graph = function.get_concrete_function(*args).graph

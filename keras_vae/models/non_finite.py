@@ -179,7 +179,7 @@ def _apply_if(
             function(gradients)
         return
     context = tf.distribute.get_replica_context()
-    if context.num_replicas_in_sync == 1:
+    if not tf.distribute.has_strategy():
         tf.cond(good, lambda: _done(function, gradients), lambda: True)
         return
 

@@ -111,7 +111,8 @@ class SteppingModel(SteeredModel):
 
     @property
     def _is_alone(self) -> bool:
-        return self.distribute_strategy.num_replicas_in_sync == 1
+        # A strategy merges its replicas, even a single one, which XLA cannot.
+        return self._distribute_strategy is None
 
     def _compiled(self, function: Callable[..., Any], alone: bool = False) -> Callable[..., Any]:
         """Returns the function, compiled if it is to be; on replicas only if `alone` is False."""
