@@ -51,7 +51,12 @@ def warnings_of_tensorflow():
 @pytest.mark.parametrize(
     ("execution", "kind"),
     # XLA takes seconds to compile each batch size, so one kind of data must do for it.
-    [("default", "dataset"), ("xla", "array"), ("graph", "array"), ("graph", "dataset")],
+    [
+        pytest.param("default", "dataset", marks=pytest.mark.slow),
+        pytest.param("xla", "array", marks=pytest.mark.slow),
+        ("graph", "array"),
+        ("graph", "dataset"),
+    ],
 )
 def test_a_graph_serves_all_batches_all_epochs_and_all_trainings(
     make_vae, dataset, warnings_of_tensorflow, x, execution, kind
