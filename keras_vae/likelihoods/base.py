@@ -62,6 +62,17 @@ class Support:
         return tf.reduce_all(inside)
 
 
+class _Independent(tfd.Independent):
+    """`tfd.Independent` whose sums run over one axis, which XLA does faster than over several."""
+
+    def _log_prob(self, value: tf.Tensor, **kwargs: Any) -> tf.Tensor:
+        axes = tf.get_static_value(self.reinterpreted_batch_ndims)
+        log_prob = self.distribution.log_prob(value, **kwargs)
+        shape = tf.shape(log_prob)
+        flat = tf.concat([shape[:-axes], [tf.reduce_prod(shape[-axes:])]], axis=0)
+        return tf.reduce_sum(tf.reshape(log_prob, flat), axis=-1)
+
+
 class Likelihood(Head):
     """A head for p(x|z): parameters from the decoder -> `tfd.Distribution` over x.
 
@@ -140,7 +151,7 @@ class Likelihood(Head):
 
     def independent(self, distribution: tfd.Distribution) -> tfd.Independent:
         """Makes the last `len(shape)` batch dimensions of `distribution` its event."""
-        return tfd.Independent(distribution, reinterpreted_batch_ndims=len(self.shape))
+        return _Independent(distribution, reinterpreted_batch_ndims=len(self.shape))
 
     def build(self, params_shape: Sequence[int | None]) -> None:
         """Makes the weights, for parameters `[..., *params_shape]`."""
