@@ -30,6 +30,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent import futures
 from typing import Any
 
 import keras
@@ -212,11 +213,15 @@ def memories(args: argparse.Namespace) -> dict[str, Any]:
     trainings = [("stream", size, 1) for size in args.sizes]
     trainings += [("stream", args.size_of_epochs, epochs) for epochs in args.epochs]
     trainings += [("array", size, 1) for size in args.array_sizes]
-    rows: dict[str, Any] = {}
-    for kind, size, epochs in trainings:
-        row = child(args, kind, size // BATCH, epochs)
-        rows[f"{kind}/{size}/{epochs}"] = row["peak_mebibytes"]
-    return rows
+
+    def measure(training: tuple[str, int, int]) -> float:
+        kind, size, epochs = training
+        return child(args, kind, size // BATCH, epochs)["peak_mebibytes"]
+
+    different = list(dict.fromkeys(trainings))
+    with futures.ThreadPoolExecutor(cores()) as pool:  # They do not disturb each other's memory.
+        found = list(pool.map(measure, different))
+    return {"/".join(map(str, key)): value for key, value in zip(different, found, strict=True)}
 
 
 def leak(args: argparse.Namespace) -> dict[str, Any]:
@@ -260,13 +265,13 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         "samples": [1, 5, 10, 20, 35, 50],
         "samples-wide": [1, 20, 50],
         "batch-sizes": [20, 50, 100, 200, 500, 1000, 2000],
-        "sizes": [1000, 15_000, 60_000, 240_000],
+        "sizes": [1000, 7500, 60_000, 120_000],
         "array-sizes": [1000, 15_000, 60_000],
         "epochs": [1, 4, 16],
     }
     for name, numbers in lists.items():
         parser.add_argument(f"--{name}", type=int, nargs="+", default=numbers)
-    parser.add_argument("--size-of-epochs", type=int, default=15_000)
+    parser.add_argument("--size-of-epochs", type=int, default=7500)
     parser.add_argument("--leak-steps", type=int, default=10_000)
     parser.add_argument("--interval", type=int, default=500, help="between two looks, in steps")
     parser.add_argument("--results", type=pathlib.Path, default=RESULTS)
@@ -281,6 +286,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         results["rows"][name] = row
         given = argparse.Namespace(**{k: v for k, v in vars(args).items() if k != "child"})
         found = {**mnist_runs.circumstances(given), "processor": processor(), "cores": cores()}
+        # Of each row, which may have been measured at another time.
+        found["configuration"] = {**results.get("configuration", {}), name: found["configuration"]}
         mnist_runs.write({**results, **found}, args.results)
         print(f"{name} is measured", flush=True)
     rows = mnist_runs.read(args.results)["rows"]

@@ -50,7 +50,7 @@ def growth_in_samples(rows: dict[str, Any], clock: str) -> dict[str, dict[str, f
 def growth_of_memory(row: dict[str, float], after: int = 1000) -> dict[str, float]:
     """Returns the line of memory against steps, MiB, without the first of a long training."""
     steps = sorted(map(int, row))
-    if steps[-1] > 2 * after:
+    if steps[-1] >= 2 * after:
         steps = [step for step in steps if step >= after]
     return line(steps, [row[str(step)] for step in steps])
 
@@ -128,15 +128,15 @@ def _report_memory(rows: dict[str, float]) -> str:
 
 
 def _report_leak(row: dict[str, float]) -> str:
-    found = growth_of_memory(row)
-    body = [[f"{step:,}", f"{row[str(step)]:.1f}"] for step in sorted(map(int, row))]
-    slope, error = (found[name] * _MEBIBYTE for name in ("slope", "slope_error"))
-    return (
-        "Memory of a process while `fit` goes on:\n\n"
-        + _table(["steps", "MiB"], body)
-        + f"\n- {slope:,.0f} +- {error:,.0f} bytes a step, where a batch has "
-        f"{BATCH * EXAMPLE_BYTES:,} bytes\n"
-    )
+    steps = sorted(map(int, row))
+    text = "Memory of a process while `fit` goes on:\n\n"
+    text += _table(["steps", "MiB"], [[f"{step:,}", f"{row[str(step)]:.1f}"] for step in steps])
+    text += "\n"
+    for name, after in {"all but the first 1,000": 1000, "the second half": steps[-1] // 2}.items():
+        found = growth_of_memory(row, after)
+        slope, error = (found[part] * _MEBIBYTE for part in ("slope", "slope_error"))
+        text += f"- {name}: {slope:,.0f} +- {error:,.0f} bytes a step\n"
+    return text + f"- a batch has {BATCH * EXAMPLE_BYTES:,} bytes\n"
 
 
 def _widths(name: str) -> str:

@@ -12,6 +12,7 @@ import sys
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from keras_vae.core.figures import frame_lightly, new_figure
 
@@ -56,7 +57,7 @@ def _draw_samples(axes: Axes, rows: dict) -> None:
     axes.set_title("a step: linear in K, in the decoder", fontsize=10)
     axes.set_xlabel("K (hollow at 0: the encoder alone)", fontsize=9)
     axes.set_ylabel("processor, ms/step", fontsize=9)
-    axes.set_ylim(0.0)
+    axes.set_ylim(0.0, 1.3 * axes.get_ylim()[1])
     axes.legend(fontsize=8, frameon=False, loc="upper left")
 
 
@@ -65,7 +66,10 @@ def _draw_batch(axes: Axes, rows: dict) -> None:
         sizes, times = cost_report.medians(rows, clock)
         axes.plot(sizes, times, color=color, label=clock, linewidth=1.2, marker="o", markersize=4.5)
     axes.set_xscale("log")
-    axes.set_yscale("log")
+    axes.set_xticks([20, 100, 500, 2000])
+    axes.xaxis.set_major_formatter(_thousands)
+    axes.minorticks_off()
+    axes.set_ylim(0.0, 1.15 * axes.get_ylim()[1])
     axes.set_title("an example: cheaper in large batches", fontsize=10)
     axes.set_xlabel("batch size, K = 1", fontsize=9)
     axes.set_ylabel("us/example", fontsize=9)
@@ -74,17 +78,17 @@ def _draw_batch(axes: Axes, rows: dict) -> None:
 
 def _draw_leak(axes: Axes, row: dict) -> None:
     steps = np.array(sorted(map(int, row)))
-    found = cost_report.growth_of_memory(row)
     axes.plot(steps, [row[str(step)] for step in steps], color="C0", linewidth=1.2)
     batch = cost_report.BATCH * cost_report.EXAMPLE_BYTES / 2**20
     start = row[str(steps[0])]
     leaking = start + batch * (steps - steps[0])
     axes.plot(steps, leaking, color="0.6", linestyle="--", linewidth=1.0)
-    axes.text(steps[len(steps) // 8], 1.45 * start, " a batch leaked\n a step", **_NOTE)
+    axes.text(0.4 * steps[-1], 1.75 * start, "if a batch leaked\nat each step", **_NOTE)
     axes.set_ylim(0.0, 2.0 * start)
-    axes.set_title(f"`fit`: {2**20 * found['slope']:+,.0f} bytes a step", fontsize=10)
+    axes.set_title(f"memory: constant over {steps[-1]:,} steps", fontsize=10)
     axes.set_xlabel("steps", fontsize=9)
     axes.set_ylabel("memory, MiB", fontsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
     axes.xaxis.set_major_formatter(_thousands)
 
 
@@ -93,6 +97,7 @@ def _draw_sizes(axes: Axes, rows: dict) -> None:
         sizes, found = cost_report.peaks(rows, kind, "sizes")
         axes.plot(sizes, found, color=color, label=label, linewidth=1.2, marker="o", markersize=4.5)
     _finish(axes, "peak memory: constant in the data", "examples")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
     axes.xaxis.set_major_formatter(_thousands)
     axes.legend(fontsize=8, frameon=False, loc="lower right")
 
@@ -109,8 +114,11 @@ def _draw_evaluation(axes: Axes, rows: dict) -> None:
     found = [rows[str(count)]["peak_mebibytes"] for count in counts]
     axes.plot(counts[1:], found[1:], color="C0", linewidth=1.2, marker="o", markersize=4.5)
     axes.axhline(found[0], color="0.6", linestyle="--", linewidth=1.0)
-    axes.text(counts[1], found[0], "model and data alone", va="top", **_NOTE)
+    axes.text(counts[1], 0.98 * found[0], "model and data alone", va="top", **_NOTE)
     axes.set_xscale("log")
+    axes.set_xticks(counts[1:])
+    axes.xaxis.set_major_formatter(_thousands)
+    axes.minorticks_off()
     _finish(axes, "... and bounded in evaluation", "samples of log p(x)")
 
 
