@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import pathlib
 import sys
@@ -278,3 +279,51 @@ def test_a_worker_answers_line_by_line_or_has_ended(monkeypatch, tmp_path):
     with pytest.raises(RuntimeError, match="worker.py ended at the request"):
         worker.ask(epochs=4)
         worker.ask(epochs=5)
+
+
+@pytest.mark.slow
+def test_the_growth_of_cost_is_measured_and_drawn(monkeypatch, tmp_path):
+    benchmark, path = load("cost"), tmp_path / "cost.json"
+    children = []
+
+    def child(args, *given):
+        # What a process of its own would measure; importing TensorFlow there takes seconds.
+        children.append(given)
+        args.child = list(map(str, given))
+        return benchmark.leaking(args) if given[0] == "leak" else benchmark.peak(args)
+
+    monkeypatch.setattr(benchmark, "child", child)
+    sizes = ["--samples", "1", "3", "--samples-wide", "1", "2", "--batch-sizes", "4", "8"]
+    sizes += ["--steps", "2", "--examples", "8", "--repetitions", "1", "--size-of-epochs", "200"]
+    sizes += ["--sizes", "100", "200", "--array-sizes", "100", "--epochs", "1", "2"]
+    sizes += ["--leak-steps", "6", "--interval", "2"]
+    rows = benchmark.main([*sizes, "--results", str(path)])
+    assert str(tmp_path) not in path.read_text(), "a path of the machine"
+    assert list(rows["samples"]["encoder"]) == ["1", "3", "alone"]
+    assert rows["memory"].keys() == {"stream/100/1", "stream/200/1", "stream/200/2", "array/100/1"}
+    assert list(rows["leak"]) == ["2", "4", "6"]
+    assert children[-1] == ("leak", 2, 3) and len(children) == 5
+    report = path.with_suffix(".md").read_text()
+    assert report.count("| 200-200 |") == 2 and "bytes a step" in report
+    path = ROOT / "docs" / "figures" / "cost.py"
+    spec = importlib.util.spec_from_file_location("figure_of_cost", path)
+    figure = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(figure)
+    evaluation = {str(n): {"peak_mebibytes": 900.0} for n in (0, 50, 500)}
+    assert len(figure.draw(rows, evaluation).axes) == 6
+
+
+def test_lines_are_fitted_to_costs():
+    report = load("cost_report")
+    counts = np.array([1, 5, 50])
+    found = report.line(counts, 2.0 + 3.0 * counts, relative=True)
+    assert found["intercept"] == pytest.approx(2.0) and found["slope"] == pytest.approx(3.0)
+    assert found["slope_error"] < 1e-6 and found["worst_deviation"] < 1e-6
+    # Squares left: 4, of 5 - 2 degrees of freedom; squared distances from the mean: 10.
+    found = report.line([0, 1, 2, 3, 4], [11.0, 9.0, 10.0, 9.0, 11.0])
+    assert found["slope"] == pytest.approx(0.0, abs=1e-12)
+    assert found["slope_error"] == pytest.approx(np.sqrt(4.0 / 3.0 / 10.0))
+    rows = {"500": 100.0, "1000": 200.0, "2000": 201.0, "3000": 202.0}
+    assert report.growth_of_memory(rows)["slope"] == pytest.approx(1e-3)
+    row = {"2": {"wall": [3.0, 1.0, 2.0]}, "10": {"wall": [5.0]}, "alone": {"wall": [9.0]}}
+    assert [list(values) for values in report.medians(row, "wall")] == [[2, 10], [2.0, 5.0]]
