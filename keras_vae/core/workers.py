@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import tensorflow as tf
 
@@ -76,18 +76,3 @@ def _gone(strategy: tf.distribute.Strategy, text: str) -> str:
         return f"no answer to {me[0]} {me[1]}"
     job, task = told.pop()
     return f"{job} {task} ({tasks[job][task]}) does not answer"
-
-
-def mean_logs(
-    strategy: tf.distribute.Strategy, logs: Mapping[str, tf.Tensor]
-) -> Mapping[str, tf.Tensor]:
-    """Returns the means of scalars over the workers, all of which must call it.
-
-    In one collective operation: the time that one takes does not depend on how little it moves.
-    """
-    if not several(strategy):
-        return logs
-    values = tf.stack([tf.cast(value, tf.float64) for value in logs.values()])
-    means = tf.unstack(strategy.reduce(tf.distribute.ReduceOp.MEAN, values, axis=None))
-    named = zip(logs.items(), means, strict=True)
-    return {name: tf.cast(mean, value.dtype) for (name, value), mean in named}

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_vae.core import checks, workers
+from keras_vae.core import checks
 from keras_vae.core.replicas import replica_id
 
 # Enough to hide what Keras does between two executions, few enough to interrupt a training soon.
@@ -182,6 +182,6 @@ def on_replicas(
                 logs = function(iterator)
             except (tf.errors.OutOfRangeError, StopIteration):
                 break
-        return workers.mean_logs(strategy, logs)
+        return logs
 
     return several

@@ -182,7 +182,8 @@ class ObjectiveTrainer(SteppingModel):
 
     def make_train_function(self, force: bool = False) -> Any:
         if self.built:
-            with self.distribute_strategy.scope():
+            scope = contextlib.nullcontext() if self._is_alone else self.distribute_strategy.scope()
+            with scope:
                 self.optimizer.build(self.trainable_variables)
         return self._made("train_function", super().make_train_function, self._make_step, force)
 
