@@ -110,15 +110,11 @@ class Compiled:
                 return self._function
             rule = 'must be False or "auto" on several replicas, between which this model exchanges'
             raise checks.invalid("jit_compile", rule + " numbers within a step", True)
-        if self._optional and not _can_compile(compiled, args):
-            return self._function
-        return compiled
+        return compiled if not self._optional or _can_compile(compiled, args) else self._function
 
 
 def _exchanges(function: Any, args: Any) -> bool:
-    """Returns whether a function communicates between replicas, which XLA cannot."""
-    if not tf.distribute.has_strategy():
-        return False
+    """Returns whether a function communicates between replicas, which XLA cannot; traces it."""
     try:
         graph = function.get_concrete_function(*args).graph
     except RuntimeError as error:
@@ -129,20 +125,24 @@ def _exchanges(function: Any, args: Any) -> bool:
 
 
 def _can_compile(function: Any, args: Any) -> bool:
-    """Returns whether XLA knows all that a function does, without running it."""
-
-    def example(tensor: tf.Tensor) -> tf.Tensor:
-        return tf.zeros([size or 1 for size in tensor.shape], tensor.dtype)
-
+    """Returns whether XLA knows all that a traced function does, without running it."""
     if any(tensor.shape.rank is None for tensor in tf.nest.flatten(args) if tensor is not None):
         return True
     try:
         with tf.init_scope():
-            examples = tf.nest.map_structure(lambda t: None if t is None else example(t), args)
-            function.experimental_get_compiler_ir(*examples)(stage="hlo")
-    except (ValueError, tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
-        return "XLA" not in str(error) and "HLO" not in str(error)
+            function.experimental_get_compiler_ir(*tf.nest.map_structure(_example, args))("hlo")
+    except (ValueError, tf.errors.OpError) as error:
+        if "XLA" in str(error) or "HLO" in str(error):
+            return False
+        raise
     return True
+
+
+def _example(tensor: tf.Tensor | None) -> tf.Tensor | None:
+    """Returns a small tensor of that shape and dtype."""
+    if tensor is None:
+        return None
+    return tf.zeros([size or 1 for size in tensor.shape], tensor.dtype)
 
 
 def on_replicas(
