@@ -232,7 +232,9 @@ class ObjectiveTrainer(SteppingModel):
     def _at_a_time(self, callbacks: Any, *totals: int | None) -> Iterator[None]:
         """Lets as many steps make an execution as is best, if that is left to the model."""
         before = self.steps_per_execution
-        if self._asked.get("steps_per_execution") == "auto" and not self.run_eagerly:
+        # Several workers must agree, whatever callbacks each of them has.
+        apart = self.run_eagerly or workers.several(self.distribute_strategy)
+        if self._asked.get("steps_per_execution") == "auto" and not apart:
             self.steps_per_execution = execution.steps_at_a_time(
                 keras.tree.flatten(callbacks or []), *totals
             )
