@@ -105,7 +105,7 @@ def _draw_sizes(axes: Axes, rows: dict) -> None:
 def _draw_epochs(axes: Axes, rows: dict) -> None:
     epochs, found = cost_report.peaks(rows, "stream", "epochs")
     axes.plot(epochs, found, color="C0", linewidth=1.2, marker="o", markersize=4.5)
-    _finish(axes, "... and in epochs", "epochs of 7,500 examples")
+    _finish(axes, "... and in epochs", "epochs")
     axes.set_xticks(epochs)
 
 
