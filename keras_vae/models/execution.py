@@ -168,18 +168,22 @@ def on_replicas(
         # Each has its own until the means over all of them are read.
         return tf.nest.map_structure(lambda v: strategy.experimental_local_results(v)[0], logs)
 
-    def function(iterator: Any) -> Any:
+    def of_next(iterator: Any) -> Any:
         return one(iterator.get_next())
 
-    if not run_eagerly:
-        function = tf.function(function, autograph=False, reduce_retracing=True)
+    run, run_next = (
+        part if run_eagerly else tf.function(part, autograph=False, reduce_retracing=True)
+        for part in (one, of_next)
+    )
 
     def several(iterator: Any) -> Any:
+        if not isinstance(iterator, tf.distribute.DistributedIterator):
+            return run(next(iterator))  # Of `train_on_batch` and the like.
         # Not by a loop of the graph, in which collective operations insist on a single batch size.
-        logs = function(iterator)
+        logs = run_next(iterator)
         for _ in range(steps - 1):
             try:
-                logs = function(iterator)
+                logs = run_next(iterator)
             except (tf.errors.OutOfRangeError, StopIteration):
                 break
         return logs

@@ -190,6 +190,11 @@ class ObjectiveTrainer(SteppingModel):
     def make_test_function(self, force: bool = False) -> Any:
         return self._made("test_function", super().make_test_function, self._make_test, force)
 
+    def make_predict_function(self, force: bool = False) -> Any:
+        # XLA would compile a cheap pass for seconds, and once more for a last partial batch.
+        with self._without_xla():
+            return super().make_predict_function(force)
+
     def _made(
         self, name: str, make: Callable[..., Any], prepare: Callable[[], None], force: bool
     ) -> Callable[..., Any]:
@@ -213,12 +218,17 @@ class ObjectiveTrainer(SteppingModel):
             step = self.train_step if name == "train_function" else self.test_step
             given = self.distribute_strategy, self.steps_per_execution, self.run_eagerly
             return graph_errors.as_python_errors(execution.on_replicas(step, *given))
+        with self._without_xla():
+            make(force=True)
+        return graph_errors.as_python_errors(getattr(self, name))
+
+    @contextlib.contextmanager
+    def _without_xla(self) -> Iterator[None]:
         jit_compile, self.jit_compile = self.jit_compile, False
         try:
-            make(force=True)
+            yield
         finally:
             self.jit_compile = jit_compile
-        return graph_errors.as_python_errors(getattr(self, name))
 
     def _counted(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def counted(iterator: Any) -> Any:

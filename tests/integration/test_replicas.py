@@ -164,6 +164,19 @@ def test_options_on_replicas_change_nothing(
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, err_msg=name)
 
 
+def test_single_batches_on_replicas(make_mean_vae, trainable, replicas, x):
+    one = make_mean_vae()
+    with replicas.scope():
+        two = make_mean_vae()
+    for model in (one, two):
+        with model.distribute_strategy.scope():
+            model.compile(keras.optimizers.SGD(0.05))
+        model.train_on_batch(x[:8])
+        model.train_on_batch(x[8:16])
+    for a, b in zip(trainable(one), trainable(two), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+
+
 def test_xla_on_replicas_is_refused_where_an_objective_exchanges(make_vae, trainable, replicas, x):
     with replicas.scope():
         model = make_vae(objective=kv.objectives.ELBO(free_bits=0.2))

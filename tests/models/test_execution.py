@@ -61,7 +61,7 @@ def test_what_xla_cannot_compile_is_trained_as_a_graph(x):
         layers = [keras.layers.Flatten(), InPython(), keras.layers.Dense(8, "tanh")]
         return trained(make(keras.Sequential(layers)), x, **options)
 
-    found, weights = run()
+    found, weights = run()  # Asks for XLA where it can.
     expected, expected_weights = run(jit_compile=False)
     for name in expected:
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-6)
@@ -69,6 +69,14 @@ def test_what_xla_cannot_compile_is_trained_as_a_graph(x):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
     with pytest.raises(tf.errors.InvalidArgumentError, match="EagerPyFunc|PyFunc"):
         run(jit_compile=True)
+
+
+@pytest.mark.default_execution
+def test_what_xla_cannot_compile_predicts(x):
+    layers = [keras.layers.Flatten(), InPython(), keras.layers.Dense(8, "tanh")]
+    model = make(keras.Sequential(layers))
+    model.compile("sgd")
+    np.testing.assert_allclose(model.predict(x, verbose=0), model.reconstruct(x), rtol=1e-5)
 
 
 @pytest.mark.default_execution
