@@ -26,9 +26,10 @@ def seed_tensor(seed: Any) -> tf.Tensor:
 
 
 def fold(seed: tf.Tensor, *data: Any) -> tf.Tensor:
-    """Folds integers, one after the other, into a seed `[2]`."""
+    """Folds integers, one after the other, into a seed `[2]`; XLA does it with the same result."""
     for number in data:
-        seed = tf.random.experimental.stateless_fold_in(seed, tf.cast(number, tf.int32))
+        number = tf.cast(number, tf.int32)
+        seed = tf.random.experimental.stateless_fold_in(seed, number, alg="philox")
     return seed
 
 

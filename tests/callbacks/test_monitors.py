@@ -83,7 +83,7 @@ model = kv.VAE(
     posterior=kv.posteriors.DiagonalNormal(2),
     likelihood=kv.likelihoods.Bernoulli((8, 8, 1)),
 )
-model.compile(keras.optimizers.Adam(0.01))
+model.compile(keras.optimizers.Adam(0.01), jit_compile=False)  # as the test does
 latent = kv.callbacks.LatentMonitor(x, csv=folder / "latent.csv", log_dir=folder / "logs")
 images = kv.callbacks.ImageMonitor(x, directory=folder, log_dir=folder / "logs", num_images=10)
 backup = keras.callbacks.BackupAndRestore(str(folder / "backup"))

@@ -35,8 +35,9 @@ def same_noise(monkeypatch):
         fraction = tf.cast((tf.cast(bits, tf.float64) + 0.5) / 2.0**23, dtype)
         return minval + (1.0 if maxval is None else maxval - minval) * fraction
 
-    monkeypatch.setattr(samplers.tf.random, "stateless_normal", normal)
-    monkeypatch.setattr(samplers.tf.random, "stateless_uniform", uniform)
+    for random in (tf.random, samplers.tf.random):  # of this package, and of TFP
+        monkeypatch.setattr(random, "stateless_normal", normal)
+        monkeypatch.setattr(random, "stateless_uniform", uniform)
 
 
 def two_steps(registry, make, mode):
