@@ -24,7 +24,8 @@ class Attempt(NamedTuple):
         measures: Values of the examples, each `[B]`.
         weights: Weights of the examples, `[B]`.
         made: Ones for a step that counts, zeros for one that is skipped, `[B]`.
-        good: Whether it counts, the same on every replica, also on one without data.
+        good: Whether the optimizer makes it, the same on every replica, also on one without data.
+        counts: Whether its batch counts as one of the training.
     """
 
     gradients: Sequence[Any]
@@ -32,6 +33,7 @@ class Attempt(NamedTuple):
     weights: tf.Tensor
     made: tf.Tensor
     good: tf.Tensor | bool = True
+    counts: tf.Tensor | bool = True
 
 
 class Raise:
@@ -54,7 +56,8 @@ class Raise:
             first: What `first_bad` found; None if it is known that nothing is bad.
             variables: The trainable variables.
         """
-        return attempt._replace(good=True if first is None else first < 0)
+        good = True if first is None else first < 0
+        return attempt._replace(good=good, counts=good)
 
     def checked(
         self, values: Any, first: tf.Tensor | None, variables: Sequence[keras.Variable]

@@ -101,7 +101,8 @@ class SteppingModel(SteeredModel):
         self._attempt_function = self._compiled(self._attempt)
         self._apply_function = self._compiled(self._apply_gradients, alone=True)
         # In one piece, XLA passes nothing on, and a step costs a single launch.
-        whole = not any(hook.observes for hook in self._all_hooks()) and self._is_alone
+        observed = any(hook.observes for hook in self._all_hooks())
+        whole = self.jit_compile and self._is_alone and not observed
         self._step_function = self._compiled(self._whole_step) if whole else self._split_step
 
     def _make_test(self) -> None:
@@ -160,7 +161,7 @@ class SteppingModel(SteeredModel):
             self._observe(hooks, step, data, attempt)
             state = self._floating_state()
             self.non_finite.apply(self._apply_function, attempt, state, remembered)
-            self._trained_batches.assign_add(1)
+            self._trained_batches.assign_add(tf.cast(attempt.counts, tf.int64))
             self._move(hooks, step, means, known)
         loss = attempt.measures["loss"] + attempt.weights * shift
         measures = {**attempt.measures, "loss": loss}

@@ -181,7 +181,8 @@ class ObjectiveTrainer(SteppingModel):
             super()._maybe_symbolic_build(iterator, data_batch)
 
     def make_train_function(self, force: bool = False) -> Any:
-        if self.built:
+        # Once: to build it again would begin the loss scale of half precision anew.
+        if self.built and not self.optimizer.built:
             scope = contextlib.nullcontext() if self._is_alone else self.distribute_strategy.scope()
             with scope:
                 self.optimizer.build(self.trainable_variables)
