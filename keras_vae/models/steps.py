@@ -74,18 +74,20 @@ class SteppingModel(SteeredModel):
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         x, y, weights = self._unpack(data)
-        # Past the end of the data, or with data that are refused, nothing must move.
+        # Past the end of the data, or with data that are refused, nothing must move: not even what
+        # does not depend on them, such as the count of a batch of a known size.
         with tf.control_dependencies([x, weights]):
             step = tf.convert_to_tensor(self.optimizer.iterations)
             for hook in self._all_hooks():
                 hook.before_step(step)
-        batch_size, replica = global_batch_size(weights), tf.convert_to_tensor(replica_id())
-        logs, first_bad = self._step_function(x, y, weights, batch_size, replica)
-        return self.non_finite.checked(logs, first_bad, self.trainable_variables)[0]
+            batch_size, replica = global_batch_size(weights), tf.convert_to_tensor(replica_id())
+            logs, first_bad = self._step_function(x, y, weights, batch_size, replica)
+            return self.non_finite.checked(logs, first_bad, self.trainable_variables)[0]
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         x, y, weights = self._unpack(data)
-        return self._test_function(x, y, weights, tf.convert_to_tensor(replica_id()))
+        with tf.control_dependencies([x, weights]):
+            return self._test_function(x, y, weights, tf.convert_to_tensor(replica_id()))
 
     def predict_step(self, data: Any) -> Any:
         x, y, _ = keras.utils.unpack_x_y_sample_weight(data)

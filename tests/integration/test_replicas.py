@@ -164,6 +164,18 @@ def test_options_on_replicas_change_nothing(
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, err_msg=name)
 
 
+def test_nothing_is_counted_past_the_end_of_the_data(make_vae, replicas, x):
+    # Three batches of a known size; ten steps are tried.
+    data = tf.data.Dataset.from_tensor_slices(x[:24]).batch(8, drop_remainder=True)
+    with replicas.scope():
+        model = make_vae()
+        model.compile("sgd", steps_per_execution=10)
+    history = model.fit(data, validation_data=data, verbose=0).history
+    assert history["elbo"][0] == pytest.approx(-history["loss"][0], rel=1e-6)
+    assert history["val_elbo"][0] == pytest.approx(-history["val_loss"][0], rel=1e-6)
+    assert int(tf.convert_to_tensor(model.optimizer.iterations)) == 3
+
+
 def test_single_batches_on_replicas(make_mean_vae, trainable, replicas, x):
     one = make_mean_vae()
     with replicas.scope():
