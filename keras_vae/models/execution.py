@@ -17,15 +17,18 @@ from keras_vae.core.replicas import replica_id
 STEPS_AT_A_TIME = 10
 
 # XLA's convolutions on a CPU are slower than those of the graph.
-_CONVOLUTIONS = tuple(
-    getattr(keras.layers, f"{kind}{n}D")
-    for kind, dimensions in (
-        ("Conv", (1, 2, 3)),
-        ("SeparableConv", (1, 2)),
-        ("DepthwiseConv", (1, 2)),
-    )
-    for n in dimensions
-) + tuple(getattr(keras.layers, f"Conv{n}DTranspose") for n in (1, 2, 3))
+_CONVOLUTIONS = (
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.Conv3D,
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+    keras.layers.DepthwiseConv1D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv1D,
+    keras.layers.SeparableConv2D,
+)
 
 # Callbacks of Keras that look at every batch only if they are asked to.
 _MAYBE_EVERY_BATCH = {

@@ -52,7 +52,7 @@ class SteppingModel(SteeredModel):
         self._step_function: Callable[..., Any] = self._split_step
         self._attempt_function: Callable[..., Any] = self._attempt
         self._apply_function: Callable[..., Any] = self._apply_gradients
-        self._test_function: Callable[..., Any] = self._split_test
+        self._test_function: Callable[..., Any] = self._measured_test
         self._measure_function: Callable[..., Any] = self._measure
         # Not the optimizer's iterations: those stand still while gradients accumulate and when a
         # step is skipped, and begin anew with another optimizer.
@@ -100,26 +100,34 @@ class SteppingModel(SteeredModel):
             if isinstance(layer, Steerable):
                 numbers = layer.hyperparameters.items()
                 layer.driven = frozenset(name for name, v in numbers if id(v) in driven)
-        self._attempt_function = self._compiled(self._attempt)
-        self._apply_function = self._compiled(self._apply_gradients, alone=True)
-        # In one piece, XLA passes nothing on, and a step costs a single launch.
         observed = any(hook.observes for hook in self._all_hooks())
-        whole = self.jit_compile and self._is_alone and not observed
-        self._step_function = self._compiled(self._whole_step) if whole else self._split_step
+        if self.jit_compile and self._is_alone and not observed:
+            # In one piece, XLA passes nothing on, and a step costs a single launch.
+            self._step_function = self._compiled(self._whole_step)
+            self._apply_function = self._apply_gradients
+            return
+        self._step_function = self._split_step
+        self._attempt_function = self._compiled(self._attempt)
+        apply = self._apply_gradients
+        self._apply_function = self._compiled(apply) if self._is_alone else apply
 
     def _make_test(self) -> None:
         """Chooses what XLA compiles of a step of evaluation."""
-        self._measure_function = self._compiled(self._measure)
-        self._test_function = self._compiled(self._split_test, alone=True)
+        if self._is_alone:
+            self._test_function = self._compiled(self._measured_test)
+            self._measure_function = self._measure
+        else:
+            self._test_function = self._measured_test
+            self._measure_function = self._compiled(self._measure)
 
     @property
     def _is_alone(self) -> bool:
         # A strategy merges its replicas, even a single one, which XLA cannot.
         return self._distribute_strategy is None
 
-    def _compiled(self, function: Callable[..., Any], alone: bool = False) -> Callable[..., Any]:
-        """Returns the function, compiled if it is to be; on replicas only if `alone` is False."""
-        if not self.jit_compile or (alone and not self._is_alone):
+    def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns the function, compiled by XLA if steps are to be."""
+        if not self.jit_compile:
             return function
         return Compiled(function, optional=self._jit_is_optional)
 
@@ -141,7 +149,6 @@ class SteppingModel(SteeredModel):
     ) -> tuple[non_finite.Attempt, tf.Tensor, Sequence[tf.Tensor]]:
         """Returns a step, what `first_bad` says of it, and the state that it has changed."""
         remembered = self.non_finite.remember(self._floating_state())
-        # Folded here: XLA draws noise much slower from a seed that it is given whole.
         seed = self._step_seed("train", self._trained_batches, replica)
         measures, gradients, bad = self._loss_and_gradients(x, y, weights, batch_size, seed)
         attempt = non_finite.Attempt(gradients, measures, weights, tf.ones_like(weights))
@@ -213,7 +220,7 @@ class SteppingModel(SteeredModel):
         first_bad = non_finite.first_bad(terms, loss, [] if scales else gradients)
         return measures, gradients, first_bad
 
-    def _split_test(
+    def _measured_test(
         self, x: tf.Tensor, y: Any, weights: tf.Tensor, replica: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         measures = self._measure_function(x, y, weights, replica)
