@@ -6,13 +6,14 @@ Of pythae it runs: `VAE` for K = 1 and `IWAE` for K > 1, with `reconstruction_lo
 `torch.optim.Adam.step`, the loss summed up on the host, and its check for NaN. Encoders and
 decoders are the same networks as in `hand_written.py`, as `BaseEncoder` and `BaseDecoder`.
 
-In favour of pythae, three things are left out: its progress bar; its `DataLoader`, which collates a
-batch example by example, in place of which batches are gathered from a tensor in memory; and the
-copy of the best model after each epoch.
+In favour of pythae, two things are left out: its progress bar, and the copy of the best model after
+each epoch. Batches come from the `DataLoader` that its trainer makes, or, if "gathered" is true,
+from a tensor in memory, which collates nothing example by example.
 
-A line of JSON on standard input asks for epochs, a line on standard output answers:
+A line of JSON on standard input asks for epochs (here wrapped), a line on standard output answers:
 
-    {"network": "mlp", "num_samples": 5, "batch_size": 100, "examples": 6000, "epochs": 2}
+    {"network": "mlp", "num_samples": 5, "batch_size": 100, "examples": 6000, "gathered": false,
+     "epochs": 2}
     {"seconds": 1.23, "loss": 103.4}
 """
 
@@ -135,6 +136,7 @@ def trainer(
     num_samples: int,
     batch_size: int,
     examples: int,
+    gathered: bool,
 ) -> BaseTrainer:
     """Returns a trainer of pythae, ready for `train_step`."""
     images = images[:examples]
@@ -149,7 +151,8 @@ def trainer(
         model(network, num_samples), BaseDataset(images, images), training_config=config
     )
     made.prepare_training()
-    made.train_loader = Batches(images, batch_size)
+    if gathered:
+        made.train_loader = Batches(images, batch_size)
     made.callback_handler = CallbackHandler([TrainingCallback()], made.model)
     return made
 

@@ -17,7 +17,14 @@ from keras_vae.core.figures import frame_lightly, new_figure
 
 ROOT = pathlib.Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "throughput.json"
-COLORS = {"fit": "C0", "fit_50": "#7fb3dd", "hand_written": "0.35", "graph": "0.7", "pythae": "C1"}
+COLORS = {
+    "fit": "C0",
+    "fit_50": "#7fb3dd",
+    "hand_written": "0.35",
+    "graph": "0.7",
+    "pythae": "C1",
+    "gathered": "#f7bb85",
+}
 
 
 def draw(results: dict) -> Figure:
