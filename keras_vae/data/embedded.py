@@ -10,6 +10,7 @@ import pathlib
 import numpy as np
 
 from keras_vae.core import checks
+from keras_vae.data.forms import AS_STORED, Form
 from keras_vae.data.sources import InMemory, on_cpu
 
 SPLITS = ("train", "test")
@@ -21,7 +22,7 @@ def names() -> list[str]:
 
 
 @functools.cache
-def source(name: str, split: str) -> InMemory:
+def source(name: str, split: str, form: Form = AS_STORED) -> InMemory:
     """Reads a split of an embedded data set: every fifth example of each class is for testing.
 
     Examples come class after class in turn (0, 1, ..., 9, 0, 1, ...), so that the first ones show
@@ -30,6 +31,7 @@ def source(name: str, split: str) -> InMemory:
     Args:
         name: `"mnist_5k"` or `"digits"`.
         split: `"train"` or `"test"`.
+        form: What becomes of the stored images.
 
     Returns:
         The examples, with one label named `"label"`.
@@ -40,7 +42,11 @@ def source(name: str, split: str) -> InMemory:
     in_turn = np.lexsort((labels, rank))
     is_test = rank[in_turn] % 5 == 4
     kept = in_turn[is_test if split == "test" else ~is_test]
-    return InMemory(on_cpu(images[kept]), white, {"label": labels[kept]})
+    images = images[kept]
+    if not form.is_as_stored:
+        form.shape_of(images.shape[1:])
+        images, white = form.apply(images, white).numpy(), form.level(images.dtype, white)
+    return InMemory(on_cpu(images), white, {"label": labels[kept]})
 
 
 def _rank_within_class(labels: np.ndarray) -> np.ndarray:

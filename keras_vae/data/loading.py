@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras_vae.core import checks
 from keras_vae.data import embedded, prepared, preparing, randomness
 from keras_vae.data.binarization import BINARIZATIONS
+from keras_vae.data.forms import Form
 from keras_vae.data.pipeline import Finish, build
 from keras_vae.data.sources import Order, Source
 
@@ -28,6 +29,8 @@ def load(
     validation_split: float = 0.0,
     labels: bool | str | Sequence[str] = False,
     dtype: str = "float32",
+    image_shape: tuple[int, int, int] | None = None,
+    invert: bool = False,
     initial_epoch: int = 0,
     drop_remainder: bool = False,
     data_dir: str | os.PathLike | None = None,
@@ -62,6 +65,9 @@ def load(
         labels: `True` yields `(x, y)` with y int32 [B]. A name picks another integer of the data
             set (`"label_shape"` of dsprites), names give y [B, number of names].
         dtype: `"float32"` for intensities in [0, 1], `"uint8"` for the integers 0..255.
+        image_shape: (H, W, C) of smaller images: each pixel is the mean over its area, and grey
+            where C is 1 and the stored images have colours.
+        invert: Boolean, whether dark becomes light, as for the ink of `"omniglot"`.
         initial_epoch: Integer >= 0, the epoch of the first pass.
         drop_remainder: Boolean, drops a last batch that is not full.
         data_dir: Path of prepared TFDS data. `None` takes the environment variable
@@ -97,8 +103,9 @@ def load(
     checks.option("drop_remainder", drop_remainder, [True, False])
     initial_epoch = checks.integer("initial_epoch", initial_epoch, 0)
     fraction = _check_fraction(validation_split)
+    form = _check_form(image_shape, invert)
 
-    source, kept = _examples(name, split, fraction, seed, data_dir)
+    source, kept = _examples(name, split, fraction, seed, data_dir, form)
     label_names = _label_names(name, source, labels)
     _check_images(name, source, binarize, dtype)
     is_training = re.split(r"[\[+]", split)[0] == "train"
@@ -112,15 +119,21 @@ def load(
 
 
 def _examples(
-    name: str, split: str, fraction: float, seed: int, data_dir: str | os.PathLike | None
+    name: str,
+    split: str,
+    fraction: float,
+    seed: int,
+    data_dir: str | os.PathLike | None,
+    form: Form,
 ) -> tuple[Source, np.ndarray]:
     """Returns the source of a split and the ascending positions in it that belong to the split."""
     read: Callable[[str], Source]
     if name in embedded.names():
-        splits, read = list(embedded.SPLITS), functools.partial(embedded.source, name)
+        splits, read = list(embedded.SPLITS), functools.partial(embedded.source, name, form=form)
     else:
         builder = preparing.builder(name, data_dir)
-        splits, read = list(builder.info.splits), functools.partial(prepared.source, builder)
+        splits = list(builder.info.splits)
+        read = functools.partial(prepared.source, builder, form=form)
     if not fraction:
         source = read(split)
         return source, np.arange(source.num_examples)
@@ -181,6 +194,15 @@ def _check_seed(seed: int) -> int:
     if checks.integer("seed", seed, 0) >= 2**64:
         raise checks.invalid("seed", "must be < 2**64", seed)
     return int(seed)
+
+
+def _check_form(image_shape: tuple[int, int, int] | None, invert: bool) -> Form:
+    checks.option("invert", invert, [True, False])
+    if image_shape is None:
+        return Form(None, bool(invert))
+    if len(wanted := checks.shape("image_shape", image_shape)) != 3:
+        raise checks.invalid("image_shape", "must be (height, width, channels)", image_shape)
+    return Form(wanted, bool(invert))
 
 
 def _check_fraction(value: float) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vae.core import checks
+from keras_vae.data.forms import AS_STORED, Form
 from keras_vae.data.sources import InMemory, Source, Streamed, on_cpu, white_level
 
 # Data sets whose images take more bytes than this are not kept in memory.
@@ -18,12 +19,13 @@ MEMORY_LIMIT_BYTES = 2**30
 PROBE_EXAMPLES = 256
 
 
-def source(builder: Any, split: str) -> Source:
+def source(builder: Any, split: str, form: Form = AS_STORED) -> Source:
     """Returns the examples of a split, in memory when they are few enough.
 
     Args:
         builder: A prepared TFDS builder.
         split: Name of a split, or a slice of one in the notation of TFDS.
+        form: What becomes of the stored images.
     """
     try:
         num_examples = builder.info.splits[split].num_examples
@@ -34,46 +36,64 @@ def source(builder: Any, split: str) -> Source:
     if not num_examples:
         raise checks.invalid("split", "must hold examples", split)
     shape, dtype = image_spec(builder)
-    num_bytes = num_examples * int(np.prod(shape)) * np.dtype(dtype).itemsize
+    num_bytes = num_examples * int(np.prod(form.shape_of(shape))) * np.dtype(dtype).itemsize
     if num_bytes > MEMORY_LIMIT_BYTES:
-        return _stream(builder, split, num_examples)
-    return _decode(builder.info.full_name, os.fspath(builder.data_path), split)
+        return _stream(builder, split, num_examples, form)
+    return _decode(builder.info.full_name, os.fspath(builder.data_path), split, form)
 
 
 # Pipelines of a process share their arrays; a few are kept, since one may take a gigabyte.
 @functools.lru_cache(maxsize=4)
-def _decode(full_name: str, data_path: str, split: str) -> InMemory:
+def _decode(full_name: str, data_path: str, split: str, form: Form) -> InMemory:
     import tensorflow_datasets as tfds
 
     builder = tfds.builder_from_directory(data_path)
     shape, dtype = image_spec(builder)
     num_examples = builder.info.splits[split].num_examples
-    images = np.empty([num_examples, *shape], dtype)
+    images = np.empty([num_examples, *form.shape_of(shape)], dtype)
+    white = None if form.is_as_stored else _probed_white(builder, split)
     labels = {name: np.empty([num_examples], np.int64) for name in _label_names(builder)}
     start = 0
     batches = _read(builder, split).batch(512).prefetch(2)
     for batch in batches.as_numpy_iterator():
         rows = slice(start, start + len(batch["image"]))
-        images[rows] = batch["image"]
+        images[rows] = batch["image"] if white is None else form.apply(batch["image"], white)
         for name, column in labels.items():
             column[rows] = batch[name]
         start = rows.stop
     _check_range(full_name, images)
-    return InMemory(on_cpu(images), white_level(images.dtype, images.max()), labels)
+    level = white_level(dtype, images.max()) if white is None else form.level(dtype, white)
+    return InMemory(on_cpu(images), level, labels)
 
 
-def _stream(builder: Any, split: str, num_examples: int) -> Streamed:
+def _stream(builder: Any, split: str, num_examples: int, form: Form) -> Streamed:
     shape, dtype = image_spec(builder)
-    probe = next(_read(builder, split).batch(PROBE_EXAMPLES).as_numpy_iterator())["image"]
-    _check_range(builder.info.full_name, probe)
+    white = _probed_white(builder, split)
+
+    def read() -> tf.data.Dataset:
+        examples = _read(builder, split)
+        if form.is_as_stored:
+            return examples
+        return examples.map(
+            lambda example: {**example, "image": form.apply(example["image"], white)},
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+
     return Streamed(
-        stream=functools.partial(_read, builder, split),
+        stream=read,
         num_examples=num_examples,
-        image_shape=shape,
+        image_shape=form.shape_of(shape),
         image_dtype=np.dtype(dtype).name,
-        white=white_level(probe.dtype, probe.max()),
+        white=white if form.is_as_stored else form.level(dtype, white),
         label_names=_label_names(builder),
     )
+
+
+def _probed_white(builder: Any, split: str) -> float:
+    """Returns the value of a pixel of intensity one, as the first examples of a split tell."""
+    probe = next(_read(builder, split).batch(PROBE_EXAMPLES).as_numpy_iterator())["image"]
+    _check_range(builder.info.full_name, probe)
+    return white_level(probe.dtype, probe.max())
 
 
 def _read(builder: Any, split: str) -> tf.data.Dataset:
