@@ -22,7 +22,7 @@ from typing import Any
 import keras
 
 import keras_vae as kv
-from benchmarks import mnist_runs
+from benchmarks import mnist_runs, records
 
 DECODER, CYCLES = (200,) * 5, 4
 
@@ -61,7 +61,7 @@ def table(rows: dict[str, Any]) -> str:
         row = rows[name]
         units = ", ".join(str(row[seed]["active_units"]) for seed in sorted(row))
         minutes = statistics.mean([seed["training_seconds"] for seed in row.values()]) / 60
-        parts = [mnist_runs.spread(row, key) for key in ("kl", "elbo", "log_likelihood")]
+        parts = [records.spread(row, key) for key in ("kl", "elbo", "log_likelihood")]
         lines.append(
             f"| {name} | {len(row)} | {units} of {mnist_runs.LATENT_DIM} | {' | '.join(parts)} "
             f"| {minutes:.0f} min |"
@@ -76,9 +76,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     args = parser.parse_args(arguments)
     runs = {name: run(name, args.epochs) for name in SCHEDULES}
     rows = mnist_runs.run_all(runs, args)["rows"]
-    args.results.with_suffix(".md").write_text(table(rows))
-    print(table(rows))
-    return rows
+    return records.finish(rows, table(rows), args.results)
 
 
 if __name__ == "__main__":

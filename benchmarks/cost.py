@@ -38,12 +38,11 @@ import numpy as np
 import tensorflow as tf
 
 import keras_vae as kv
-from benchmarks import mnist_runs
+from benchmarks import records
 from benchmarks.cost_report import BATCH, ENCODERS, IMAGE, report
 from benchmarks.log_likelihood import peak_memory
-from benchmarks.throughput import cores, processor
 
-RESULTS = pathlib.Path(__file__).parent / "results" / "cost.json"
+RESULTS = records.FOLDER / "cost.json"
 LATENT_DIM = 50
 # A function that trains, and returns seconds per step: of the wall, and of the processor.
 Contender = Callable[[], "np.ndarray"]
@@ -219,7 +218,8 @@ def memories(args: argparse.Namespace) -> dict[str, Any]:
         return child(args, kind, size // BATCH, epochs)["peak_mebibytes"]
 
     different = list(dict.fromkeys(trainings))
-    with futures.ThreadPoolExecutor(cores()) as pool:  # They do not disturb each other's memory.
+    # They do not disturb each other's memory.
+    with futures.ThreadPoolExecutor(records.cores()) as pool:
         found = list(pool.map(measure, different))
     return {"/".join(map(str, key)): value for key, value in zip(different, found, strict=True)}
 
@@ -282,15 +282,15 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         return {}
     for name in args.rows:
         row = MEASURES[name](args)
-        results = mnist_runs.read(args.results)
+        results = records.read(args.results)
         results["rows"][name] = row
         given = argparse.Namespace(**{k: v for k, v in vars(args).items() if k != "child"})
-        found = {**mnist_runs.circumstances(given), "processor": processor(), "cores": cores()}
+        found = records.circumstances(given)
         # Of each row, which may have been measured at another time.
         found["configuration"] = {**results.get("configuration", {}), name: found["configuration"]}
-        mnist_runs.write({**results, **found}, args.results)
+        records.write({**results, **found}, args.results)
         print(f"{name} is measured", flush=True)
-    rows = mnist_runs.read(args.results)["rows"]
+    rows = records.read(args.results)["rows"]
     args.results.with_suffix(".md").write_text(report(rows))
     print("\n" + report(rows))
     return rows

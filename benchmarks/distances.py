@@ -21,7 +21,7 @@ import keras
 import numpy as np
 
 import keras_vae as kv
-from benchmarks import mnist_runs
+from benchmarks import records
 
 ROOT = pathlib.Path(__file__).parent.parent
 BATCH = 500
@@ -108,7 +108,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     classifier = pathlib.Path("runs/classifier/mnist.keras")
     parser.add_argument("--classifier", type=pathlib.Path, default=classifier)
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs/distances"))
-    results = pathlib.Path(__file__).parent / "results" / "distances.json"
+    results = records.FOLDER / "distances.json"
     parser.add_argument("--results", type=pathlib.Path, default=results)
     args = parser.parse_args(arguments)
     features = kv.evaluation.classifier_features(args.classifier)
@@ -118,7 +118,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         rows[name] = measure(real, other)
         print(name, rows[name], flush=True)
     given = argparse.Namespace(**{k: v for k, v in vars(args).items() if k != "classifier"})
-    mnist_runs.write({"rows": rows, **mnist_runs.circumstances(given)}, args.results)
+    records.write({"rows": rows, **records.circumstances(given)}, args.results)
     args.results.with_suffix(".md").write_text(table(rows, list(rows)))
     print("\n" + table(rows, list(rows)))
     return rows

@@ -28,8 +28,7 @@ import keras
 import numpy as np
 
 import keras_vae as kv
-from benchmarks import mnist_runs
-from benchmarks.mnist_objectives import SaveEpochs
+from benchmarks import records, training
 
 IMAGE, LATENT_DIM, FILTERS = (64, 64, 1), 10, (16, 16, 32, 32)
 CONSTRUCTED = ("perfect", "duplicated", "rotated", "random")
@@ -66,16 +65,12 @@ def build(beta: float, seed: int, steps: int, args: argparse.Namespace) -> kv.VA
 
 def train(beta: float, seed: int, folder: pathlib.Path, args: argparse.Namespace) -> kv.VAE:
     """Trains to the last epoch, from where it is."""
-    folder.mkdir(parents=True, exist_ok=True)
-    saved = sorted(folder.glob("after_*.keras"))
-    done = int(saved[-1].stem.removeprefix("after_")) if saved else 0
-    options = {"batch_size": args.batch_size, "shuffle": True, "seed": seed}
-    data = kv.data.load("dsprites", args.train, initial_epoch=done, **options)
-    steps = args.epochs * len(data)
-    model = keras.saving.load_model(saved[-1]) if saved else build(beta, seed, steps, args)
-    epochs = {"epochs": args.epochs, "initial_epoch": done}
-    model.fit(data, callbacks=[SaveEpochs(folder)], verbose=2, **epochs)
-    return model
+
+    def load(done: int) -> Any:
+        options = {"batch_size": args.batch_size, "shuffle": True, "seed": seed}
+        return kv.data.load("dsprites", args.train, initial_epoch=done, **options)
+
+    return training.fit(folder, lambda steps: build(beta, seed, steps, args), load, args.epochs)
 
 
 def constructed(name: str, data: kv.data.FactorData, seed: int) -> Callable[[Any], Any]:
@@ -139,12 +134,12 @@ def table(rows: dict[str, Any]) -> str:
         f"|---|{'---|' * len(METRICS)}",
     ]
     for name in [*learned, *(name for name in CONSTRUCTED if name in rows)]:
-        entries = [mnist_runs.spread(rows[name], metric) for metric in METRICS]
+        entries = [records.spread(rows[name], metric) for metric in METRICS]
         lines.append(f"| {name} | {' | '.join(entries)} |")
     lines += ["", "| model | seeds | KL | reconstruction | active units |", "|---|---|---|---|---|"]
     for name in learned:
         row = rows[name]
-        parts = [mnist_runs.spread(row, key, 1) for key in ("kl", "reconstruction")]
+        parts = [records.spread(row, key, 1) for key in ("kl", "reconstruction")]
         units = ", ".join(str(row[seed]["active_units"]) for seed in sorted(row))
         lines.append(f"| {name} | {len(row)} | {' | '.join(parts)} | {units} of {LATENT_DIM} |")
     return "\n".join(lines) + "\n"
@@ -169,21 +164,19 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     names = [*(f"beta_{beta:g}" for beta in args.betas), *args.constructed]
     for seed in args.seeds:
         for name in names:
-            if str(seed) in mnist_runs.read(args.results)["rows"].get(name, {}):
+            if str(seed) in records.read(args.results)["rows"].get(name, {}):
                 continue
             row = run(name, seed, data, args)
-            results = mnist_runs.read(args.results)  # Another process may have written meanwhile.
+            results = records.read(args.results)  # Another process may have written meanwhile.
             results["rows"].setdefault(name, {})[str(seed)] = row
-            mnist_runs.write({**results, **circumstances(args)}, args.results)
-    rows = mnist_runs.read(args.results)["rows"]
-    args.results.with_suffix(".md").write_text(table(rows))
-    print(table(rows))
-    return rows
+            records.write({**results, **circumstances(args)}, args.results)
+    rows = records.read(args.results)["rows"]
+    return records.finish(rows, table(rows), args.results)
 
 
 def circumstances(args: argparse.Namespace) -> dict[str, Any]:
     """Returns the configuration, the versions and the processor."""
-    found = mnist_runs.circumstances(args)
+    found = records.circumstances(args)
     found["configuration"] = {
         key: value
         for key, value in found["configuration"].items()
@@ -204,7 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--num-train", type=int, default=10000, help="of the metrics")
     parser.add_argument("--num-eval", type=int, default=5000, help="of the metrics")
     parser.add_argument("--runs", type=pathlib.Path, default="runs/dsprites")
-    results = pathlib.Path(__file__).parent / "results" / "dsprites.json"
+    results = records.FOLDER / "dsprites.json"
     parser.add_argument("--results", type=pathlib.Path, default=results)
     return parser
 

@@ -19,9 +19,10 @@ from typing import Any
 import keras
 
 import keras_vae as kv
-from benchmarks.mnist_runs import Run, build, circumstances, read, write
+from benchmarks import records
+from benchmarks.mnist_runs import Run, build
 
-RESULTS = pathlib.Path(__file__).parent / "results" / "log_likelihood.json"
+RESULTS = records.FOLDER / "log_likelihood.json"
 _KIBIBYTES = 1024
 
 
@@ -101,15 +102,13 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     for row in args.rows:
         command = [sys.executable, "-m", "benchmarks.log_likelihood", "--child", str(row), *options]
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        results = read(args.results)
+        results = records.read(args.results)
         results["rows"][str(row)] = json.loads(output.splitlines()[-1])
         left_out = argparse.Namespace(**{k: v for k, v in vars(args).items() if k != "child"})
-        write({**results, **circumstances(left_out)}, args.results)
+        records.write({**results, **records.circumstances(left_out)}, args.results)
         print(f"{row} samples: {results['rows'][str(row)]}", flush=True)
-    results = read(args.results)
-    args.results.with_suffix(".md").write_text(table(results["rows"]))
-    print("\n" + table(results["rows"]))
-    return results["rows"]
+    rows = records.read(args.results)["rows"]
+    return records.finish(rows, table(rows), args.results)
 
 
 if __name__ == "__main__":

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib.metadata
-import json
 import pathlib
-import platform
-import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 
 import keras_vae as kv
-from benchmarks.mnist_objectives import SaveEpochs
+from benchmarks import records, training
 
 IMAGE, LATENT_DIM = (28, 28, 1), 50
 Callbacks = Callable[[int], list[keras.callbacks.Callback]]
@@ -64,21 +60,23 @@ def test_digits(args: argparse.Namespace) -> Any:
 
 def train(run: Run, seed: int, folder: pathlib.Path, args: argparse.Namespace) -> kv.VAE:
     """Trains to the last epoch, from where it is."""
-    folder.mkdir(parents=True, exist_ok=True)
-    saved = sorted(folder.glob("after_*.keras"))
-    done = int(saved[-1].stem.removeprefix("after_")) if saved else 0
-    options = {"batch_size": args.batch_size, "binarize": "dynamic", "shuffle": True}
-    data = kv.data.load(args.data, args.train, initial_epoch=done, seed=seed, **options)
-    model = keras.saving.load_model(saved[-1]) if saved else build(run, seed, args)
     test = test_digits(args)
-    callbacks = [
-        *run.callbacks(run.epochs * len(data)),
-        kv.callbacks.LatentMonitor(test, num_examples=2000),
-        SaveEpochs(folder),
-    ]
-    epochs = {"epochs": run.epochs, "initial_epoch": done}
-    model.fit(data, validation_data=test, callbacks=callbacks, verbose=2, **epochs)
-    return model
+
+    def load(done: int) -> Any:
+        options = {"batch_size": args.batch_size, "binarize": "dynamic", "shuffle": True}
+        return kv.data.load(args.data, args.train, initial_epoch=done, seed=seed, **options)
+
+    def callbacks(steps: int) -> list[keras.callbacks.Callback]:
+        return [*run.callbacks(steps), kv.callbacks.LatentMonitor(test, num_examples=2000)]
+
+    return training.fit(
+        folder,
+        lambda _: build(run, seed, args),
+        load,
+        run.epochs,
+        callbacks,
+        validation_data=test,
+    )
 
 
 def judge(model: kv.VAE, folder: pathlib.Path, args: argparse.Namespace) -> dict[str, Any]:
@@ -86,7 +84,7 @@ def judge(model: kv.VAE, folder: pathlib.Path, args: argparse.Namespace) -> dict
     test = test_digits(args)
     measured = model.evaluate(test, return_dict=True, verbose=0)
     estimate = kv.evaluation.log_likelihood(model, test, num_samples=args.num_samples)
-    logs = [json.loads(line) for line in (folder / "logs.jsonl").read_text().splitlines()]
+    logs = training.logs(folder)
     return {
         "elbo": measured["elbo"],
         "kl": measured["kl"],
@@ -106,44 +104,15 @@ def run_all(runs: dict[str, Run], args: argparse.Namespace) -> dict[str, Any]:
     for seed in args.seeds:
         for name in args.rows:
             run = runs[name]
-            if str(seed) in read(args.results)["rows"].get(name, {}):
+            if str(seed) in records.read(args.results)["rows"].get(name, {}):
                 continue
             folder = args.runs / f"{name}_{run.epochs}_epochs_seed_{seed}"
             row = judge(train(run, seed, folder, args), folder, args)
             row["epochs"] = run.epochs
-            results = read(args.results)  # Another process may have written meanwhile.
+            results = records.read(args.results)  # Another process may have written meanwhile.
             results["rows"].setdefault(name, {})[str(seed)] = row
-            write({**results, **circumstances(args)}, args.results)
-    return read(args.results)
-
-
-def read(path: pathlib.Path) -> dict[str, Any]:
-    """Returns the results so far."""
-    return json.loads(path.read_text()) if path.exists() else {"rows": {}}
-
-
-def write(results: dict[str, Any], path: pathlib.Path) -> None:
-    """Writes the results as JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
-
-
-def circumstances(args: argparse.Namespace) -> dict[str, Any]:
-    """Returns the configuration, the versions and the processor."""
-    left_out = ("rows", "seeds", "runs", "results")
-    packages = ("tensorflow", "keras", "tensorflow-probability", "numpy")
-    return {
-        "configuration": {k: value for k, value in vars(args).items() if k not in left_out},
-        "versions": {package: importlib.metadata.version(package) for package in packages},
-        "processor": platform.processor() or platform.machine(),
-    }
-
-
-def spread(row: dict[str, dict[str, Any]], key: str, digits: int = 2) -> str:
-    """Returns mean and standard deviation over the seeds, as text."""
-    values = [seed[key] for seed in row.values()]
-    mean = f"{statistics.mean(values):.{digits}f}"
-    return f"{mean} +- {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
+            records.write({**results, **records.circumstances(args)}, args.results)
+    return records.read(args.results)
 
 
 def parser(doc: str, name: str, rows: Sequence[str]) -> argparse.ArgumentParser:
@@ -157,6 +126,5 @@ def parser(doc: str, name: str, rows: Sequence[str]) -> argparse.ArgumentParser:
     made.add_argument("--train", default="train", help="split, such as train[:1000]")
     made.add_argument("--test", default="test")
     made.add_argument("--runs", type=pathlib.Path, default=f"runs/{name}")
-    results = pathlib.Path(__file__).parent / "results" / f"{name}.json"
-    made.add_argument("--results", type=pathlib.Path, default=results)
+    made.add_argument("--results", type=pathlib.Path, default=records.FOLDER / f"{name}.json")
     return made

@@ -21,7 +21,7 @@ from typing import Any
 import keras
 
 import keras_vae as kv
-from benchmarks import mnist_runs
+from benchmarks import mnist_runs, records
 
 RATES = (5e-4, 1e-3, 2e-3)
 
@@ -45,7 +45,7 @@ def table(rows: dict[str, Any]) -> str:
     for name, row in rows.items():
         seeds = list(row.values())
         minutes = statistics.mean(seed["training_seconds"] for seed in seeds) / 60
-        parts = [mnist_runs.spread(row, key) for key in ("elbo", "log_likelihood")]
+        parts = [records.spread(row, key) for key in ("elbo", "log_likelihood")]
         lines.append(
             f"| {name} | {seeds[0]['epochs']} | {len(row)} | {' | '.join(parts)} "
             f"| {minutes:.0f} min |"
@@ -61,9 +61,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--warmup", type=float, default=0.3, help="fraction of the cycle")
     args = parser.parse_args(arguments)
     rows = mnist_runs.run_all(rows_of(args.epochs, args.peak, args.warmup), args)["rows"]
-    args.results.with_suffix(".md").write_text(table(rows))
-    print(table(rows))
-    return rows
+    return records.finish(rows, table(rows), args.results)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,7 @@ import keras
 import numpy as np
 
 import keras_vae as kv
-from benchmarks import mnist_runs
-from benchmarks.mnist_objectives import SaveEpochs
+from benchmarks import records, training
 
 IMAGE, LATENT_DIM = (28, 28, 1), 16
 STANDARD, MIXTURE = "N(0, I)", "10 normals, full covariances"
@@ -37,16 +36,12 @@ PRIORS = {
 
 def train(beta: float, folder: pathlib.Path, args: argparse.Namespace) -> kv.VAE:
     """Trains to the last epoch, from where it is."""
-    folder.mkdir(parents=True, exist_ok=True)
-    saved = sorted(folder.glob("after_*.keras"))
-    done = int(saved[-1].stem.removeprefix("after_")) if saved else 0
     keras.utils.set_random_seed(0)
-    model = keras.saving.load_model(saved[-1]) if saved else build(beta)
-    data = kv.data.load(args.data, args.train, 256, binarize="dynamic", initial_epoch=done)
-    model.fit(
-        data, epochs=args.epochs, initial_epoch=done, callbacks=[SaveEpochs(folder)], verbose=2
-    )
-    return model
+
+    def load(done: int) -> Any:
+        return kv.data.load(args.data, args.train, 256, binarize="dynamic", initial_epoch=done)
+
+    return training.fit(folder, lambda _: build(beta), load, args.epochs)
 
 
 def build(beta: float) -> kv.VAE:
@@ -89,7 +84,7 @@ def run_row(beta: float, args: argparse.Namespace) -> None:
     model = train(beta, folder, args)
     fixed = kv.data.load(args.data, args.train, 256, binarize="static", shuffle=False)
     for name, make in PRIORS.items():
-        results = mnist_runs.read(args.results)
+        results = records.read(args.results)
         row = results["rows"].setdefault(f"{beta:g}", {})
         if name in row:
             continue
@@ -101,7 +96,7 @@ def run_row(beta: float, args: argparse.Namespace) -> None:
         judged = model if prior is None else model.with_prior(prior)
         seconds = time.perf_counter() - start
         row[name] = {"fit_seconds": seconds, **judge(judged, folder / "reference.npy", args)}
-        mnist_runs.write({**results, **mnist_runs.circumstances(args)}, args.results)
+        records.write({**results, **records.circumstances(args)}, args.results)
 
 
 def table(rows: dict[str, Any]) -> str:
@@ -133,15 +128,13 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--train", default="train")
     parser.add_argument("--test", default="test[:1000]")
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs/samplers"))
-    results = pathlib.Path(__file__).parent / "results" / "samplers.json"
+    results = records.FOLDER / "samplers.json"
     parser.add_argument("--results", type=pathlib.Path, default=results)
     args = parser.parse_args(arguments)
     for beta in args.rows:
         run_row(beta, args)
-    rows = mnist_runs.read(args.results)["rows"]
-    args.results.with_suffix(".md").write_text(table(rows))
-    print("\n" + table(rows))
-    return rows
+    rows = records.read(args.results)["rows"]
+    return records.finish(rows, table(rows), args.results)
 
 
 if __name__ == "__main__":

@@ -26,10 +26,10 @@ import numpy as np
 import tensorflow as tf
 
 import keras_vae as kv
-from benchmarks import mnist_runs
+from benchmarks import records
 
 IMAGE, LATENT_DIM, RATE = (28, 28, 1), 50, 1e-3
-RESULTS = pathlib.Path(__file__).parent / "results" / "steering.json"
+RESULTS = records.FOLDER / "steering.json"
 
 
 class Turns:
@@ -238,11 +238,9 @@ def main(arguments: list[str] | None = None) -> dict[str, dict[str, Any]]:
     args = parser.parse_args(arguments)
     speeds = measure(args)
     rows = summary(speeds)
-    results = {"rows": rows, "speeds": speeds, **mnist_runs.circumstances(args)}
-    mnist_runs.write(results, args.results)
-    args.results.with_suffix(".md").write_text(table(rows))
-    print(table(rows))
-    return rows
+    results = {"rows": rows, "speeds": speeds, **records.circumstances(args)}
+    records.write(results, args.results)
+    return records.finish(rows, table(rows), args.results)
 
 
 if __name__ == "__main__":

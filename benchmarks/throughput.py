@@ -33,9 +33,7 @@ import argparse
 import contextlib
 import dataclasses
 import math
-import os
 import pathlib
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -46,10 +44,10 @@ import numpy as np
 import tensorflow as tf
 
 import keras_vae as kv
-from benchmarks import mnist_runs, peer
+from benchmarks import peer, records
 from benchmarks.hand_written import IMAGE, HandWritten, operations_per_example
 
-RESULTS = pathlib.Path(__file__).parent / "results" / "throughput.json"
+RESULTS = records.FOLDER / "throughput.json"
 MATRIX_SIZE = 2048
 LABELS = {
     "fit": "fit",
@@ -261,19 +259,6 @@ def images_of(args: argparse.Namespace, folder: pathlib.Path) -> pathlib.Path:
     return path
 
 
-def processor() -> str:
-    """Returns the name of the processor."""
-    path = pathlib.Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def cores() -> int:
-    """Returns the number of cores that this process may use, which is that of its threads."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @contextlib.contextmanager
 def started(args: argparse.Namespace) -> Iterator[tuple[peer.Worker | None, dict[str, str]]]:
     """Gives the process of pythae and its versions, or None and no versions."""
@@ -283,7 +268,7 @@ def started(args: argparse.Namespace) -> Iterator[tuple[peer.Worker | None, dict
         return
     with tempfile.TemporaryDirectory() as folder:
         images = images_of(args, pathlib.Path(folder))
-        worker = peer.Worker(args.peer_environment, images, threads=cores())
+        worker = peer.Worker(args.peer_environment, images, threads=records.cores())
         try:
             yield worker, versions
         finally:
@@ -306,17 +291,14 @@ def main(arguments: list[str] | None = None) -> dict[str, dict[str, Any]]:
     with started(args) as (worker, versions):
         for name in args.rows:
             row = measure(ROWS[name], args, worker)
-            found = mnist_runs.circumstances(argparse.Namespace(**given))
+            found = records.circumstances(argparse.Namespace(**given))
             found["versions"] |= versions
-            found |= {"processor": processor(), "cores": cores()}
-            results = mnist_runs.read(args.results)
+            results = records.read(args.results)
             results["rows"][name] = row
-            mnist_runs.write({**results, **found}, args.results)
+            records.write({**results, **found}, args.results)
             print(f"{name} is measured", flush=True)
-    rows = mnist_runs.read(args.results)["rows"]
-    args.results.with_suffix(".md").write_text(table(rows))
-    print("\n" + table(rows))
-    return rows
+    rows = records.read(args.results)["rows"]
+    return records.finish(rows, table(rows), args.results)
 
 
 if __name__ == "__main__":

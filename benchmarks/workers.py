@@ -27,10 +27,10 @@ import numpy as np
 import tensorflow as tf
 
 import keras_vae as kv
-from benchmarks.mnist_runs import circumstances, write
+from benchmarks import records
 
 IMAGE = (28, 28, 1)
-RESULTS = pathlib.Path(__file__).parent / "results" / "workers.json"
+RESULTS = records.FOLDER / "workers.json"
 # Row: the processes that are measured at the same time.
 ROWS = {
     "one worker": ["alone 0"],
@@ -157,8 +157,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         return {}
     del args.child
     rates = measure(args)
-    results = {"rows": rates, "efficiency": efficiencies(rates), **circumstances(args)}
-    write(results, args.results)
+    results = {"rows": rates, "efficiency": efficiencies(rates), **records.circumstances(args)}
+    records.write(results, args.results)
     args.results.with_suffix(".md").write_text(table(results))
     print("\n" + table(results))
     return results

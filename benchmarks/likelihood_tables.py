@@ -1,0 +1,80 @@
+"""Tables of log p(x) of binary images: the network, the measures and the columns they share."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+import keras_vae as kv
+from benchmarks import published, records
+from benchmarks.published import Row
+
+IMAGE, LATENT_DIM = (28, 28, 1), 50
+
+
+def parts(objective: kv.objectives.Objective | None = None, **others: Any) -> dict[str, Any]:
+    """Returns the arguments of `kv.VAE` for the network of Burda et al., 784-200-200-50 tanh."""
+    return {
+        "encoder": kv.networks.MLPEncoder((200, 200), activation="tanh"),
+        "decoder": kv.networks.MLPDecoder(IMAGE, (200, 200), activation="tanh"),
+        "posterior": kv.posteriors.DiagonalNormal(LATENT_DIM),
+        "likelihood": kv.likelihoods.Bernoulli(IMAGE),
+        "objective": kv.objectives.ELBO() if objective is None else objective,
+        **others,
+    }
+
+
+def importance_weighted(num_samples: int, estimator: str = "reparameterized") -> dict[str, Any]:
+    """Returns the arguments of `kv.VAE` for a bound of K samples."""
+    return parts(kv.objectives.ImportanceWeighted(num_samples, estimator))
+
+
+def judge(model: kv.VAE, test: tf.data.Dataset, args: argparse.Namespace) -> dict[str, Any]:
+    """Measures a trained model."""
+    estimate = kv.evaluation.log_likelihood(model, test, num_samples=args.num_samples, seed=1)
+    return {
+        "nll": -estimate.mean,
+        "nll_standard_error": estimate.standard_error,
+        "effective_sample_size": estimate.effective_sample_size,
+        "active_units": kv.evaluation.active_units(model, test).count,
+        "test": model.evaluate(test, return_dict=True, verbose=0),
+    }
+
+
+def table(known: Mapping[str, Row], rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Returns the rows, published / here, in the order in which they are known."""
+    heads = ["model", "NLL published", "NLL here", "difference", "active units published", "here"]
+    heads += ["passes published", "here", "time", "examples/s"]
+    body = []
+    for name in (name for name in known if name in rows):
+        given, seeds = known[name].published, rows[name]
+        nll = statistics.mean(seed["nll"] for seed in seeds.values())
+        first = next(iter(seeds.values()))
+        body.append(
+            [
+                known[name].label,
+                f"{given['nll']:.2f}" if "nll" in given else "",
+                published.spread(seeds, "nll"),
+                f"{nll - given['nll']:+.2f}" if "nll" in given else "",
+                given.get("active_units", ""),
+                ", ".join(str(seed["active_units"]) for seed in seeds.values()),
+                f"{given['passes']:,}" if "passes" in given else "",
+                first["recipe"]["passes"],
+                published.minutes(seeds),
+                published.speed(seeds),
+            ]
+        )
+    return published.markdown(heads, body)
+
+
+def main(
+    doc: str, name: str, known: Mapping[str, Row], arguments: list[str] | None
+) -> dict[str, Any]:
+    """Runs the rows and returns the results of all so far, by row and seed."""
+    args = published.parser(doc, name, known).parse_args(arguments)
+    rows = published.run(known, judge, args)
+    return records.finish(rows, table(known, rows), args.results)

@@ -1,0 +1,159 @@
+"""The table of the Taming-VAEs report: how well digits are reconstructed, and at which rate.
+
+Networks and training are those of github.com/denproc/Taming-VAEs, which takes up Rezende & Viola
+(2018): 784-512-256 ReLU, z of 200, 256-512-784 with a sigmoid at the end, grey digits in [0, 1],
+Adam with 1e-3, batches of 300. The likelihood is normal with scale 1. Rows:
+
+    vae             the ELBO, 50 passes
+    beta_half       the same with beta = 0.5
+    geco            GECO with kappa = 4 and the rule of the report: lambda from 0.5, times
+                    exp(C_ma), clipped to [0.9, 1.1], every 100 steps; 200 passes
+    geco_iwae       the same on the importance-weighted bound of 10 samples
+    geco_own        as geco, with the rule that `kv.callbacks.GECO()` has
+    geco_iwae_own   as geco_iwae, with that rule
+
+    python -m benchmarks.taming_vaes --rows vae beta_half
+
+Columns, on the test digits: the squared error of an image at the posterior mean (the report calls
+it reconstruction loss), `mean_kl` (which it calls marginal KL), the true `marginal_kl`, and the NLL
+by importance weighting, as a density of 784 grey values.
+
+Models and logs go to `runs/taming_vaes`, results to `benchmarks/results/taming_vaes.json` and
+`.md`; `docs/figures/taming_vaes.py` draws them. A row that was interrupted goes on when it is run
+again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+import keras_vae as kv
+from benchmarks import published, records
+from benchmarks.published import Data, Recipe, Row
+
+IMAGE, LATENT_DIM, KAPPA, SAMPLES = (28, 28, 1), 200, 4.0, 10
+
+
+def parts(objective: kv.objectives.Objective) -> dict[str, Any]:
+    """Returns the arguments of `kv.VAE` for the networks of the report."""
+    decoder = kv.networks.MLPDecoder(IMAGE, (256, 512), activation="relu")
+    return {
+        "encoder": kv.networks.MLPEncoder((512, 256), activation="relu"),
+        "decoder": keras.Sequential([decoder, keras.layers.Activation("sigmoid")]),
+        "posterior": kv.posteriors.DiagonalNormal(LATENT_DIM),
+        "likelihood": kv.likelihoods.Normal(IMAGE, scale=1.0),
+        "objective": objective,
+    }
+
+
+def _geco(bound: kv.objectives.Objective | None, multiplier: float) -> dict[str, Any]:
+    constraint = kv.objectives.SquaredError(KAPPA)
+    return parts(kv.objectives.GECO(constraint, bound, multiplier))
+
+
+def _bound() -> kv.objectives.Objective:
+    return kv.objectives.ImportanceWeighted(SAMPLES)
+
+
+def _rule_of_report() -> list[keras.callbacks.Callback]:
+    return [kv.callbacks.GECO(learning_rate=1.0, alpha=0.99, clip=(0.9, 1.1), every=100)]
+
+
+def _own_rule() -> list[keras.callbacks.Callback]:
+    return [kv.callbacks.GECO()]
+
+
+def _row(label: str, passes: int, made: Any, sse: float, kl: float, callbacks: Any = list) -> Row:
+    recipe = Recipe(passes, batch_size=300, learning_rate=1e-3, cycle=False, epsilon=1e-8)
+    numbers = {"sse": sse, "mean_kl": kl}
+    return Row(label, made, recipe, numbers, Data(binarize=None), callbacks, bias_of_data=False)
+
+
+ROWS = {
+    "vae": _row("VAE", 50, lambda: parts(kv.objectives.ELBO()), 55.8484, 1.5813),
+    "beta_half": _row("beta = 0.5", 50, lambda: parts(kv.objectives.ELBO(0.5)), 15.1434, 10.5938),
+    "geco": _row(
+        "GECO, rule of the report", 200, lambda: _geco(None, 0.5), 14.6269, 10.4975, _rule_of_report
+    ),
+    "geco_iwae": _row(
+        "GECO + IWAE, rule of the report",
+        200,
+        lambda: _geco(_bound(), 0.5),
+        12.9214,
+        1.3640,
+        _rule_of_report,
+    ),
+    "geco_own": _row(
+        "GECO, `callbacks.GECO()`", 200, lambda: _geco(None, 1.0), 14.6269, 10.4975, _own_rule
+    ),
+    "geco_iwae_own": _row(
+        "GECO + IWAE, `callbacks.GECO()`",
+        200,
+        lambda: _geco(_bound(), 1.0),
+        12.9214,
+        1.3640,
+        _own_rule,
+    ),
+}
+
+
+def judge(model: kv.VAE, test: tf.data.Dataset, args: argparse.Namespace) -> dict[str, Any]:
+    """Measures a trained model."""
+    estimates = {
+        "sse": kv.evaluation.reconstruction_error(model, test).sse,
+        "sse_of_draws": kv.evaluation.reconstruction_error(model, test, at="sample", seed=1).sse,
+        "mean_kl": kv.evaluation.mean_kl(model, test),
+        "marginal_kl": kv.evaluation.marginal_kl(model, test, seed=1),
+        "log_likelihood": kv.evaluation.log_likelihood(
+            model, test, num_samples=args.num_samples, seed=1
+        ),
+    }
+    found: dict[str, Any] = {}
+    for name, estimate in estimates.items():
+        found[name] = estimate.mean
+        found[f"{name}_standard_error"] = estimate.standard_error
+    found["nll"] = -found.pop("log_likelihood")
+    found["nll_standard_error"] = found.pop("log_likelihood_standard_error")
+    found["active_units"] = kv.evaluation.active_units(model, test).count
+    found["test"] = model.evaluate(test, return_dict=True, verbose=0)
+    return found
+
+
+def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Returns the table, published / here."""
+    heads = ["model", "SSE published", "here", "mean_kl published", "here", "marginal_kl", "NLL"]
+    heads += ["active units", "passes", "time", "examples/s"]
+    body = []
+    for name in (name for name in ROWS if name in rows):
+        given, seeds = ROWS[name].published, rows[name]
+        measured = {key: published.spread(seeds, key) for key in ("sse", "mean_kl")}
+        pairs = [cell for key, here in measured.items() for cell in (f"{given[key]:.2f}", here)]
+        body.append(
+            [
+                ROWS[name].label,
+                *pairs,
+                published.spread(seeds, "marginal_kl"),
+                published.spread(seeds, "nll"),
+                ", ".join(str(seed["active_units"]) for seed in seeds.values()),
+                next(iter(seeds.values()))["recipe"]["passes"],
+                published.minutes(seeds),
+                published.speed(seeds),
+            ]
+        )
+    return published.markdown(heads, body)
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    """Runs the rows and returns the results of all so far, by row and seed."""
+    args = published.parser(__doc__, "taming_vaes", ROWS).parse_args(arguments)
+    rows = published.run(ROWS, judge, args)
+    return records.finish(rows, table(rows), args.results)
+
+
+if __name__ == "__main__":
+    main()

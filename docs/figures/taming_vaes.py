@@ -1,0 +1,58 @@
+"""Draws the rows of `benchmarks/taming_vaes.py` in the plane of rate and distortion.
+
+python docs/figures/taming_vaes.py
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import sys
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from keras_vae.core.figures import frame_lightly, new_figure
+
+ROOT = pathlib.Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "taming_vaes.json"
+
+
+def draw() -> Figure:
+    """Returns a figure of the squared error by the rate, here (dots) and published (crosses)."""
+    from benchmarks import taming_vaes
+
+    results = json.loads(RESULTS.read_text())["rows"]
+    figure = new_figure(7.2, 4.6)
+    axes = figure.subplots()
+    for place, name in enumerate(name for name in taming_vaes.ROWS if name in results):
+        row, seeds = taming_vaes.ROWS[name], list(results[name].values())
+        rate, error = (np.array([seed[key] for seed in seeds]) for key in ("mean_kl", "sse"))
+        color, given = f"C{place}", row.published
+        axes.plot(rate, error, "o", color=color, label=row.label)
+        if not name.endswith("_own"):
+            axes.plot(given["mean_kl"], given["sse"], "x", color=color)
+            start, end = (given["mean_kl"], given["sse"]), (rate.mean(), error.mean())
+            axes.annotate("", end, start, arrowprops={"arrowstyle": "-", "color": "0.8"})
+    axes.axhline(taming_vaes.KAPPA**2, color="0.4", linewidth=0.9, linestyle=":")
+    axes.set_xlabel("mean_kl on the test digits, nats")
+    axes.set_ylabel("squared error of an image")
+    axes.set_title("dots: here; crosses: published; dotted: what GECO asks for", fontsize=10)
+    axes.legend(frameon=False, fontsize=9)
+    frame_lightly(axes)
+    return figure
+
+
+def main() -> None:
+    """Writes the figure beside this file."""
+    sys.path.insert(0, str(ROOT))  # Benchmarks are not installed.
+    path = pathlib.Path(__file__).with_suffix(".svg")
+    # The same figure is the same file.
+    with matplotlib.rc_context({"svg.hashsalt": "taming_vaes"}):
+        draw().savefig(path, metadata={"Date": None})
+    print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""The tables beside published numbers, on a slice that takes seconds."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+import keras_vae as kv
+
+ROOT = pathlib.Path(__file__).parent.parent
+TABLES = ("iwae_table", "priors_table", "baselines", "taming_vaes")
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)  # Benchmarks are not installed.
+
+
+def load(name):
+    return importlib.import_module(f"benchmarks.{name}")
+
+
+def small(folder, *options, passes=1):
+    recipe = ["--recipe", f"passes={passes}", "batch_size=500"]
+    paths = ["--runs", str(folder), "--results", str(folder / "results.json")]
+    return ["--data", "mnist_5k", "--num-samples", "3", *recipe, *paths, *options]
+
+
+@pytest.mark.slow
+@pytest.mark.default_execution
+def test_a_row_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
+    table, training = load("iwae_table"), load("training")
+    options = ["--rows", "vae_1", "--seeds", "3"]
+    whole = table.main(small(tmp_path / "whole", *options, passes=3))["vae_1"]["3"]
+    keep = training.SaveEpochs.on_epoch_end
+
+    def interrupted(self, epoch, logs=None):
+        keep(self, epoch, logs)
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training.SaveEpochs, "on_epoch_end", interrupted)
+    broken = small(tmp_path / "broken", *options, passes=3)
+    with pytest.raises(KeyboardInterrupt):
+        table.main(broken)
+    monkeypatch.undo()
+    monkeypatch.syspath_prepend(ROOT)
+    assert not (tmp_path / "broken" / "results.json").exists()
+    again = table.main(broken)["vae_1"]["3"]
+    logs = training.logs(tmp_path / "broken" / "vae_1_seed_3")
+    assert [line["epoch"] for line in logs] == [0, 1, 2]
+    # The same command gives the same numbers, interrupted or not.
+    assert again["nll"] == whole["nll"] and again["curve"] == whole["curve"]
+    before = (tmp_path / "broken" / "results.json").read_text()
+    table.main(broken)  # Nothing is left to do.
+    assert (tmp_path / "broken" / "results.json").read_text() == before
+    assert str(tmp_path) not in before, "a path of the machine"
+
+
+@pytest.mark.slow
+def test_rows_stand_beside_what_was_published(tmp_path):
+    rows = load("iwae_table").main(
+        small(tmp_path, "--rows", "vae_1", "dreg_5", "--seeds", "0", "1")
+    )
+    assert list(rows) == ["dreg_5", "vae_1"] and list(rows["vae_1"]) == ["0", "1"]
+    found = rows["vae_1"]["0"]
+    assert found["recipe"]["passes"] == 1 and found["recipe"]["learning_rate"] == 2e-3
+    assert found["nll"] < -found["test"]["elbo"] + 1.0
+    assert found["training_seconds"] > 0.0 and found["examples_per_second"] > 0.0
+    lines = (tmp_path / "results.md").read_text().splitlines()
+    label, published, here, difference, *_ = lines[2].strip("| ").split(" | ")
+    mean = np.mean([rows["vae_1"][seed]["nll"] for seed in "01"])
+    assert (label, published) == ("VAE, K = 1", "86.76")
+    assert float(here.split()[0]) == pytest.approx(mean, abs=0.005)
+    assert float(difference) == pytest.approx(mean - 86.76, abs=0.005)
+
+
+@pytest.mark.slow
+def test_priors_and_flows_are_trained(tmp_path):
+    rows = load("priors_table").main(small(tmp_path, "--rows", "mixture_prior", "flow_posterior"))
+    assert all(np.isfinite(seeds["0"]["nll"]) for seeds in rows.values()) and len(rows) == 2
+
+
+@pytest.mark.slow
+def test_geco_is_held_against_the_report(tmp_path):
+    rows = load("taming_vaes").main(small(tmp_path, "--rows", "geco", "geco_iwae_own"))
+    found = rows["geco"]["0"]
+    assert found["recipe"]["cycle"] is False and found["recipe"]["learning_rate"] == 1e-3
+    # What the constraint holds against kappa^2 = 16 is the error of draws, not of the mean of z.
+    error = 4.0 * 2**0.5 * found["sse_of_draws_standard_error"]
+    assert found["test"]["constraint"] + 16.0 == pytest.approx(found["sse_of_draws"], abs=error)
+    assert found["marginal_kl"] < found["mean_kl"] + 3.0 * found["marginal_kl_standard_error"]
+    table = (tmp_path / "results.md").read_text()
+    assert "| 14.63 |" in table and f"| {found['sse']:.2f} +- " in table
+
+
+def test_a_folder_of_another_recipe_is_left_alone(tmp_path):
+    folder = tmp_path / "vae_1_seed_0"
+    folder.mkdir()
+    recipe = {"passes": 7}
+    (folder / "recipe.json").write_text(json.dumps(recipe))
+    with pytest.raises(SystemExit, match="training with another passes, batch_size.*remove it"):
+        load("iwae_table").main(small(tmp_path, "--rows", "vae_1"))
+    assert json.loads((folder / "recipe.json").read_text()) == recipe
+
+
+def test_numbers_of_a_recipe_can_be_changed():
+    recipe = load("published").Recipe(passes=3)
+    changed = recipe.changed(["learning_rate=1e-3", "cycle=False", "batch_size=20"])
+    assert (changed.learning_rate, changed.cycle, changed.batch_size) == (1e-3, False, 20)
+    assert changed.passes == 3 and type(changed.batch_size) is int
+    with pytest.raises(SystemExit, match="no rate, but passes, batch_size"):
+        recipe.changed(["rate=3"])
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_row_is_a_model_that_can_be_saved(name):
+    for row in load(name).ROWS.values():
+        model = kv.VAE(**row.parts(), seed=1)
+        assert kv.VAE.from_config(model.get_config()).get_config() == model.get_config()
