@@ -291,9 +291,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         records.write({**results, **found}, args.results)
         print(f"{name} is measured", flush=True)
     rows = records.read(args.results)["rows"]
-    args.results.with_suffix(".md").write_text(report(rows))
-    print("\n" + report(rows))
-    return rows
+    return records.finish(rows, report(rows), args.results)
 
 
 if __name__ == "__main__":

@@ -56,8 +56,9 @@ class Recipe:
         for name in given:
             if name not in kinds:
                 raise SystemExit(f"--recipe: no {name}, but {', '.join(kinds)}")
-        numbers = {name: json.loads(value.lower()) for name, value in given.items()}
-        return dataclasses.replace(self, **{n: kinds[n](value) for n, value in numbers.items()})
+        return dataclasses.replace(
+            self, **{name: _number(name, kinds[name], text) for name, text in given.items()}
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +104,15 @@ class Row:
     bias_of_data: bool = True
 
 
+def _number(name: str, kind: type, text: str) -> Any:
+    """Returns a number of a recipe from its text, or ends the command."""
+    known = {"true": True, "false": False}
+    try:
+        return known[text.lower()] if kind is bool else kind(text)
+    except (KeyError, ValueError):
+        raise SystemExit(f"--recipe: {name} must be of type {kind.__name__}, not {text}") from None
+
+
 # Measures a trained model on the test data.
 Judge = Callable[[kv.VAE, tf.data.Dataset, argparse.Namespace], dict[str, Any]]
 
@@ -120,7 +130,7 @@ def build(row: Row, recipe: Recipe, seed: int, split: str) -> kv.VAE:
 
 def train(row: Row, recipe: Recipe, seed: int, folder: pathlib.Path, args: Any) -> kv.VAE:
     """Trains to the last pass, from where the folder has it."""
-    _check_recipe(recipe, folder)
+    _check_recipe({**dataclasses.asdict(recipe), **_data_of(row, seed, args)}, folder)
 
     def callbacks(steps: int) -> list[keras.callbacks.Callback]:
         made = row.callbacks()
@@ -147,9 +157,13 @@ def train(row: Row, recipe: Recipe, seed: int, folder: pathlib.Path, args: Any) 
     )
 
 
-def _check_recipe(recipe: Recipe, folder: pathlib.Path) -> None:
+def _data_of(row: Row, seed: int, args: argparse.Namespace) -> dict[str, Any]:
+    return {"data": row.data.name, "train": args.train, "seed": seed}
+
+
+def _check_recipe(wanted: dict[str, Any], folder: pathlib.Path) -> None:
     """Notes the recipe in a new folder, and ends where the folder has another one."""
-    wanted, path = dataclasses.asdict(recipe), folder / "recipe.json"
+    path = folder / "recipe.json"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(wanted, indent=1) + "\n")
@@ -177,13 +191,14 @@ def run(rows: Mapping[str, Row], judge: Judge, args: argparse.Namespace) -> dict
                 row = dataclasses.replace(row, data=dataclasses.replace(row.data, name=args.data))
             recipe = row.recipe.changed(args.recipe)
             done = records.read(args.results)["rows"].get(key, {}).get(str(seed), {})
-            if done.get("recipe") == dataclasses.asdict(recipe):
+            wanted = _circumstances(recipe, row, args)
+            if all(done.get(name) == wanted[name] for name in ("recipe", "configuration")):
                 continue
             folder = args.runs / f"{key}_seed_{seed}"
             model = train(row, recipe, seed, folder, args)
             test = row.data.load(args.test, 500, shuffle=False)
             judged = judge(model, test, args)
-            found = {**judged, **_course(folder, recipe, row, args), **_circumstances(recipe, args)}
+            found = {**judged, **_course(folder, recipe, row, args), **wanted}
             results = records.read(args.results)  # Another process may have written meanwhile.
             results["rows"].setdefault(key, {})[str(seed)] = found
             records.write(results, args.results)
@@ -209,10 +224,10 @@ def _course(
     }
 
 
-def _circumstances(recipe: Recipe, args: argparse.Namespace) -> dict[str, Any]:
+def _circumstances(recipe: Recipe, row: Row, args: argparse.Namespace) -> dict[str, Any]:
     found = records.circumstances(args)
-    left_out = ("recipe", "every")
-    given = {name: v for name, v in found["configuration"].items() if name not in left_out}
+    given = {name: found["configuration"][name] for name in ("train", "test", "num_samples")}
+    given["data"] = row.data.name
     return {**found, "configuration": given, "recipe": dataclasses.asdict(recipe)}
 
 

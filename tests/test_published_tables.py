@@ -101,7 +101,7 @@ def test_geco_is_held_against_the_report(tmp_path):
 def test_a_folder_of_another_recipe_is_left_alone(tmp_path):
     folder = tmp_path / "vae_1_seed_0"
     folder.mkdir()
-    recipe = {"passes": 7}
+    recipe = {"passes": 7, "seed": 0}
     (folder / "recipe.json").write_text(json.dumps(recipe))
     with pytest.raises(SystemExit, match="training with another passes, batch_size.*remove it"):
         load("iwae_table").main(small(tmp_path, "--rows", "vae_1"))
@@ -115,6 +115,9 @@ def test_numbers_of_a_recipe_can_be_changed():
     assert changed.passes == 3 and type(changed.batch_size) is int
     with pytest.raises(SystemExit, match="no rate, but passes, batch_size"):
         recipe.changed(["rate=3"])
+    for wrong in ("passes=1.5", "cycle=2", "epsilon="):
+        with pytest.raises(SystemExit, match=f"{wrong.split('=')[0]} must be of type"):
+            recipe.changed([wrong])
 
 
 @pytest.mark.parametrize("name", TABLES)
