@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import pathlib
 import statistics
@@ -25,6 +26,12 @@ from benchmarks import records, training
 POINTS_OF_A_CURVE = 40
 
 
+OPTIMIZERS = {
+    "adam": keras.optimizers.Adam,
+    "muon": functools.partial(keras.optimizers.Muon, weight_decay=None, adam_weight_decay=0.0),
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """How a row is trained, in numbers that its results record.
@@ -32,16 +39,18 @@ class Recipe:
     Attributes:
         passes: Over the training data.
         batch_size: Integer.
-        learning_rate: Of Adam; the highest, where it goes through a cycle.
+        optimizer: Name of one of `OPTIMIZERS`.
+        learning_rate: The highest, where it goes through a cycle.
         cycle: Whether the learning rate rises and falls by a half cosine; else it is constant.
         warmup: Fraction of the steps in which it rises.
         final_division: The learning rate at the end is the highest divided by it.
-        epsilon: Of Adam.
+        epsilon: Of Adam, which Muon leaves all but matrices to.
         kl_warmup: Fraction of the steps in which beta rises from 0 to 1.
     """
 
     passes: int
     batch_size: int = 100
+    optimizer: str = "adam"
     learning_rate: float = 2e-3
     cycle: bool = True
     warmup: float = 0.05
@@ -106,6 +115,8 @@ class Row:
 
 def _number(name: str, kind: type, text: str) -> Any:
     """Returns a number of a recipe from its text, or ends the command."""
+    if name == "optimizer" and text not in OPTIMIZERS:
+        raise SystemExit(f"--recipe: optimizer must be one of {', '.join(OPTIMIZERS)}, not {text}")
     known = {"true": True, "false": False}
     try:
         return known[text.lower()] if kind is bool else kind(text)
@@ -124,7 +135,8 @@ def build(row: Row, recipe: Recipe, seed: int, split: str) -> kv.VAE:
     if row.bias_of_data:
         # Of the intensities, not of one draw of them.
         model.initialize_output_bias(row.data.load(split, 500, binarize=None, shuffle=False))
-    model.compile(keras.optimizers.Adam(recipe.learning_rate, epsilon=recipe.epsilon))
+    optimizer = OPTIMIZERS[recipe.optimizer]
+    model.compile(optimizer(recipe.learning_rate, epsilon=recipe.epsilon))
     return model
 
 

@@ -115,6 +115,8 @@ def test_numbers_of_a_recipe_can_be_changed():
     assert changed.passes == 3 and type(changed.batch_size) is int
     with pytest.raises(SystemExit, match="no rate, but passes, batch_size"):
         recipe.changed(["rate=3"])
+    with pytest.raises(SystemExit, match="optimizer must be one of adam, muon, not sgd"):
+        recipe.changed(["optimizer=sgd"])
     for wrong in ("passes=1.5", "cycle=2", "epsilon="):
         with pytest.raises(SystemExit, match=f"{wrong.split('=')[0]} must be of type"):
             recipe.changed([wrong])
