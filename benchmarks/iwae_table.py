@@ -3,7 +3,7 @@
 The network is 784-200-200-50 tanh with its mirrored decoder; digits of MNIST are binarized anew in
 every epoch. Rows:
 
-    vae_1                the ELBO with one sample
+    vae_1                the ELBO with one sample, its gradient sticking the landing
     iwae_5, iwae_50      the importance-weighted bound
     dreg_5, dreg_50      the same with the doubly reparameterized gradient
 
@@ -21,7 +21,7 @@ import functools
 from typing import Any
 
 from benchmarks import likelihood_tables
-from benchmarks.likelihood_tables import importance_weighted, parts
+from benchmarks.likelihood_tables import elbo, importance_weighted
 from benchmarks.published import Recipe, Row
 
 _LONG, _SHORT = Recipe(passes=328), Recipe(passes=150)
@@ -34,7 +34,7 @@ def _row(label: str, samples: int, estimator: str, recipe: Recipe, **published: 
 
 _DREG, _REPARAMETERIZED = "doubly_reparameterized", "reparameterized"
 ROWS = {
-    "vae_1": Row("VAE, K = 1", parts, _LONG, {"nll": 86.76, "active_units": 19, "passes": 3280}),
+    "vae_1": Row("VAE, K = 1", elbo, _LONG, {"nll": 86.76, "active_units": 19, "passes": 3280}),
     "iwae_5": _row("IWAE, K = 5", 5, _REPARAMETERIZED, _LONG, nll=85.54, active_units=22),
     "iwae_50": _row("IWAE, K = 50", 50, _REPARAMETERIZED, _SHORT, nll=84.78, active_units=25),
     # Of github.com/nbip/IWAE, which repeats the training of Burda et al.

@@ -16,16 +16,21 @@ from benchmarks.published import Row
 IMAGE, LATENT_DIM = (28, 28, 1), 50
 
 
-def parts(objective: kv.objectives.Objective | None = None, **others: Any) -> dict[str, Any]:
+def parts(objective: kv.objectives.Objective, **others: Any) -> dict[str, Any]:
     """Returns the arguments of `kv.VAE` for the network of Burda et al., 784-200-200-50 tanh."""
     return {
         "encoder": kv.networks.MLPEncoder((200, 200), activation="tanh"),
         "decoder": kv.networks.MLPDecoder(IMAGE, (200, 200), activation="tanh"),
         "posterior": kv.posteriors.DiagonalNormal(LATENT_DIM),
         "likelihood": kv.likelihoods.Bernoulli(IMAGE),
-        "objective": kv.objectives.ELBO() if objective is None else objective,
+        "objective": objective,
         **others,
     }
+
+
+def elbo(**others: Any) -> dict[str, Any]:
+    """Returns the arguments of `kv.VAE` for one sample, with the gradient of the least variance."""
+    return parts(kv.objectives.ELBO(estimator="sticking_the_landing"), **others)
 
 
 def importance_weighted(num_samples: int, estimator: str = "reparameterized") -> dict[str, Any]:

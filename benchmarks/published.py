@@ -36,6 +36,12 @@ OPTIMIZERS = {
 class Recipe:
     """How a row is trained, in numbers that its results record.
 
+    The defaults were chosen by trainings of 30 passes over 50,000 digits, judged on the other
+    10,000 of the training set. -log p(x) by 200 samples, nats, one seed: Adam with 2e-3 and batches
+    of 100 94.7; sticking the landing 94.3; with 4e-3 and a warm-up of the KL 93.9. Muon with
+    batches of 200 and 4e-3 92.2, 8e-3 90.8, 16e-3 97.8; batches of 500 and 8e-3 91.3, in half of
+    the time.
+
     Attributes:
         passes: Over the training data.
         batch_size: Integer.
@@ -49,14 +55,14 @@ class Recipe:
     """
 
     passes: int
-    batch_size: int = 100
-    optimizer: str = "adam"
-    learning_rate: float = 2e-3
+    batch_size: int = 200
+    optimizer: str = "muon"
+    learning_rate: float = 8e-3
     cycle: bool = True
     warmup: float = 0.05
     final_division: float = 1e3
     epsilon: float = 1e-4
-    kl_warmup: float = 0.0
+    kl_warmup: float = 0.1
 
     def changed(self, texts: Sequence[str]) -> Recipe:
         """Returns the recipe with some numbers changed, each given as `name=value`."""

@@ -69,7 +69,15 @@ def _own_rule() -> list[keras.callbacks.Callback]:
 
 
 def _row(label: str, passes: int, made: Any, sse: float, kl: float, callbacks: Any = list) -> Row:
-    recipe = Recipe(passes, batch_size=300, learning_rate=1e-3, cycle=False, epsilon=1e-8)
+    recipe = Recipe(
+        passes,
+        batch_size=300,
+        optimizer="adam",
+        learning_rate=1e-3,
+        cycle=False,
+        epsilon=1e-8,
+        kl_warmup=0.0,
+    )
     numbers = {"sse": sse, "mean_kl": kl}
     return Row(label, made, recipe, numbers, Data(binarize=None), callbacks, bias_of_data=False)
 

@@ -68,7 +68,7 @@ def test_rows_stand_beside_what_was_published(tmp_path):
     )
     assert list(rows) == ["dreg_5", "vae_1"] and list(rows["vae_1"]) == ["0", "1"]
     found = rows["vae_1"]["0"]
-    assert found["recipe"]["passes"] == 1 and found["recipe"]["learning_rate"] == 2e-3
+    assert found["recipe"]["passes"] == 1 and found["recipe"]["learning_rate"] == 8e-3
     assert found["nll"] < -found["test"]["elbo"] + 1.0
     assert found["training_seconds"] > 0.0 and found["examples_per_second"] > 0.0
     lines = (tmp_path / "results.md").read_text().splitlines()
