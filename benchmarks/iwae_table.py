@@ -24,7 +24,8 @@ from benchmarks import likelihood_tables
 from benchmarks.likelihood_tables import elbo, importance_weighted
 from benchmarks.published import Recipe, Row
 
-_LONG, _SHORT = Recipe(passes=328), Recipe(passes=150)
+# The bounds have no beta that could rise.
+_LONG, _SHORT = (Recipe(passes=passes, kl_warmup=0.0) for passes in (328, 150))
 
 
 def _row(label: str, samples: int, estimator: str, recipe: Recipe, **published: Any) -> Row:
@@ -34,7 +35,9 @@ def _row(label: str, samples: int, estimator: str, recipe: Recipe, **published: 
 
 _DREG, _REPARAMETERIZED = "doubly_reparameterized", "reparameterized"
 ROWS = {
-    "vae_1": Row("VAE, K = 1", elbo, _LONG, {"nll": 86.76, "active_units": 19, "passes": 3280}),
+    "vae_1": Row(
+        "VAE, K = 1", elbo, Recipe(passes=328), {"nll": 86.76, "active_units": 19, "passes": 3280}
+    ),
     "iwae_5": _row("IWAE, K = 5", 5, _REPARAMETERIZED, _LONG, nll=85.54, active_units=22),
     "iwae_50": _row("IWAE, K = 50", 50, _REPARAMETERIZED, _SHORT, nll=84.78, active_units=25),
     # Of github.com/nbip/IWAE, which repeats the training of Burda et al.
