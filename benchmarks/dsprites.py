@@ -167,9 +167,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
             if str(seed) in records.read(args.results)["rows"].get(name, {}):
                 continue
             row = run(name, seed, data, args)
-            results = records.read(args.results)  # Another process may have written meanwhile.
-            results["rows"].setdefault(name, {})[str(seed)] = row
-            records.write({**results, **circumstances(args)}, args.results)
+            records.add(args.results, name, seed, row, circumstances(args))
     rows = records.read(args.results)["rows"]
     return records.finish(rows, table(rows), args.results)
 

@@ -63,7 +63,7 @@ def table(known: Mapping[str, Row], rows: Mapping[str, Mapping[str, Any]]) -> st
             [
                 known[name].label,
                 f"{given['nll']:.2f}" if "nll" in given else "",
-                published.spread(seeds, "nll"),
+                published.estimate(seeds, "nll"),
                 f"{nll - given['nll']:+.2f}" if "nll" in given else "",
                 given.get("active_units", ""),
                 ", ".join(str(seed["active_units"]) for seed in seeds.values()),

@@ -19,20 +19,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib.metadata
 import json
 import pathlib
-import platform
-import time
 from collections.abc import Callable
 from typing import Any
 
 import keras
 
 import keras_vae as kv
+from benchmarks import records, training
 
 IMAGE, LATENT_DIM, KAPPA = (28, 28, 1), 50, 4.0
-RESULTS = pathlib.Path(__file__).parent / "results" / "mnist_objectives.json"
+RESULTS = records.FOLDER / "mnist_objectives.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,27 +56,6 @@ ROWS = {
 }
 
 
-class SaveEpochs(keras.callbacks.Callback):
-    """Keeps the model after every epoch, with the logs so far; the last one is gone on from."""
-
-    def __init__(self, folder: pathlib.Path):
-        super().__init__()
-        self.folder = folder
-        self.start = time.perf_counter()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Writes the model under another name first, so that a kill leaves no half of one."""
-        seconds = time.perf_counter() - self.start
-        self.start = time.perf_counter()
-        with (self.folder / "logs.jsonl").open("a") as file:
-            print(json.dumps({"epoch": epoch, "seconds": seconds, **(logs or {})}), file=file)
-        written = self.folder / "written.keras"
-        self.model.save(written)
-        written.rename(self.folder / f"after_{epoch + 1:04d}.keras")
-        for old in sorted(self.folder.glob("after_*.keras"))[:-1]:
-            old.unlink()
-
-
 def build(row: Row, steps: int, args: argparse.Namespace) -> kv.VAE:
     """Makes and compiles the network of Burda et al., 2016, with one stochastic layer."""
     keras.utils.set_random_seed(args.seed)
@@ -101,17 +78,19 @@ def build(row: Row, steps: int, args: argparse.Namespace) -> kv.VAE:
 
 def train(name: str, args: argparse.Namespace) -> kv.VAE:
     """Trains a row to its last epoch, from where it is."""
-    row, folder = ROWS[name], args.runs / name
-    folder.mkdir(parents=True, exist_ok=True)
-    saved = sorted(folder.glob("after_*.keras"))
-    done = int(saved[-1].stem.removeprefix("after_")) if saved else 0
-    options = {"batch_size": args.batch_size, "binarize": row.binarize, "seed": args.seed}
-    data = kv.data.load(args.data, args.train, initial_epoch=done, shuffle=True, **options)
-    steps = args.epochs * len(data)
-    model = keras.saving.load_model(saved[-1]) if saved else build(row, steps, args)
-    callbacks = [*row.callbacks(), SaveEpochs(folder)]
-    model.fit(data, epochs=args.epochs, initial_epoch=done, callbacks=callbacks, verbose=2)
-    return model
+    row = ROWS[name]
+
+    def load(done: int) -> Any:
+        options = {"batch_size": args.batch_size, "binarize": row.binarize, "seed": args.seed}
+        return kv.data.load(args.data, args.train, initial_epoch=done, shuffle=True, **options)
+
+    return training.fit(
+        args.runs / name,
+        lambda steps: build(row, steps, args),
+        load,
+        args.epochs,
+        lambda _: row.callbacks(),
+    )
 
 
 def judge(name: str, model: kv.VAE, args: argparse.Namespace) -> dict[str, Any]:
@@ -119,11 +98,11 @@ def judge(name: str, model: kv.VAE, args: argparse.Namespace) -> dict[str, Any]:
     row = ROWS[name]
     options = {"binarize": row.binarize, "shuffle": False}
     test = kv.data.load(args.data, args.test, **options)
-    training = model.evaluate(
+    measured = model.evaluate(
         kv.data.load(args.data, args.train, **options), return_dict=True, verbose=0
     )
     results = {
-        "training": training,
+        "training": measured,
         "test": model.evaluate(test, return_dict=True, verbose=0),
         "active_units": kv.evaluation.active_units(model, test).count,
     }
@@ -132,8 +111,8 @@ def judge(name: str, model: kv.VAE, args: argparse.Namespace) -> dict[str, Any]:
         results["nll"] = -estimate.mean
         results["nll_standard_error"] = estimate.standard_error
         results["effective_sample_size"] = estimate.effective_sample_size
-    logs = (args.runs / name / "logs.jsonl").read_text().splitlines()
-    results["training_seconds"] = sum(json.loads(line)["seconds"] for line in logs)
+    logs = training.logs(args.runs / name)
+    results["training_seconds"] = sum(line["seconds"] for line in logs)
     return results
 
 
@@ -182,9 +161,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         row = judge(name, train(name, args), args)
         given = ("epochs", "batch_size", "peak", "num_samples", "seed", "data", "train", "test")
         row["configuration"] = {key: getattr(args, key) for key in given}
-        packages = ("tensorflow", "keras", "tensorflow-probability", "numpy")
-        row["versions"] = {p: importlib.metadata.version(p) for p in packages}
-        row["processor"] = platform.processor() or platform.machine()
+        found = records.circumstances(args)
+        row |= {key: found[key] for key in ("versions", "processor")}
         results[name] = row
         print(write(results, args.results))
     return results

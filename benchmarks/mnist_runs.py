@@ -109,9 +109,7 @@ def run_all(runs: dict[str, Run], args: argparse.Namespace) -> dict[str, Any]:
             folder = args.runs / f"{name}_{run.epochs}_epochs_seed_{seed}"
             row = judge(train(run, seed, folder, args), folder, args)
             row["epochs"] = run.epochs
-            results = records.read(args.results)  # Another process may have written meanwhile.
-            results["rows"].setdefault(name, {})[str(seed)] = row
-            records.write({**results, **records.circumstances(args)}, args.results)
+            records.add(args.results, name, seed, row, records.circumstances(args))
     return records.read(args.results)
 
 

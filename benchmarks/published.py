@@ -217,9 +217,7 @@ def run(rows: Mapping[str, Row], judge: Judge, args: argparse.Namespace) -> dict
             test = row.data.load(args.test, 500, shuffle=False)
             judged = judge(model, test, args)
             found = {**judged, **_course(folder, recipe, row, args), **wanted}
-            results = records.read(args.results)  # Another process may have written meanwhile.
-            results["rows"].setdefault(key, {})[str(seed)] = found
-            records.write(results, args.results)
+            records.add(args.results, key, seed, found, {})
             print(f"{key}, seed {seed}: {judged}", flush=True)
     return records.read(args.results)["rows"]
 
@@ -249,7 +247,7 @@ def _circumstances(recipe: Recipe, row: Row, args: argparse.Namespace) -> dict[s
     return {**found, "configuration": given, "recipe": dataclasses.asdict(recipe)}
 
 
-def spread(seeds: Mapping[str, Mapping[str, Any]], key: str, digits: int = 2) -> str:
+def estimate(seeds: Mapping[str, Mapping[str, Any]], key: str, digits: int = 2) -> str:
     """Returns the mean over the seeds with its standard error over the test examples as text.
 
     Of several seeds, their standard deviation follows.

@@ -30,6 +30,13 @@ def write(results: dict[str, Any], path: pathlib.Path) -> None:
     written.rename(path)
 
 
+def add(path: pathlib.Path, name: str, seed: int, row: Any, circumstances: dict[str, Any]) -> None:
+    """Adds a row with a seed to the results, as another process may have left them meanwhile."""
+    results = read(path)
+    results["rows"].setdefault(name, {})[str(seed)] = row
+    write({**results, **circumstances}, path)
+
+
 def circumstances(args: argparse.Namespace) -> dict[str, Any]:
     """Returns the configuration, the versions and the processor."""
     return {

@@ -198,9 +198,8 @@ def _check_seed(seed: int) -> int:
 
 def _check_form(image_shape: tuple[int, int, int] | None, invert: bool) -> Form:
     checks.option("invert", invert, [True, False])
-    if image_shape is None:
-        return Form(None, bool(invert))
-    if len(wanted := checks.shape("image_shape", image_shape)) != 3:
+    wanted = None if image_shape is None else checks.shape("image_shape", image_shape)
+    if wanted is not None and len(wanted) != 3:
         raise checks.invalid("image_shape", "must be (height, width, channels)", image_shape)
     return Form(wanted, bool(invert))
 
