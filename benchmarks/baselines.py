@@ -45,7 +45,9 @@ for _name, (_label, _data, (_one, _fifty)) in _SETS.items():
         f"{_name}_dreg_50": Row(
             f"{_label}, DReG, K = 50 (published: IWAE)",
             functools.partial(importance_weighted, 50, "doubly_reparameterized"),
-            Recipe(passes=50, kl_warmup=0.0),  # The bound has no beta that could rise.
+            Recipe(
+                passes=50, batch_size=200, kl_warmup=0.0
+            ),  # The bound has no beta that could rise.
             {"nll": _fifty, "passes": 3280},
             _data,
         ),

@@ -55,7 +55,7 @@ class Recipe:
     """
 
     passes: int
-    batch_size: int = 200
+    batch_size: int = 500
     optimizer: str = "muon"
     learning_rate: float = 8e-3
     cycle: bool = True

@@ -157,7 +157,9 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Runs the rows and returns the results of all so far, by row and seed."""
-    args = published.parser(__doc__, "taming_vaes", ROWS).parse_args(arguments)
+    parser = published.parser(__doc__, "taming_vaes", ROWS)
+    parser.set_defaults(num_samples=1000)  # The larger decoder takes its time.
+    args = parser.parse_args(arguments)
     rows = published.run(ROWS, judge, args)
     return records.finish(rows, table(rows), args.results)
 
