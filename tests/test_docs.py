@@ -44,7 +44,7 @@ PAGES = {
     "schedules": ("kv.schedules", set(kv.schedules.__all__) - ABSTRACT),
 }
 # Pages without an entry for each name; their snippets run all the same.
-GUIDES = {"distribution", "learning_rate", "training"}
+GUIDES = {"distribution", "learning_rate", "published", "training"}
 # Pages whose snippets make strategies, which disturb those of other tests in the process.
 ALONE = {"distribution"}
 # Entries that are this project's own, or common knowledge.
