@@ -94,6 +94,8 @@ def test_geco_is_held_against_the_report(tmp_path):
     error = 4.0 * 2**0.5 * found["sse_of_draws_standard_error"]
     assert found["test"]["constraint"] + 16.0 == pytest.approx(found["sse_of_draws"], abs=error)
     assert found["marginal_kl"] < found["mean_kl"] + 3.0 * found["marginal_kl_standard_error"]
+    # 8 steps: the rule of the report moves lambda every 100, the package's own at each.
+    assert found["test"]["lambda"] == 0.5 != rows["geco_iwae_own"]["0"]["test"]["lambda"] != 1.0
     table = (tmp_path / "results.md").read_text()
     assert "| 14.63 |" in table and f"| {found['sse']:.2f} +- " in table
 
@@ -120,6 +122,32 @@ def test_numbers_of_a_recipe_can_be_changed():
     for wrong in ("passes=1.5", "cycle=2", "epsilon="):
         with pytest.raises(SystemExit, match=f"{wrong.split('=')[0]} must be of type"):
             recipe.changed([wrong])
+
+
+def tables(text):
+    """Return the rows of the tables of a text, `[{head: cell}]`; "here" follows what it is of."""
+    rows, heads = [], None
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")] if line[:1] == "|" else None
+        if cells is None or set(line) <= set("|- "):
+            heads = heads if cells else None
+        elif heads is None:
+            before = ["", *cells]
+            heads = [f"{before[i]} {c}" if c == "here" else c for i, c in enumerate(cells)]
+        else:
+            rows.append(dict(zip(heads, cells, strict=True)))
+    return rows
+
+
+@pytest.mark.parametrize("name", ["iwae_table", "taming_vaes"])
+def test_the_readme_quotes_the_results(name):
+    path = f"benchmarks/results/{name}.md"
+    known = {row["model"]: row for row in tables((ROOT / path).read_text())}
+    _, _, after = (ROOT / "README.md").read_text().partition(f"]({path})")
+    quoted = tables(after[after.index("|") :].partition("\n\n")[0])
+    assert quoted
+    for row in quoted:
+        assert row.items() <= known[row["model"]].items()
 
 
 @pytest.mark.parametrize("name", TABLES)
