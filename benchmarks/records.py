@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import statistics
 from typing import Any
 
@@ -26,7 +27,10 @@ def write(results: dict[str, Any], path: pathlib.Path) -> None:
     """Writes the results as JSON, under another name first: a kill leaves no half of a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     written = path.with_suffix(".written")
-    written.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+    text = json.dumps(results, indent=1, sort_keys=True)
+    # A curve takes a line, not one for each of its numbers.
+    text = re.sub(r"\[[-+.,e\d\s]*\]", lambda numbers: " ".join(numbers[0].split()), text)
+    written.write_text(text + "\n")
     written.rename(path)
 
 
