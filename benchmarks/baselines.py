@@ -28,33 +28,35 @@ from benchmarks import likelihood_tables
 from benchmarks.likelihood_tables import IMAGE, LATENT_DIM, elbo, importance_weighted
 from benchmarks.published import Data, Recipe, Row
 
+# The bound of 50 samples has no beta that could rise.
+_FIFTY = Recipe(passes=150, batch_size=200, kl_warmup=0.0)
+# A third of the images of MNIST: smaller batches, for as many steps.
 _SETS = {
-    "mnist": ("static MNIST", Data("binarized_mnist", None), (88.71, 87.10)),
+    "mnist": ("static MNIST", Data("binarized_mnist", None), (88.71, 87.10), Recipe(passes=328)),
     "omniglot": (
         "Omniglot",
         Data("omniglot", options={"image_shape": IMAGE, "invert": True}),
         (108.11, 104.67),
+        Recipe(passes=328, batch_size=200),
     ),
 }
 ROWS = {}
-for _name, (_label, _data, (_one, _fifty)) in _SETS.items():
+for _name, (_label, _data, (_one, _fifty), _recipe) in _SETS.items():
     ROWS |= {
         f"{_name}_vae": Row(
-            f"{_label}, VAE, K = 1", elbo, Recipe(passes=150), {"nll": _one, "passes": 3280}, _data
+            f"{_label}, VAE, K = 1", elbo, _recipe, {"nll": _one, "passes": 3280}, _data
         ),
         f"{_name}_dreg_50": Row(
             f"{_label}, DReG, K = 50 (published: IWAE)",
             functools.partial(importance_weighted, 50, "doubly_reparameterized"),
-            Recipe(
-                passes=50, batch_size=200, kl_warmup=0.0
-            ),  # The bound has no beta that could rise.
+            _FIFTY,
             {"nll": _fifty, "passes": 3280},
             _data,
         ),
         f"{_name}_vamp_prior": Row(
             f"{_label}, VampPrior",
             lambda: elbo(prior=kv.priors.VampPrior(LATENT_DIM, num_pseudo_inputs=500)),
-            Recipe(passes=150),
+            _recipe,
             {},
             _data,
         ),
