@@ -1,6 +1,7 @@
 """Priors and posteriors on MNIST: a VampPrior, a mixture, flows, and none of them.
 
-All have the network of `benchmarks.iwae_table`, its digits and one sample of z. Rows:
+All have the network of `benchmarks.iwae_table`, its digits and one sample of z; but for the flow
+posterior the gradient sticks the landing. Rows:
 
     vae                 standard normal prior, normal posterior
     vamp_prior          500 pseudo-inputs (Tomczak & Welling, 2018)
@@ -21,7 +22,7 @@ from typing import Any
 
 import keras_vae as kv
 from benchmarks import likelihood_tables
-from benchmarks.likelihood_tables import LATENT_DIM, elbo
+from benchmarks.likelihood_tables import LATENT_DIM, elbo, parts
 from benchmarks.published import Recipe, Row
 
 _RECIPE = Recipe(passes=150)
@@ -47,7 +48,11 @@ ROWS = {
     ),
     "flow_posterior": Row(
         "flow posterior",
-        lambda: elbo(posterior=kv.posteriors.AutoregressiveFlow(LATENT_DIM)),
+        # Sticking the landing would ask for the density of what is not remembered to be a draw,
+        # which takes as many passes of the flow's networks as there are latent dimensions.
+        lambda: parts(
+            kv.objectives.ELBO(), posterior=kv.posteriors.AutoregressiveFlow(LATENT_DIM)
+        ),
         _RECIPE,
         {},
     ),
