@@ -11,7 +11,7 @@ import tensorflow as tf
 
 import keras_vae as kv
 from benchmarks import published, records
-from benchmarks.published import Row
+from benchmarks.rows import Row
 
 IMAGE, LATENT_DIM = (28, 28, 1), 50
 
@@ -38,6 +38,11 @@ def importance_weighted(num_samples: int, estimator: str = "reparameterized") ->
     return parts(kv.objectives.ImportanceWeighted(num_samples, estimator))
 
 
+def vamp_prior() -> dict[str, Any]:
+    """Returns the arguments of `kv.VAE` for a VampPrior of 500 pseudo-inputs."""
+    return elbo(prior=kv.priors.VampPrior(LATENT_DIM, num_pseudo_inputs=500))
+
+
 def judge(model: kv.VAE, test: tf.data.Dataset, args: argparse.Namespace) -> dict[str, Any]:
     """Measures a trained model."""
     estimate = kv.evaluation.log_likelihood(model, test, num_samples=args.num_samples, seed=1)
@@ -45,12 +50,12 @@ def judge(model: kv.VAE, test: tf.data.Dataset, args: argparse.Namespace) -> dic
         "nll": -estimate.mean,
         "nll_standard_error": estimate.standard_error,
         "effective_sample_size": estimate.effective_sample_size,
-        "active_units": kv.evaluation.active_units(model, test).count,
+        **published.units(model, test),
         "test": model.evaluate(test, return_dict=True, verbose=0),
     }
 
 
-def table(known: Mapping[str, Row], rows: Mapping[str, Mapping[str, Any]]) -> str:
+def table(known: Mapping[str, Row], rows: Mapping[str, Mapping[str, Any]], note: str) -> str:
     """Returns the rows, published / here, in the order in which they are known."""
     heads = ["model", "NLL published", "NLL here", "difference", "active units published", "here"]
     heads += ["passes published", "here", "time", "examples/s"]
@@ -58,28 +63,35 @@ def table(known: Mapping[str, Row], rows: Mapping[str, Mapping[str, Any]]) -> st
     for name in (name for name in known if name in rows):
         given, seeds = known[name].published, rows[name]
         nll = statistics.mean(seed["nll"] for seed in seeds.values())
-        first = next(iter(seeds.values()))
+        passes = {seed["recipe"]["passes"] for seed in seeds.values()}
         body.append(
             [
                 known[name].label,
                 f"{given['nll']:.2f}" if "nll" in given else "",
                 published.estimate(seeds, "nll"),
-                f"{nll - given['nll']:+.2f}" if "nll" in given else "",
+                f"{nll - given['nll']:+.2f}" if known[name].comparable else "",
                 given.get("active_units", ""),
                 ", ".join(str(seed["active_units"]) for seed in seeds.values()),
                 f"{given['passes']:,}" if "passes" in given else "",
-                first["recipe"]["passes"],
+                ", ".join(map(str, sorted(passes))),
                 published.minutes(seeds),
                 published.speed(seeds),
             ]
         )
-    return published.markdown(heads, body)
+    return published.markdown(heads, body, note)
 
 
 def main(
-    doc: str, name: str, known: Mapping[str, Row], arguments: list[str] | None
+    doc: str,
+    name: str,
+    known: Mapping[str, Row],
+    arguments: list[str] | None,
+    note: str,
+    **defaults: Any,
 ) -> dict[str, Any]:
     """Runs the rows and returns the results of all so far, by row and seed."""
-    args = published.parser(doc, name, known).parse_args(arguments)
+    parser = published.parser(doc, name, known)
+    parser.set_defaults(**defaults)
+    args = published.parse(parser, arguments)
     rows = published.run(known, judge, args)
-    return records.finish(rows, table(known, rows), args.results)
+    return records.finish(rows, table(known, rows, note), args.results)

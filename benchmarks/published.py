@@ -1,8 +1,9 @@
 """What the tables beside published numbers have in common: their rows, trainings and records.
 
-A row has parts of a model, data and a recipe, which is all that its training depends on beside the
-seed. A training that was interrupted goes on after the last epoch that was kept; one that is done
-is not repeated, and one with another recipe does not go on in its place.
+A row has parts of a model, callbacks, data and a recipe, which is all that its training depends on
+beside the seed, and all of which its results hold. A training that was interrupted goes on after
+the last epoch that was kept; one that is done is not repeated, and one that differs in any of them
+does not go on in its place.
 """
 
 from __future__ import annotations
@@ -20,118 +21,14 @@ import tensorflow as tf
 
 import keras_vae as kv
 from benchmarks import records, training
+from benchmarks.rows import OPTIMIZERS, Recipe, Row
 
 # How often a training is measured on the test data, for its curve; nothing is chosen by it.
 POINTS_OF_A_CURVE = 40
-
-
-def _muon(rate: float, epsilon: float) -> keras.optimizers.Optimizer:
-    # Later than the oldest Keras that the package runs with, so not named when it is imported.
-    return keras.optimizers.Muon(rate, epsilon=epsilon, weight_decay=None, adam_weight_decay=0.0)
-
-
-OPTIMIZERS = {"adam": keras.optimizers.Adam, "muon": _muon}
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """How a row is trained, in numbers that its results record.
-
-    The defaults were chosen by trainings of 30 passes over 50,000 digits, judged on the other
-    10,000 of the training set. -log p(x) by 200 samples, nats, one seed: Adam with 2e-3 and batches
-    of 100 94.7; sticking the landing 94.3; with 4e-3 and a warm-up of the KL 93.9. Muon with
-    batches of 200 and 4e-3 92.2, 8e-3 90.8, 16e-3 97.8; batches of 500 and 8e-3 91.3, in half of
-    the time. In trainings of 328 passes, at the highest rate, batches of 200 stay 7 nats behind
-    batches of 500.
-
-    Attributes:
-        passes: Over the training data.
-        batch_size: Integer.
-        optimizer: Name of one of `OPTIMIZERS`.
-        learning_rate: The highest, where it goes through a cycle.
-        cycle: Whether the learning rate rises and falls by a half cosine; else it is constant.
-        warmup: Fraction of the steps in which it rises.
-        final_division: The learning rate at the end is the highest divided by it.
-        epsilon: Of Adam, which Muon leaves all but matrices to.
-        kl_warmup: Fraction of the steps in which beta rises from 0 to 1.
-    """
-
-    passes: int
-    batch_size: int = 500
-    optimizer: str = "muon"
-    learning_rate: float = 8e-3
-    cycle: bool = True
-    warmup: float = 0.05
-    final_division: float = 1e3
-    epsilon: float = 1e-4
-    kl_warmup: float = 0.1
-
-    def changed(self, texts: Sequence[str]) -> Recipe:
-        """Returns the recipe with some numbers changed, each given as `name=value`."""
-        kinds = {field.name: type(getattr(self, field.name)) for field in dataclasses.fields(self)}
-        given = dict(text.split("=", 1) for text in texts)
-        for name in given:
-            if name not in kinds:
-                raise SystemExit(f"--recipe: no {name}, but {', '.join(kinds)}")
-        return dataclasses.replace(
-            self, **{name: _number(name, kinds[name], text) for name, text in given.items()}
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """Which images, and what becomes of them.
-
-    Attributes:
-        name: As of `kv.data.load`.
-        binarize: As of `kv.data.load`.
-        options: What else of `kv.data.load`.
-    """
-
-    name: str = "mnist"
-    binarize: str | None = "dynamic"
-    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    def load(self, split: str, batch_size: int, **options: Any) -> tf.data.Dataset:
-        """Returns batches."""
-        options = {"binarize": self.binarize, **self.options, **options}
-        return kv.data.load(self.name, split, batch_size, **options)
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """A row of a table.
-
-    Attributes:
-        label: What it is called.
-        parts: Makes the arguments of `kv.VAE`.
-        recipe: How it is trained.
-        published: Numbers of the literature, by the name of the column.
-        data: On what.
-        callbacks: Makes callbacks of `fit` beside those of the recipe.
-        bias_of_data: Whether the bias of the output starts at the mean of the data.
-    """
-
-    label: str
-    parts: Callable[[], dict[str, Any]]
-    recipe: Recipe
-    published: Mapping[str, Any]
-    data: Data = Data()
-    callbacks: Callable[[], list[keras.callbacks.Callback]] = list
-    bias_of_data: bool = True
-
-
-def _number(name: str, kind: type, text: str) -> Any:
-    """Returns a number of a recipe from its text, or ends the command."""
-    if name == "optimizer" and text not in OPTIMIZERS:
-        raise SystemExit(f"--recipe: optimizer must be one of {', '.join(OPTIMIZERS)}, not {text}")
-    known = {"true": True, "false": False}
-    try:
-        return known[text.lower()] if kind is bool else kind(text)
-    except (KeyError, ValueError):
-        raise SystemExit(f"--recipe: {name} must be of type {kind.__name__}, not {text}") from None
-
-
+# Arguments that change what a row is; its numbers then do not belong among the others.
+OVERRIDES = ("recipe", "data", "train", "test", "num_samples")
+# What differs from machine to machine, and does not make another row.
+_MEASURED_WITH = {"versions", "processor", "cores"}
 # Measures a trained model on the test data.
 Judge = Callable[[kv.VAE, tf.data.Dataset, argparse.Namespace], dict[str, Any]]
 
@@ -150,10 +47,11 @@ def build(row: Row, recipe: Recipe, seed: int, split: str) -> kv.VAE:
 
 def train(row: Row, recipe: Recipe, seed: int, folder: pathlib.Path, args: Any) -> kv.VAE:
     """Trains to the last pass, from where the folder has it."""
-    _check_recipe({**dataclasses.asdict(recipe), **_data_of(row, seed, args)}, folder)
+    wanted = {**dataclasses.asdict(recipe), **row.setting(), "train": args.train, "seed": seed}
+    _check_recipe(wanted, folder)
 
     def callbacks(steps: int) -> list[keras.callbacks.Callback]:
-        made = row.callbacks()
+        made = [getattr(kv.callbacks, name)(**given) for name, given in row.callbacks.items()]
         if recipe.cycle:
             numbers = {"warmup": recipe.warmup, "final_division": recipe.final_division}
             rate = recipe.learning_rate
@@ -175,10 +73,6 @@ def train(row: Row, recipe: Recipe, seed: int, folder: pathlib.Path, args: Any) 
         validation_data=row.data.load(args.test, 500, shuffle=False),
         validation_freq=max(1, recipe.passes // POINTS_OF_A_CURVE),
     )
-
-
-def _data_of(row: Row, seed: int, args: argparse.Namespace) -> dict[str, Any]:
-    return {"data": row.data.name, "train": args.train, "seed": seed}
 
 
 def _check_recipe(wanted: dict[str, Any], folder: pathlib.Path) -> None:
@@ -212,7 +106,8 @@ def run(rows: Mapping[str, Row], judge: Judge, args: argparse.Namespace) -> dict
             recipe = row.recipe.changed(args.recipe)
             done = records.read(args.results)["rows"].get(key, {}).get(str(seed), {})
             wanted = _circumstances(recipe, row, args)
-            if all(done.get(name) == wanted[name] for name in ("recipe", "configuration")):
+            if all(done.get(name) == wanted[name] for name in wanted.keys() - _MEASURED_WITH):
+                print(f"{key}, seed {seed}: done; another --results and --runs train it anew")
                 continue
             folder = args.runs / f"{key}_seed_{seed}"
             model = train(row, recipe, seed, folder, args)
@@ -230,9 +125,12 @@ def _course(
     """Returns how long the training took, and its curve."""
     logs = training.logs(folder)
     seconds = [line["seconds"] for line in logs]
-    examples = len(row.data.load(args.train, recipe.batch_size)) * recipe.batch_size
+    batches = row.data.load(args.train, 1000, shuffle=False)
+    examples = sum(len(batch) for batch in batches)
     measured = [line for line in logs if "val_elbo" in line]
+    last = {name: value for name, value in logs[-1].items() if name not in ("epoch", "seconds")}
     return {
+        "last_pass": {name: value for name, value in last.items() if name[:4] != "val_"},
         "training_seconds": sum(seconds),
         "examples_per_second": examples / statistics.median(seconds),
         "curve": {
@@ -245,8 +143,18 @@ def _course(
 def _circumstances(recipe: Recipe, row: Row, args: argparse.Namespace) -> dict[str, Any]:
     found = records.circumstances(args)
     given = {name: found["configuration"][name] for name in ("train", "test", "num_samples")}
-    given["data"] = row.data.name
-    return {**found, "configuration": given, "recipe": dataclasses.asdict(recipe)}
+    recipe_of_it = {"recipe": dataclasses.asdict(recipe)}
+    return {**found, "configuration": given, **recipe_of_it, **row.setting()}
+
+
+def units(model: kv.VAE, test: tf.data.Dataset) -> dict[str, Any]:
+    """Returns the number of active units, and the variances behind it that are above 0.001."""
+    found = kv.evaluation.active_units(model, test)
+    variances = sorted((float(value) for value in found.variances.ravel()), reverse=True)
+    return {
+        "active_units": found.count,
+        "variances_of_units": [round(value, 4) for value in variances if value > 1e-3],
+    }
 
 
 def estimate(seeds: Mapping[str, Mapping[str, Any]], key: str, digits: int = 2) -> str:
@@ -270,10 +178,12 @@ def speed(seeds: Mapping[str, Mapping[str, Any]]) -> str:
     return f"{statistics.median(seed['examples_per_second'] for seed in seeds.values()):,.0f}"
 
 
-def markdown(heads: Sequence[str], body: Sequence[Sequence[Any]]) -> str:
-    """Returns a table."""
+def markdown(heads: Sequence[str], body: Sequence[Sequence[Any]], note: str = "") -> str:
+    """Returns a table, and how to read its numbers."""
     lines = [heads, ["---"] * len(heads), *body]
-    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+    table = "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+    errors = "+- is the standard error over the test images; (seeds) the deviation of trainings."
+    return f"{table}\n{' '.join(['In nats;', errors, note]).strip()}\n"
 
 
 def parser(doc: str, name: str, rows: Mapping[str, Row]) -> argparse.ArgumentParser:
@@ -297,3 +207,14 @@ def parser(doc: str, name: str, rows: Mapping[str, Row]) -> argparse.ArgumentPar
     made.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs") / name)
     made.add_argument("--results", type=pathlib.Path, default=records.FOLDER / f"{name}.json")
     return made
+
+
+def parse(made: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Returns the arguments, or ends the command where they would mix other rows with the table."""
+    args = made.parse_args(arguments)
+    given = [name for name in OVERRIDES if getattr(args, name) != made.get_default(name)]
+    mixed = [name for name in ("results", "runs") if getattr(args, name) == made.get_default(name)]
+    if given and mixed:
+        named = f"--{given[0].replace('_', '-')}"
+        made.error(f"{named} makes another row: name another --{' and --'.join(mixed)} for it")
+    return args

@@ -111,7 +111,7 @@ def test_a_folder_of_another_recipe_is_left_alone(tmp_path):
 
 
 def test_numbers_of_a_recipe_can_be_changed():
-    recipe = load("published").Recipe(passes=3)
+    recipe = load("rows").Recipe(passes=3)
     changed = recipe.changed(["learning_rate=1e-3", "cycle=False", "batch_size=20"])
     assert (changed.learning_rate, changed.cycle, changed.batch_size) == (1e-3, False, 20)
     assert changed.passes == 3 and type(changed.batch_size) is int

@@ -1,0 +1,70 @@
+"""How the recipe of the tables was found: optimizers, rates, batches, and what helps a VAE besides.
+
+The network and the digits are those of `benchmarks.iwae_table` at K = 1, 30 passes. Trainings take
+the first 50,000 training digits and are judged by L_200 on the other 10,000, so that the test
+digits choose nothing. Rows are named by optimizer, highest rate in thousandths, and batch size;
+`both` are the gradient that sticks the landing (`stl`) and a warm-up of the KL over a tenth of the
+steps (`kl`), `both_long` has it over three tenths.
+
+    python -m benchmarks.recipes --rows adam_2_b50 muon_8_b500_both
+
+Models and logs go to `runs/recipes`, results to `benchmarks/results/recipes.json` and `.md`. A row
+that was interrupted goes on when it is run again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras_vae as kv
+from benchmarks import likelihood_tables
+from benchmarks.likelihood_tables import elbo, parts
+from benchmarks.rows import Recipe, Row
+
+_HELP = {
+    "": ("", False, 0.0),
+    "_stl": (", sticking the landing", True, 0.0),
+    "_kl": (", KL warm-up of 10%", False, 0.1),
+    "_both": (", both, 10%", True, 0.1),
+    "_kl_long": (", KL warm-up of 30%", False, 0.3),
+    "_both_long": (", both, 30%", True, 0.3),
+}
+_TRIED = [
+    *(("adam", rate, batch, "") for rate, batch in ((1, 50), (2, 50), (2, 100))),
+    ("adam", 2, 50, "_both"),
+    ("adam", 2, 100, "_stl"),
+    ("adam", 4, 100, "_kl_long"),
+    ("adam", 4, 100, "_both_long"),
+    ("adam", 8, 100, "_both_long"),
+    ("muon", 4, 200, "_kl"),
+    ("muon", 4, 200, "_both_long"),
+    ("muon", 8, 200, "_both"),
+    ("muon", 8, 200, "_both_long"),
+    ("muon", 16, 200, "_both"),
+    ("muon", 4, 500, "_both_long"),
+    ("muon", 8, 500, "_both"),
+]
+
+
+def _row(optimizer: str, rate: int, batch_size: int, help: str) -> Row:
+    added, sticking, kl_warmup = _HELP[help]
+    recipe = Recipe(30, batch_size, optimizer, rate * 1e-3, kl_warmup=kl_warmup)
+    made = elbo if sticking else lambda: parts(kv.objectives.ELBO())
+    label = f"{optimizer.title()}, {rate}e-3, batches of {batch_size}{added}"
+    return Row(label, made, recipe, {}, comparable=False)
+
+
+ROWS = {
+    f"{name}_{rate}_b{size}{end}": _row(name, rate, size, end) for name, rate, size, end in _TRIED
+}
+_NOTE = "NLL is estimated by L_200 on the last 10,000 training digits, which trained nothing."
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    """Runs the rows and returns the results of all so far, by row and seed."""
+    split = {"train": "train[:50000]", "test": "train[50000:]", "num_samples": 200}
+    return likelihood_tables.main(__doc__, "recipes", ROWS, arguments, _NOTE, **split)
+
+
+if __name__ == "__main__":
+    main()
