@@ -21,7 +21,7 @@ from benchmarks import likelihood_tables
 from benchmarks.likelihood_tables import elbo, parts
 from benchmarks.rows import Recipe, Row
 
-_HELP = {
+_BESIDES = {
     "": ("", False, 0.0),
     "_stl": (", sticking the landing", True, 0.0),
     "_kl": (", KL warm-up of 10%", False, 0.1),
@@ -46,8 +46,8 @@ _TRIED = [
 ]
 
 
-def _row(optimizer: str, rate: int, batch_size: int, help: str) -> Row:
-    added, sticking, kl_warmup = _HELP[help]
+def _row(optimizer: str, rate: int, batch_size: int, besides: str) -> Row:
+    added, sticking, kl_warmup = _BESIDES[besides]
     recipe = Recipe(30, batch_size, optimizer, rate * 1e-3, kl_warmup=kl_warmup)
     made = elbo if sticking else lambda: parts(kv.objectives.ELBO())
     label = f"{optimizer.title()}, {rate}e-3, batches of {batch_size}{added}"

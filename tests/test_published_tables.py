@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+import importlib.util
 import json
 import pathlib
+import re
 
+import keras
 import numpy as np
 import pytest
 
@@ -24,6 +28,13 @@ def load(name):
     return importlib.import_module(f"benchmarks.{name}")
 
 
+def figures(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / "figures" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def small(folder, *options, passes=1):
     recipe = ["--recipe", f"passes={passes}", "batch_size=500"]
     paths = ["--runs", str(folder), "--results", str(folder / "results.json")]
@@ -32,29 +43,32 @@ def small(folder, *options, passes=1):
 
 @pytest.mark.slow
 @pytest.mark.default_execution
-def test_a_row_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
-    table, training = load("iwae_table"), load("training")
-    options = ["--rows", "vae_1", "--seeds", "3"]
-    whole = table.main(small(tmp_path / "whole", *options, passes=3))["vae_1"]["3"]
+@pytest.mark.parametrize(("name", "row"), [("iwae_table", "vae_1"), ("taming_vaes", "geco_own")])
+def test_a_row_goes_on_where_it_was_interrupted(name, row, tmp_path, monkeypatch):
+    table, training = load(name), load("training")
+    options = ["--rows", row, "--seeds", "3", "--every", "2"]
+    whole = table.main(small(tmp_path / "whole", *options, passes=4))[row]["3"]
     keep = training.SaveEpochs.on_epoch_end
 
     def interrupted(self, epoch, logs=None):
         keep(self, epoch, logs)
-        if epoch == 1:
+        if epoch == 2:  # One pass after the last copy, which is made again.
             raise KeyboardInterrupt
 
     monkeypatch.setattr(training.SaveEpochs, "on_epoch_end", interrupted)
-    broken = small(tmp_path / "broken", *options, passes=3)
+    broken = small(tmp_path / "broken", *options, passes=4)
     with pytest.raises(KeyboardInterrupt):
         table.main(broken)
     monkeypatch.undo()
     monkeypatch.syspath_prepend(ROOT)
     assert not (tmp_path / "broken" / "results.json").exists()
-    again = table.main(broken)["vae_1"]["3"]
-    logs = training.logs(tmp_path / "broken" / "vae_1_seed_3")
-    assert [line["epoch"] for line in logs] == [0, 1, 2]
+    again = table.main(broken)[row]["3"]
+    folder = tmp_path / "broken" / f"{row}_seed_3"
+    assert [line["epoch"] for line in training.logs(folder)] == [0, 1, 2, 3]
+    assert len((folder / "logs.jsonl").read_text().splitlines()) == 5
     # The same command gives the same numbers, interrupted or not.
-    assert again["nll"] == whole["nll"] and again["curve"] == whole["curve"]
+    clocks = ("training_seconds", "examples_per_second")
+    assert {**again, **dict.fromkeys(clocks)} == {**whole, **dict.fromkeys(clocks)}
     before = (tmp_path / "broken" / "results.json").read_text()
     table.main(broken)  # Nothing is left to do.
     assert (tmp_path / "broken" / "results.json").read_text() == before
@@ -77,6 +91,9 @@ def test_rows_stand_beside_what_was_published(tmp_path):
     assert (label, published) == ("VAE, K = 1", "86.76")
     assert float(here.split()[0]) == pytest.approx(mean, abs=0.005)
     assert float(difference) == pytest.approx(mean - 86.76, abs=0.005)
+    left, right = figures("likelihoods").draw(load("iwae_table").ROWS, rows).axes
+    assert [text.get_text() for text in left.get_yticklabels()] == ["VAE, K = 1", "DReG, K = 5"]
+    assert len(right.lines) == 4  # Two rows of two seeds.
 
 
 @pytest.mark.slow
@@ -95,9 +112,15 @@ def test_geco_is_held_against_the_report(tmp_path):
     assert found["test"]["constraint"] + 16.0 == pytest.approx(found["sse_of_draws"], abs=error)
     assert found["marginal_kl"] < found["mean_kl"] + 3.0 * found["marginal_kl_standard_error"]
     # 8 steps: the rule of the report moves lambda every 100, the package's own at each.
-    assert found["test"]["lambda"] == 0.5 != rows["geco_iwae_own"]["0"]["test"]["lambda"] != 1.0
+    own = rows["geco_iwae_own"]["0"]
+    assert found["multipliers"] == {"lambda": 0.5} and own["multipliers"]["lambda"] != 1.0
+    assert found["callbacks"]["GECO"]["every"] == 100 and own["callbacks"]["GECO"] == {}
+    assert own["model"]["objective"]["GECO"]["bound"]["ImportanceWeighted"]["num_samples"] == 5
     table = (tmp_path / "results.md").read_text()
     assert "| 14.63 |" in table and f"| {found['sse']:.2f} +- " in table
+    axes = figures("taming_vaes").draw(rows).axes[0]
+    drawn = [tuple(line.get_data()) for line in axes.lines]
+    assert ([found["mean_kl"]], [found["sse"]]) in drawn and ([10.4975], [14.6269]) in drawn
 
 
 def test_a_folder_of_another_recipe_is_left_alone(tmp_path):
@@ -150,8 +173,51 @@ def test_the_readme_quotes_the_results(name):
         assert row.items() <= known[row["model"]].items()
 
 
-@pytest.mark.parametrize("name", TABLES)
-def test_every_row_is_a_model_that_can_be_saved(name):
+def test_a_folder_of_another_setting_is_left_alone(tmp_path):
+    table = load("taming_vaes")
+    row, args = table.ROWS["geco"], ["--rows", "geco", "--seeds", "0"]
+    recipe = row.recipe.changed(["passes=1", "batch_size=500"])
+    setting = {**dataclasses.asdict(recipe), **row.setting(), "train": "train", "seed": 0}
+    setting["data"]["name"] = "mnist_5k"
+    setting["model"]["objective"]["GECO"]["constraint"][0]["SquaredError"]["kappa"] = 5.0
+    (tmp_path / "geco_seed_0").mkdir()
+    (tmp_path / "geco_seed_0" / "recipe.json").write_text(json.dumps(setting))
+    with pytest.raises(SystemExit, match="training with another model: remove it"):
+        table.main(small(tmp_path, *args))
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        (["--recipe", "passes=1"], "--recipe makes another row: name another --results and --runs"),
+        (["--num-samples", "5", "--results", "mine.json"], "name another --runs for it"),
+        (["--data", "mnist_5k", "--runs", "mine"], "--data makes another row: name .* --results"),
+    ],
+)
+def test_other_rows_stay_out_of_a_table(given, wanted, capsys):
+    with pytest.raises(SystemExit):
+        load("iwae_table").main(["--rows", "vae_1", *given])
+    assert re.search(wanted, capsys.readouterr().err)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", ["mnist_vae", "omniglot_vamp_prior"])
+def test_baselines_are_trained(row, tmp_path, tfds_data_dir):
+    data = load("baselines").ROWS[row].data.name
+    if not (pathlib.Path(tfds_data_dir) / data).is_dir():
+        pytest.skip(f"{data} is not prepared in TFDS_DATA_DIR={tfds_data_dir}")
+    slices = ["--train", "train[:1000]", "--test", "test[:200]", "--num-samples", "3"]
+    paths = ["--runs", str(tmp_path), "--results", str(tmp_path / "results.json")]
+    recipe = ["--recipe", "passes=1", "batch_size=100"]
+    found = load("baselines").main(["--rows", row, *recipe, *slices, *paths])[row]["0"]
+    assert 100.0 < found["nll"] < 784.0 * np.log(2.0) and found["data"]["name"] == data
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*TABLES, "recipes"])
+def test_every_row_is_a_model_that_can_be_saved(name, tmp_path):
     for row in load(name).ROWS.values():
-        model = kv.VAE(**row.parts(), seed=1)
-        assert kv.VAE.from_config(model.get_config()).get_config() == model.get_config()
+        kv.VAE(**row.parts(), seed=1).save(tmp_path / "model.keras")
+        saved = keras.saving.load_model(tmp_path / "model.keras")
+        found = json.loads(json.dumps(load("rows").described(saved.get_config())))
+        assert found == row.setting()["model"]

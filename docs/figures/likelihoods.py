@@ -9,9 +9,12 @@ import importlib
 import json
 import pathlib
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from keras_vae.core.figures import frame_lightly, new_figure
@@ -20,13 +23,31 @@ ROOT = pathlib.Path(__file__).parents[2]
 TABLES = ("iwae_table", "priors_table", "baselines")
 
 
-def draw(table: str) -> Figure:
-    """Returns a figure of NLL published and here, and of the test ELBO by passes."""
-    results = json.loads((ROOT / "benchmarks" / "results" / f"{table}.json").read_text())["rows"]
-    known = importlib.import_module(f"benchmarks.{table}").ROWS
-    rows = {name: row for name, row in known.items() if name in results}
-    figure = new_figure(9.6, 1.4 + 0.42 * max(4, len(rows)))
-    left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.1))
+def draw(known: Mapping[str, Any], results: Mapping[str, Any]) -> Figure:
+    """Returns a figure of NLL published and here, and of the test ELBO by passes.
+
+    Data sets have a line of panels each, as their numbers are far from each other.
+
+    Args:
+        known: Rows of a table, by name.
+        results: Of some of them, by name and seed.
+    """
+    found = {name: row for name, row in known.items() if name in results}
+    data = list(dict.fromkeys(row.data.name for row in found.values()))
+    groups = [[name for name in found if found[name].data.name == one] for one in data]
+    heights = [1.4 + 0.42 * max(4, len(group)) for group in groups]
+    figure = new_figure(9.6, sum(heights))
+    panels = figure.subplots(
+        len(data), 2, squeeze=False, height_ratios=heights, width_ratios=(1.0, 1.1)
+    )
+    for group, (left, right) in zip(groups, panels, strict=True):
+        _draw_group({name: found[name] for name in group}, results, left, right)
+    return figure
+
+
+def _draw_group(
+    rows: Mapping[str, Any], results: Mapping[str, Any], left: Axes, right: Axes
+) -> None:
     for place, (name, row) in enumerate(rows.items()):
         color, seeds = f"C{place}", list(results[name].values())
         nll = np.array([seed["nll"] for seed in seeds])
@@ -34,31 +55,38 @@ def draw(table: str) -> Figure:
         at = np.full(len(nll), -place)
         left.errorbar(nll.mean(), -place, xerr=error, color=color, capsize=3.0, linewidth=1.2)
         left.plot(nll, at, "o", color=color, markersize=5.0)
-        if "nll" in row.published:
+        if row.comparable:
             left.plot(row.published["nll"], -place, "|", color="black", markersize=15.0)
         for seed in seeds:
             curve = seed["curve"]
             right.plot(curve["passes"], curve["test_elbo"], color=color, linewidth=1.2, alpha=0.8)
     left.set_yticks(-np.arange(len(rows)), [row.label for row in rows.values()])
     left.set_ylim(0.6 - len(rows), 0.6)
-    left.set_title("test NLL, nats; bars are the published numbers", fontsize=10)
+    bars = "; bars are published" if any(row.comparable for row in rows.values()) else ""
+    left.set_title(f"test NLL, nats{bars}", fontsize=10)
     right.set_title("test ELBO in training, nats", fontsize=10)
     right.set_xlabel("passes over the training data")
-    best = max(max(s["curve"]["test_elbo"]) for seeds in results.values() for s in seeds.values())
+    best = max(max(seed["curve"]["test_elbo"]) for name in rows for seed in results[name].values())
     right.set_ylim(best - 22.0, best + 1.0)
     for axes in (left, right):
         frame_lightly(axes)
-    return figure
+
+
+def results_of(table: str) -> pathlib.Path:
+    """Returns where the results of a table are."""
+    return ROOT / "benchmarks" / "results" / f"{table}.json"
 
 
 def main() -> None:
     """Writes the figures beside this file, for the tables that are named or all there are."""
     sys.path.insert(0, str(ROOT))  # Benchmarks are not installed.
-    for table in sys.argv[1:] or TABLES:
+    for table in sys.argv[1:] or [name for name in TABLES if results_of(name).exists()]:
         path = pathlib.Path(__file__).with_name(f"{table}.svg")
         # The same figure is the same file.
         with matplotlib.rc_context({"svg.hashsalt": table}):
-            draw(table).savefig(path, metadata={"Date": None})
+            rows = importlib.import_module(f"benchmarks.{table}").ROWS
+            results = json.loads(results_of(table).read_text())["rows"]
+            draw(rows, results).savefig(path, metadata={"Date": None})
         print(path)
 
 
