@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from keras_vae.core import checks
+from keras_vae.core.mixture import MixtureSameFamily
 from keras_vae.core.numerics import SCALE_FLOOR, inverse_scale, positive_scale
 from keras_vae.priors.base import Infer, Prior, serializable
 from keras_vae.priors.fitting import checked_draws
@@ -88,7 +89,7 @@ class MixtureOfNormals(Prior):
         self, condition: tf.Tensor | None = None, infer: Infer | None = None
     ) -> tfd.MixtureSameFamily:
         """Returns p(z), whatever the arguments."""
-        return tfd.MixtureSameFamily(
+        return MixtureSameFamily(
             tfd.Categorical(logits=self.to_density(self.logits)), self._components()
         )
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from keras_vae.core import checks
+from keras_vae.core.mixture import MixtureSameFamily
 from keras_vae.priors.base import Infer, Prior, serializable
 
 tfd = tfp.distributions
@@ -103,7 +104,7 @@ class VampPrior(Prior):
         count = self.num_pseudo_inputs
         logits = self.logits if self.learned_weights else tf.zeros([count], self.density_dtype)
         weights = tfd.Categorical(logits=self.to_density(logits))
-        return tfd.MixtureSameFamily(weights, infer(self.pseudo_inputs))
+        return MixtureSameFamily(weights, infer(self.pseudo_inputs))
 
     def fit(self, z: Any, **options: Any) -> Prior:
         """Raises a `ValueError`: p(z) is made of the model's own posteriors, not of draws."""
