@@ -162,7 +162,7 @@ def tables(text):
     return rows
 
 
-@pytest.mark.parametrize("name", ["iwae_table", "taming_vaes"])
+@pytest.mark.parametrize("name", ["iwae_table", "taming_vaes", "priors_table"])
 def test_the_readme_quotes_the_results(name):
     path = f"benchmarks/results/{name}.md"
     known = {row["model"]: row for row in tables((ROOT / path).read_text())}
