@@ -168,6 +168,12 @@ def estimate(seeds: Mapping[str, Mapping[str, Any]], key: str, digits: int = 2) 
     return f"{text} (seeds {statistics.stdev(values):.{digits}f})" if len(values) > 1 else text
 
 
+def passes(seeds: Mapping[str, Mapping[str, Any]]) -> str:
+    """Returns the number of passes, or the numbers where seeds differ."""
+    found = {seed["recipe"]["passes"] for seed in seeds.values()}
+    return ", ".join(map(str, sorted(found)))
+
+
 def minutes(seeds: Mapping[str, Mapping[str, Any]]) -> str:
     """Returns the mean time of a training."""
     return f"{statistics.mean(seed['training_seconds'] for seed in seeds.values()) / 60:.0f} min"

@@ -177,7 +177,7 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
                 published.estimate(seeds, "nll"),
                 ", ".join(str(seed["active_units"]) for seed in seeds.values()),
                 ", ".join(str(_above(seed, 0.1)) for seed in seeds.values()),
-                next(iter(seeds.values()))["recipe"]["passes"],
+                published.passes(seeds),
                 published.minutes(seeds),
                 published.speed(seeds),
             ]
