@@ -1,11 +1,12 @@
-"""Normals with named generators, against those of TFP."""
+"""Normals with named generators and densities under many, against those of TFP and SciPy."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
+from scipy import stats
 
-from keras_vae.core.normal import MultivariateNormalDiag, MultivariateNormalTriL
+from keras_vae.core.normal import MultivariateNormalDiag, MultivariateNormalTriL, log_densities
 from keras_vae.posteriors import AutoregressiveFlow, DiagonalNormal, FullCovarianceNormal
 
 tfd = tfp.distributions
@@ -64,3 +65,28 @@ def test_posteriors_name_their_generator(head):
     operations = draw.get_concrete_function(tf.TensorSpec([2], tf.int32)).graph.get_operations()
     normal = [one for one in operations if one.type == "StatelessRandomNormalV2"]
     assert [tf.get_static_value(one.inputs[3]) for one in normal] == [PHILOX]
+
+
+def test_densities_of_normals_keep_their_digits():
+    rng = np.random.default_rng(0)
+    loc, scale = 5.0 * rng.normal(size=(7, 3)), 10.0 ** rng.uniform(-4.0, 1.0, (7, 3))
+    z = np.concatenate([loc[:2] + scale[:2] * rng.normal(size=(2, 3)), rng.normal(size=(3, 3))])
+    densities = log_densities(
+        tfd.MultivariateNormalDiag(tf.constant(loc), tf.constant(scale)), tf.constant(z)
+    )
+    expected = stats.norm(loc, scale).logpdf(z[:, None]).sum(axis=-1)
+    np.testing.assert_allclose(densities, expected, rtol=1e-6)
+
+
+def test_densities_of_correlated_normals_are_those_of_scipy():
+    rng = np.random.default_rng(0)
+    loc, z = rng.normal(size=(7, 3)), rng.normal(size=(4, 3))
+    tril = np.tril(rng.normal(size=(7, 3, 3)), -1) + np.exp(rng.normal(size=(7, 3, 1))) * np.eye(3)
+    densities = log_densities(
+        tfd.MultivariateNormalTriL(tf.constant(loc), tf.constant(tril)), tf.constant(z)
+    )
+    expected = [
+        stats.multivariate_normal(mean, factor @ factor.T).logpdf(z)
+        for mean, factor in zip(loc, tril, strict=True)
+    ]
+    np.testing.assert_allclose(densities, np.transpose(expected), rtol=1e-9)

@@ -275,31 +275,6 @@ def test_a_collapsed_posterior_is_no_discrepancy(cases, policy, recwarn):
 # Densities of every kind.
 
 
-def test_densities_of_normals_keep_their_digits():
-    rng = np.random.default_rng(0)
-    loc, scale = 5.0 * rng.normal(size=(7, 3)), 10.0 ** rng.uniform(-4.0, 1.0, (7, 3))
-    z = np.concatenate([loc[:2] + scale[:2] * rng.normal(size=(2, 3)), rng.normal(size=(3, 3))])
-    densities = aggregate_posterior._log_densities(
-        tfd.MultivariateNormalDiag(tf.constant(loc), tf.constant(scale)), tf.constant(z)
-    )
-    expected = stats.norm(loc, scale).logpdf(z[:, None]).sum(axis=-1)
-    np.testing.assert_allclose(densities, expected, rtol=1e-6)
-
-
-def test_densities_of_correlated_normals_are_those_of_scipy():
-    rng = np.random.default_rng(0)
-    loc, z = rng.normal(size=(7, 3)), rng.normal(size=(4, 3))
-    tril = np.tril(rng.normal(size=(7, 3, 3)), -1) + np.exp(rng.normal(size=(7, 3, 1))) * np.eye(3)
-    densities = aggregate_posterior._log_densities(
-        tfd.MultivariateNormalTriL(tf.constant(loc), tf.constant(tril)), tf.constant(z)
-    )
-    expected = [
-        stats.multivariate_normal(mean, factor @ factor.T).logpdf(z)
-        for mean, factor in zip(loc, tril, strict=True)
-    ]
-    np.testing.assert_allclose(densities, np.transpose(expected), rtol=1e-9)
-
-
 @pytest.mark.parametrize("kind", ["Categorical", "Bernoulli"])
 def test_of_discrete_variables_the_parts_are_those_of_enumeration(kind):
     sizes = {"Categorical": (1, 3), "Bernoulli": (2,)}[kind]
