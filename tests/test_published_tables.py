@@ -8,6 +8,10 @@ import importlib.util
 import json
 import pathlib
 import re
+import signal
+import subprocess
+import sys
+import time
 
 import keras
 import numpy as np
@@ -43,9 +47,8 @@ def small(folder, *options, passes=1):
 
 @pytest.mark.slow
 @pytest.mark.default_execution
-@pytest.mark.parametrize(("name", "row"), [("iwae_table", "vae_1"), ("taming_vaes", "geco_own")])
-def test_a_row_goes_on_where_it_was_interrupted(name, row, tmp_path, monkeypatch):
-    table, training = load(name), load("training")
+def test_a_row_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
+    row, table, training = "geco_own", load("taming_vaes"), load("training")
     options = ["--rows", row, "--seeds", "3", "--every", "2"]
     whole = table.main(small(tmp_path / "whole", *options, passes=4))[row]["3"]
     keep = training.SaveEpochs.on_epoch_end
@@ -73,6 +76,29 @@ def test_a_row_goes_on_where_it_was_interrupted(name, row, tmp_path, monkeypatch
     table.main(broken)  # Nothing is left to do.
     assert (tmp_path / "broken" / "results.json").read_text() == before
     assert str(tmp_path) not in before, "a path of the machine"
+
+
+@pytest.mark.slow
+@pytest.mark.default_execution
+def test_a_row_goes_on_after_a_real_kill(tmp_path):
+    options = ["--rows", "vae_1", "--seeds", "3", "--every", "2"]
+    broken = small(tmp_path / "broken", *options, passes=12)
+    command = [sys.executable, "-m", "benchmarks.iwae_table", *broken]
+    lines = tmp_path / "broken" / "vae_1_seed_3" / "logs.jsonl"
+    with (tmp_path / "output.txt").open("w") as output:
+        run = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+    while not (lines.exists() and lines.read_text().count("\n") >= 3):
+        assert run.poll() is None, (tmp_path / "output.txt").read_text()[-2000:]
+        time.sleep(0.02)
+    run.kill()
+    assert run.wait() == -signal.SIGKILL
+    trained = lines.read_text().count("\n")
+    assert 3 <= trained < 12 and not (tmp_path / "broken" / "results.json").exists()
+    again = load("iwae_table").main(broken)["vae_1"]["3"]
+    assert 12 <= lines.read_text().count("\n") <= 14  # It began after the last copy, not anew.
+    whole = load("iwae_table").main(small(tmp_path / "whole", *options, passes=12))["vae_1"]["3"]
+    clocks = ("training_seconds", "examples_per_second")
+    assert {**again, **dict.fromkeys(clocks)} == {**whole, **dict.fromkeys(clocks)}
 
 
 @pytest.mark.slow
