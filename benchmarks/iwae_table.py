@@ -9,10 +9,10 @@ every epoch. Rows:
 
     python -m benchmarks.iwae_table --rows vae_1 --seeds 0 1 2
 
-Published is what 3,280 passes with batches of 20 came to. NLL is estimated by L_5000 on all test
-digits. Models and logs go to `runs/iwae_table`, results to `benchmarks/results/iwae_table.json` and
-`.md`; `docs/figures/likelihoods.py` draws them. A row that was interrupted goes on when it is run
-again.
+Published is what 3,280 passes with batches of 20 came to; of DReG, which is later, what
+github.com/nbip/IWAE has. NLL is estimated by L_5000 on all test digits. Models and logs go to
+`runs/iwae_table`, results to `benchmarks/results/iwae_table.json` and `.md`;
+`docs/figures/likelihoods.py` draws them. A row that was interrupted goes on when it is run again.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ import functools
 from typing import Any
 
 from benchmarks import likelihood_tables
-from benchmarks.likelihood_tables import FIFTY_SAMPLES, elbo, importance_weighted
+from benchmarks.likelihood_tables import (
+    FIFTY_SAMPLES,
+    SEVERAL_SAMPLES,
+    elbo,
+    importance_weighted,
+)
 from benchmarks.rows import Recipe, Row
-
-_FIVE_SAMPLES = Recipe(passes=328, kl_warmup=0.0)
 
 
 def _row(label: str, samples: int, estimator: str, recipe: Recipe, **published: Any) -> Row:
@@ -37,22 +40,24 @@ ROWS = {
     "vae_1": Row(
         "VAE, K = 1", elbo, Recipe(passes=328), {"nll": 86.76, "active_units": 19, "passes": 3280}
     ),
-    "iwae_5": _row("IWAE, K = 5", 5, _REPARAMETERIZED, _FIVE_SAMPLES, nll=85.54, active_units=22),
+    "iwae_5": _row("IWAE, K = 5", 5, _REPARAMETERIZED, SEVERAL_SAMPLES, nll=85.54, active_units=22),
     "iwae_50": _row(
         "IWAE, K = 50", 50, _REPARAMETERIZED, FIFTY_SAMPLES, nll=84.78, active_units=25
     ),
-    # Of github.com/nbip/IWAE, which repeats the training of Burda et al.
-    "dreg_5": _row("DReG, K = 5", 5, _DREG, _FIVE_SAMPLES, nll=84.90),
+    "dreg_5": _row("DReG, K = 5", 5, _DREG, SEVERAL_SAMPLES, nll=84.90),
     "dreg_50": _row("DReG, K = 50", 50, _DREG, FIFTY_SAMPLES, nll=84.32),
 }
 
 
-_NOTE = "NLL is estimated by L_5000."
+NOTE = (
+    "Published for DReG are numbers of github.com/nbip/IWAE, which came to 86.35, 85.18 and 84.59 "
+    "with the VAE and IWAE of 5 and 50 samples."
+)
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Runs the rows and returns the results of all so far, by row and seed."""
-    return likelihood_tables.main(__doc__, "iwae_table", ROWS, arguments, _NOTE)
+    return likelihood_tables.main(__doc__, "iwae_table", ROWS, arguments, NOTE)
 
 
 if __name__ == "__main__":

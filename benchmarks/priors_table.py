@@ -61,12 +61,12 @@ ROWS = {
 }
 
 
-_NOTE = "NLL is estimated by L_5000. Published are numbers of other networks, for reference."
+NOTE = "Published are numbers of other networks, for reference."
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Runs the rows and returns the results of all so far, by row and seed."""
-    return likelihood_tables.main(__doc__, "priors_table", ROWS, arguments, _NOTE)
+    return likelihood_tables.main(__doc__, "priors_table", ROWS, arguments, NOTE)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,8 @@ def train(row: Row, recipe: Recipe, seed: int, folder: pathlib.Path, args: Any) 
     def callbacks(steps: int) -> list[keras.callbacks.Callback]:
         made = [getattr(kv.callbacks, name)(**given) for name, given in row.callbacks.items()]
         if recipe.cycle:
-            numbers = {"warmup": recipe.warmup, "final_division": recipe.final_division}
+            names = ("warmup", "initial_division", "final_division")
+            numbers = {name: getattr(recipe, name) for name in names}
             rate = recipe.learning_rate
             made.append(kv.callbacks.OneCycleLearningRate(rate, steps, **numbers))
         if recipe.kl_warmup:
@@ -80,10 +81,13 @@ def _check_recipe(wanted: dict[str, Any], folder: pathlib.Path) -> None:
     path = folder / "recipe.json"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(wanted, indent=1) + "\n")
+        written = path.with_suffix(".written")
+        written.write_text(json.dumps(wanted, indent=1) + "\n")
+        written.rename(path)
     noted = json.loads(path.read_text())
     if noted != wanted:
-        differing = [name for name in wanted if noted.get(name) != wanted[name]]
+        names = [*wanted, *(noted.keys() - wanted.keys())]
+        differing = [name for name in names if noted.get(name) != wanted.get(name)]
         raise SystemExit(
             f"{folder} holds a training with another {', '.join(differing)}: remove it, or name "
             "another folder by --runs"
@@ -183,12 +187,27 @@ def speed(seeds: Mapping[str, Mapping[str, Any]]) -> str:
     return f"{statistics.median(seed['examples_per_second'] for seed in seeds.values()):,.0f}"
 
 
-def markdown(heads: Sequence[str], body: Sequence[Sequence[Any]], note: str = "") -> str:
+def markdown(
+    heads: Sequence[str],
+    body: Sequence[Sequence[Any]],
+    rows: Mapping[str, Mapping[str, Any]],
+    note: str,
+) -> str:
     """Returns a table, and how to read its numbers."""
     lines = [heads, ["---"] * len(heads), *body]
     table = "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
-    errors = "+- is the standard error over the test images; (seeds) the deviation of trainings."
-    return f"{table}\n{' '.join(['In nats;', errors, note]).strip()}\n"
+    several = any(len(seeds) > 1 for seeds in rows.values())
+    samples = {
+        seed["configuration"]["num_samples"] for row in rows.values() for seed in row.values()
+    }
+    notes = [
+        "In nats; +- is the standard error over the test images,",
+        "(seeds) the standard deviation of trainings." if several else "of one training each.",
+        f"NLL is estimated by {', '.join(f'L_{number}' for number in sorted(samples))}.",
+        "Time is that of the training steps, without validation and files.",
+        note,
+    ]
+    return f"{table}\n{' '.join(notes).strip()}\n"
 
 
 def parser(doc: str, name: str, rows: Mapping[str, Row]) -> argparse.ArgumentParser:
@@ -205,13 +224,20 @@ def parser(doc: str, name: str, rows: Mapping[str, Row]) -> argparse.ArgumentPar
     text = "numbers of the recipe to change, such as passes=30 learning_rate=1e-3"
     made.add_argument("--recipe", nargs="+", default=[], metavar="NAME=VALUE", help=text)
     made.add_argument("--data", help="in place of that of the rows, such as mnist_5k")
-    made.add_argument("--every", type=int, default=1, help="epochs from one copy to the next")
+    made.add_argument("--every", type=_positive, default=1, help="epochs from one copy to the next")
     made.add_argument("--num-samples", type=int, default=5000, help="of the NLL")
     made.add_argument("--train", default="train", help="split, such as train[:1000]")
     made.add_argument("--test", default="test")
     made.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs") / name)
     made.add_argument("--results", type=pathlib.Path, default=records.FOLDER / f"{name}.json")
     return made
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
+    return number
 
 
 def parse(made: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -25,8 +26,7 @@ OPTIMIZERS = {"adam": keras.optimizers.Adam, "muon": _muon}
 class Recipe:
     """How a row is trained, in numbers that its results record.
 
-    The defaults were chosen by trainings of 30 passes over 50,000 digits, judged on the other
-    10,000 of the training set: docs/published.md.
+    How the defaults were chosen is told in docs/published.md.
 
     Attributes:
         passes: Over the training data.
@@ -35,7 +35,8 @@ class Recipe:
         learning_rate: The highest, where it goes through a cycle.
         cycle: Whether the learning rate rises and falls by a half cosine; else it is constant.
         warmup: Fraction of the steps in which it rises.
-        final_division: The learning rate at the end is the highest divided by it.
+        initial_division: The learning rate at the start is the highest divided by it.
+        final_division: The learning rate at the end is that at the start divided by it.
         epsilon: Of Adam, which Muon leaves all but matrices to.
         kl_warmup: Fraction of the steps in which beta rises from 0 to 1.
     """
@@ -46,6 +47,7 @@ class Recipe:
     learning_rate: float = 8e-3
     cycle: bool = True
     warmup: float = 0.05
+    initial_division: float = 25.0
     final_division: float = 1e3
     epsilon: float = 1e-4
     kl_warmup: float = 0.1
@@ -53,7 +55,7 @@ class Recipe:
     def changed(self, texts: Sequence[str]) -> Recipe:
         """Returns the recipe with some numbers changed, each given as `name=value`."""
         kinds = {field.name: type(getattr(self, field.name)) for field in dataclasses.fields(self)}
-        given = dict(text.split("=", 1) for text in texts)
+        given = {name: text for name, _, text in (text.partition("=") for text in texts)}
         for name in given:
             if name not in kinds:
                 raise SystemExit(f"--recipe: no {name}, but {', '.join(kinds)}")
@@ -109,17 +111,28 @@ class Row:
 
     def setting(self) -> dict[str, Any]:
         """Returns all that a training depends on beside recipe, seed and split, as of JSON."""
+        config = kv.VAE(**self.parts()).get_config()
+        del config["seed"]  # That of the row; those that a prior draws its first values by stay.
         found = {
-            "model": described(kv.VAE(**self.parts(), seed=0).get_config()),
-            "callbacks": self.callbacks,
+            "model": described(config),
+            "callbacks": {
+                name: _all_options(name, given) for name, given in self.callbacks.items()
+            },
             "data": dataclasses.asdict(self.data),
             "bias_of_data": self.bias_of_data,
         }
         return json.loads(json.dumps(found))
 
 
-# What Keras notes of every layer, and no number depends on; the seed is that of the row.
-_LEFT_OUT = ("name", "trainable", "dtype", "seed", "build_config", "build_input_shape")
+def _all_options(callback: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options of a callback with those that it has by default."""
+    bound = inspect.signature(getattr(kv.callbacks, callback)).bind(**given)
+    bound.apply_defaults()
+    return dict(bound.arguments)
+
+
+# What Keras notes of every layer, and no number depends on.
+_LEFT_OUT = ("name", "trainable", "dtype", "build_config", "build_input_shape")
 
 
 def described(config: Any) -> Any:

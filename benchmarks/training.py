@@ -76,8 +76,12 @@ class SaveEpochs(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Writes the model under another name first, so that a kill leaves no half of one."""
         seconds = self.seconds or time.perf_counter() - self.start
-        with (self.folder / "logs.jsonl").open("a") as file:
-            print(json.dumps({"epoch": epoch, "seconds": seconds, **(logs or {})}), file=file)
+        path = self.folder / "logs.jsonl"
+        # A line may have been cut off, where the machine went down.
+        cut = path.exists() and not path.read_text().endswith("\n")
+        with path.open("a") as file:
+            line = json.dumps({"epoch": epoch, "seconds": seconds, **(logs or {})})
+            print(f"\n{line}" if cut else line, file=file)
         if (epoch + 1) % self.every and epoch + 1 != self.epochs:
             return
         written = self.folder / "written.keras"
@@ -89,6 +93,13 @@ class SaveEpochs(keras.callbacks.Callback):
 
 def logs(folder: pathlib.Path) -> list[dict[str, float]]:
     """Returns the logs of the epochs; of one that was made again after a kill, the last."""
-    lines = (folder / "logs.jsonl").read_text().splitlines()
-    by_epoch = {line["epoch"]: line for line in map(json.loads, lines)}
+    by_epoch = {}
+    for text in (folder / "logs.jsonl").read_text().splitlines():
+        try:
+            line = json.loads(text)
+        except (
+            json.JSONDecodeError
+        ):  # Cut off, where the machine went down before its epoch was kept.
+            continue
+        by_epoch[line["epoch"]] = line
     return [by_epoch[epoch] for epoch in sorted(by_epoch)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import importlib.util
 import json
@@ -21,6 +22,7 @@ import keras_vae as kv
 
 ROOT = pathlib.Path(__file__).parent.parent
 TABLES = ("iwae_table", "priors_table", "baselines", "taming_vaes")
+RESULTS = ("iwae_table", "priors_table", "taming_vaes")  # Of these there are some.
 
 
 @pytest.fixture(autouse=True)
@@ -87,10 +89,12 @@ def test_a_row_goes_on_after_a_real_kill(tmp_path):
     lines = tmp_path / "broken" / "vae_1_seed_3" / "logs.jsonl"
     with (tmp_path / "output.txt").open("w") as output:
         run = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
-    while not (lines.exists() and lines.read_text().count("\n") >= 3):
-        assert run.poll() is None, (tmp_path / "output.txt").read_text()[-2000:]
-        time.sleep(0.02)
-    run.kill()
+    try:
+        while not (lines.exists() and lines.read_text().count("\n") >= 3):
+            assert run.poll() is None, (tmp_path / "output.txt").read_text()[-2000:]
+            time.sleep(0.02)
+    finally:
+        run.kill()
     assert run.wait() == -signal.SIGKILL
     trained = lines.read_text().count("\n")
     assert 3 <= trained < 12 and not (tmp_path / "broken" / "results.json").exists()
@@ -136,14 +140,15 @@ def test_geco_is_held_against_the_report(tmp_path):
     # What the constraint holds against kappa^2 = 16 is the error of draws, not of the mean of z.
     error = 4.0 * 2**0.5 * found["sse_of_draws_standard_error"]
     assert found["test"]["constraint"] + 16.0 == pytest.approx(found["sse_of_draws"], abs=error)
-    assert found["marginal_kl"] < found["mean_kl"] + 3.0 * found["marginal_kl_standard_error"]
+    assert found["mean_kl"] == pytest.approx(found["test"]["kl"], rel=0.05)
     # 8 steps: the rule of the report moves lambda every 100, the package's own at each.
     own = rows["geco_iwae_own"]["0"]
     assert found["multipliers"] == {"lambda": 0.5} and own["multipliers"]["lambda"] != 1.0
-    assert found["callbacks"]["GECO"]["every"] == 100 and own["callbacks"]["GECO"] == {}
+    assert found["callbacks"]["GECO"]["every"] == 100 and own["callbacks"]["GECO"]["every"] == 1
     assert own["model"]["objective"]["GECO"]["bound"]["ImportanceWeighted"]["num_samples"] == 5
-    table = (tmp_path / "results.md").read_text()
-    assert "| 14.63 |" in table and f"| {found['sse']:.2f} +- " in table
+    row = tables((tmp_path / "results.md").read_text())[0]
+    assert row["SSE published"] == "14.63"
+    assert row["SSE published here"].startswith(f"{found['sse']:.2f} +- ")
     axes = figures("taming_vaes").draw(rows).axes[0]
     drawn = [tuple(line.get_data()) for line in axes.lines]
     assert ([found["mean_kl"]], [found["sse"]]) in drawn and ([10.4975], [14.6269]) in drawn
@@ -159,6 +164,20 @@ def test_a_folder_of_another_recipe_is_left_alone(tmp_path):
     assert json.loads((folder / "recipe.json").read_text()) == recipe
 
 
+def test_a_line_of_the_logs_that_was_cut_off_is_left_out(tmp_path, monkeypatch):
+    training = load("training")
+    path = tmp_path / "logs.jsonl"
+    path.write_text('{"epoch": 0, "seconds": 1.0}\n{"epoch": 1, "sec')
+    save = training.SaveEpochs(tmp_path, epochs=9, every=3)
+    for epoch in (1, 2):
+        monkeypatch.setattr(
+            save, "_model", keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        )
+        save.on_epoch_end(epoch, {"loss": float(epoch)})
+    assert [line["epoch"] for line in training.logs(tmp_path)] == [0, 1, 2]
+    assert [line.get("loss") for line in training.logs(tmp_path)] == [None, 1.0, 2.0]
+
+
 def test_numbers_of_a_recipe_can_be_changed():
     recipe = load("rows").Recipe(passes=3)
     changed = recipe.changed(["learning_rate=1e-3", "cycle=False", "batch_size=20"])
@@ -168,7 +187,7 @@ def test_numbers_of_a_recipe_can_be_changed():
         recipe.changed(["rate=3"])
     with pytest.raises(SystemExit, match="optimizer must be one of adam, muon, not sgd"):
         recipe.changed(["optimizer=sgd"])
-    for wrong in ("passes=1.5", "cycle=2", "epsilon="):
+    for wrong in ("passes=1.5", "cycle=2", "epsilon=", "passes"):
         with pytest.raises(SystemExit, match=f"{wrong.split('=')[0]} must be of type"):
             recipe.changed([wrong])
 
@@ -188,7 +207,21 @@ def tables(text):
     return rows
 
 
-@pytest.mark.parametrize("name", ["iwae_table", "taming_vaes", "priors_table"])
+@pytest.mark.parametrize("name", RESULTS)
+def test_the_tables_are_those_of_the_results(name):
+    path, module = ROOT / "benchmarks" / "results" / f"{name}.json", load(name)
+    rows = json.loads(path.read_text())["rows"]
+    table = functools.partial(load("likelihood_tables").table, module.ROWS)
+    made = module.table(rows) if name == "taming_vaes" else table(rows, module.NOTE)
+    assert path.with_suffix(".md").read_text() == made
+    for key, seeds in rows.items():  # The rows are those of the code, which would train them so.
+        row = module.ROWS[key]
+        wanted = {"recipe": dataclasses.asdict(row.recipe), **row.setting()}
+        for found in seeds.values():
+            assert {part: found[part] for part in wanted} == wanted
+
+
+@pytest.mark.parametrize("name", RESULTS)
 def test_the_readme_quotes_the_results(name):
     path = f"benchmarks/results/{name}.md"
     known = {row["model"]: row for row in tables((ROOT / path).read_text())}
@@ -218,6 +251,7 @@ def test_a_folder_of_another_setting_is_left_alone(tmp_path):
         (["--recipe", "passes=1"], "--recipe makes another row: name another --results and --runs"),
         (["--num-samples", "5", "--results", "mine.json"], "name another --runs for it"),
         (["--data", "mnist_5k", "--runs", "mine"], "--data makes another row: name .* --results"),
+        (["--every", "0"], "--every: must be at least 1, not 0"),
     ],
 )
 def test_other_rows_stay_out_of_a_table(given, wanted, capsys):

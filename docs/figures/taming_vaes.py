@@ -46,7 +46,7 @@ def draw(results: Mapping[str, Any]) -> Figure:
     axes.set_yticks(ticks, [str(tick) for tick in ticks])
     axes.set_xlabel("mean_kl on the test digits, nats")
     axes.set_ylabel("squared error of an image at the posterior mean")
-    axes.set_title("dots: here; crosses: published; dotted: an error of 16", fontsize=10)
+    axes.set_title("dots: here; crosses: published; dotted: 16, asked of draws of z", fontsize=10)
     axes.legend(frameon=False, fontsize=9)
     frame_lightly(axes)
     return figure
