@@ -41,7 +41,7 @@ def build(row: Row, recipe: Recipe, seed: int, split: str) -> kv.VAE:
         # Of the intensities, not of one draw of them.
         model.initialize_output_bias(row.data.load(split, 500, binarize=None, shuffle=False))
     optimizer = OPTIMIZERS[recipe.optimizer]
-    model.compile(optimizer(recipe.learning_rate, epsilon=recipe.epsilon))
+    model.compile(optimizer(recipe.learning_rate, recipe.epsilon, recipe.weight_decay))
     return model
 
 

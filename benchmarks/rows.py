@@ -14,12 +14,18 @@ import tensorflow as tf
 import keras_vae as kv
 
 
-def _muon(rate: float, epsilon: float) -> keras.optimizers.Optimizer:
+def _muon(rate: float, epsilon: float, weight_decay: float) -> keras.optimizers.Optimizer:
     # Later than the oldest Keras that the package runs with, so not named when it is imported.
-    return keras.optimizers.Muon(rate, epsilon=epsilon, weight_decay=None, adam_weight_decay=0.0)
+    return keras.optimizers.Muon(
+        rate, epsilon=epsilon, weight_decay=weight_decay, adam_weight_decay=0.0
+    )
 
 
-OPTIMIZERS = {"adam": keras.optimizers.Adam, "muon": _muon}
+def _adam(rate: float, epsilon: float, weight_decay: float) -> keras.optimizers.Optimizer:
+    return keras.optimizers.Adam(rate, epsilon=epsilon, weight_decay=weight_decay or None)
+
+
+OPTIMIZERS = {"adam": _adam, "muon": _muon}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +44,8 @@ class Recipe:
         initial_division: The learning rate at the start is the highest divided by it.
         final_division: The learning rate at the end is that at the start divided by it.
         epsilon: Of Adam, which Muon leaves all but matrices to.
+        weight_decay: Of matrices, whose step is weight_decay times the learning rate times them; of
+            Adam, of biases, too.
         kl_warmup: Fraction of the steps in which beta rises from 0 to 1.
     """
 
@@ -50,6 +58,7 @@ class Recipe:
     initial_division: float = 25.0
     final_division: float = 1e3
     epsilon: float = 1e-4
+    weight_decay: float = 0.0
     kl_warmup: float = 0.1
 
     def changed(self, texts: Sequence[str]) -> Recipe:
