@@ -80,10 +80,7 @@ def _check_recipe(wanted: dict[str, Any], folder: pathlib.Path) -> None:
     """Notes the recipe in a new folder, and ends where the folder has another one."""
     path = folder / "recipe.json"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        written = path.with_suffix(".written")
-        written.write_text(json.dumps(wanted, indent=1) + "\n")
-        written.rename(path)
+        records.write_whole(json.dumps(wanted, indent=1) + "\n", path)
     noted = json.loads(path.read_text())
     if noted != wanted:
         names = [*wanted, *(noted.keys() - wanted.keys())]

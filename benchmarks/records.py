@@ -24,13 +24,18 @@ def read(path: pathlib.Path) -> dict[str, Any]:
 
 
 def write(results: dict[str, Any], path: pathlib.Path) -> None:
-    """Writes the results as JSON, under another name first: a kill leaves no half of a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    written = path.with_suffix(".written")
+    """Writes the results as JSON."""
     text = json.dumps(results, indent=1, sort_keys=True)
     # A curve takes a line, not one for each of its numbers.
     text = re.sub(r"\[[-+.,e\d\s]*\]", lambda numbers: " ".join(numbers[0].split()), text)
-    written.write_text(text + "\n")
+    write_whole(text + "\n", path)
+
+
+def write_whole(text: str, path: pathlib.Path) -> None:
+    """Writes a file under another name first: a kill leaves no half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = path.with_suffix(".written")
+    written.write_text(text)
     written.rename(path)
 
 

@@ -97,9 +97,7 @@ def logs(folder: pathlib.Path) -> list[dict[str, float]]:
     for text in (folder / "logs.jsonl").read_text().splitlines():
         try:
             line = json.loads(text)
-        except (
-            json.JSONDecodeError
-        ):  # Cut off, where the machine went down before its epoch was kept.
-            continue
+        except json.JSONDecodeError:
+            continue  # Cut off, where the machine went down before the epoch was kept.
         by_epoch[line["epoch"]] = line
     return [by_epoch[epoch] for epoch in sorted(by_epoch)]

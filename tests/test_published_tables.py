@@ -140,6 +140,7 @@ def test_geco_is_held_against_the_report(tmp_path):
     # What the constraint holds against kappa^2 = 16 is the error of draws, not of the mean of z.
     error = 4.0 * 2**0.5 * found["sse_of_draws_standard_error"]
     assert found["test"]["constraint"] + 16.0 == pytest.approx(found["sse_of_draws"], abs=error)
+    assert found["marginal_kl"] < found["mean_kl"] + 3.0 * found["marginal_kl_standard_error"]
     assert found["mean_kl"] == pytest.approx(found["test"]["kl"], rel=0.05)
     # 8 steps: the rule of the report moves lambda every 100, the package's own at each.
     own = rows["geco_iwae_own"]["0"]
@@ -169,10 +170,10 @@ def test_a_line_of_the_logs_that_was_cut_off_is_left_out(tmp_path, monkeypatch):
     path = tmp_path / "logs.jsonl"
     path.write_text('{"epoch": 0, "seconds": 1.0}\n{"epoch": 1, "sec')
     save = training.SaveEpochs(tmp_path, epochs=9, every=3)
+    monkeypatch.setattr(
+        save, "_model", keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    )
     for epoch in (1, 2):
-        monkeypatch.setattr(
-            save, "_model", keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-        )
         save.on_epoch_end(epoch, {"loss": float(epoch)})
     assert [line["epoch"] for line in training.logs(tmp_path)] == [0, 1, 2]
     assert [line.get("loss") for line in training.logs(tmp_path)] == [None, 1.0, 2.0]
