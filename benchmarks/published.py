@@ -21,7 +21,7 @@ import tensorflow as tf
 
 import keras_vae as kv
 from benchmarks import records, training
-from benchmarks.rows import OPTIMIZERS, Recipe, Row
+from benchmarks.rows import Recipe, Row
 
 # How often a training is measured on the test data, for its curve; nothing is chosen by it.
 POINTS_OF_A_CURVE = 40
@@ -40,8 +40,7 @@ def build(row: Row, recipe: Recipe, seed: int, split: str) -> kv.VAE:
     if row.bias_of_data:
         # Of the intensities, not of one draw of them.
         model.initialize_output_bias(row.data.load(split, 500, binarize=None, shuffle=False))
-    optimizer = OPTIMIZERS[recipe.optimizer]
-    model.compile(optimizer(recipe.learning_rate, recipe.epsilon, recipe.weight_decay))
+    recipe.compile(model)
     return model
 
 
@@ -52,15 +51,7 @@ def train(row: Row, recipe: Recipe, seed: int, folder: pathlib.Path, args: Any) 
 
     def callbacks(steps: int) -> list[keras.callbacks.Callback]:
         made = [getattr(kv.callbacks, name)(**given) for name, given in row.callbacks.items()]
-        if recipe.cycle:
-            names = ("warmup", "initial_division", "final_division")
-            numbers = {name: getattr(recipe, name) for name in names}
-            rate = recipe.learning_rate
-            made.append(kv.callbacks.OneCycleLearningRate(rate, steps, **numbers))
-        if recipe.kl_warmup:
-            rising = kv.schedules.Linear(0.0, 1.0, max(1, round(recipe.kl_warmup * steps)))
-            made.append(kv.callbacks.KLAnnealing(rising))
-        return made
+        return [*made, *recipe.callbacks(steps)]
 
     return training.fit(
         folder,

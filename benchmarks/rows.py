@@ -39,6 +39,8 @@ class Recipe:
         batch_size: Integer.
         optimizer: Name of one of `OPTIMIZERS`.
         learning_rate: The highest, where it goes through a cycle.
+        encoder_optimizer: Name of that of the encoder and the posterior, if not that of all.
+        encoder_learning_rate: The highest of it.
         cycle: Whether the learning rate rises and falls by a half cosine; else it is constant.
         warmup: Fraction of the steps in which it rises.
         initial_division: The learning rate at the start is the highest divided by it.
@@ -53,6 +55,8 @@ class Recipe:
     batch_size: int = 500
     optimizer: str = "muon"
     learning_rate: float = 8e-3
+    encoder_optimizer: str = ""
+    encoder_learning_rate: float = 0.0
     cycle: bool = True
     warmup: float = 0.05
     initial_division: float = 25.0
@@ -60,6 +64,37 @@ class Recipe:
     epsilon: float = 1e-4
     weight_decay: float = 0.0
     kl_warmup: float = 0.1
+
+    def compile(self, model: kv.VAE) -> None:
+        """Gives a model its optimizer, or one for each part."""
+        made = {
+            part: OPTIMIZERS[name](rate, self.epsilon, self.weight_decay)
+            for part, (name, rate) in self._optimizers().items()
+        }
+        model.compile(made[""] if "" in made else kv.optimizers.by_part(model, **made))
+
+    def callbacks(self, steps: int) -> list[keras.callbacks.Callback]:
+        """Returns what drives learning rates and beta in a training of so many steps."""
+        made = []
+        if self.cycle:
+            names = ("warmup", "initial_division", "final_division")
+            numbers = {name: getattr(self, name) for name in names}
+            for part, (_, rate) in self._optimizers().items():
+                name = f"{part}.learning_rate" if part else "learning_rate"
+                cycle = kv.schedules.OneCycle(rate, steps, **numbers)
+                made.append(kv.callbacks.HyperparameterSchedule(name, cycle))
+        if self.kl_warmup:
+            rising = kv.schedules.Linear(0.0, 1.0, max(1, round(self.kl_warmup * steps)))
+            made.append(kv.callbacks.KLAnnealing(rising))
+        return made
+
+    def _optimizers(self) -> dict[str, tuple[str, float]]:
+        """Returns names and highest rates by part of the model; of one for all by ""."""
+        of_all = (self.optimizer, self.learning_rate)
+        if not self.encoder_optimizer:
+            return {"": of_all}
+        of_encoder = (self.encoder_optimizer, self.encoder_learning_rate)
+        return {"encoder": of_encoder, "default": of_all}
 
     def changed(self, texts: Sequence[str]) -> Recipe:
         """Returns the recipe with some numbers changed, each given as `name=value`."""
@@ -160,8 +195,8 @@ def described(config: Any) -> Any:
 
 def _number(name: str, kind: type, text: str) -> Any:
     """Returns a number of a recipe from its text, or ends the command."""
-    if name == "optimizer" and text not in OPTIMIZERS:
-        raise SystemExit(f"--recipe: optimizer must be one of {', '.join(OPTIMIZERS)}, not {text}")
+    if name.endswith("optimizer") and text not in OPTIMIZERS:
+        raise SystemExit(f"--recipe: {name} must be one of {', '.join(OPTIMIZERS)}, not {text}")
     known = {"true": True, "false": False}
     try:
         return known[text.lower()] if kind is bool else kind(text)

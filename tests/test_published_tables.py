@@ -49,8 +49,9 @@ def small(folder, *options, passes=1):
 
 @pytest.mark.slow
 @pytest.mark.default_execution
-def test_a_row_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
-    row, table, training = "geco_own", load("taming_vaes"), load("training")
+@pytest.mark.parametrize(("name", "row"), [("taming_vaes", "geco_own"), ("iwae_table", "dreg_5")])
+def test_a_row_goes_on_where_it_was_interrupted(name, row, tmp_path, monkeypatch):
+    table, training = load(name), load("training")
     options = ["--rows", row, "--seeds", "3", "--every", "2"]
     whole = table.main(small(tmp_path / "whole", *options, passes=4))[row]["3"]
     keep = training.SaveEpochs.on_epoch_end
@@ -188,9 +189,36 @@ def test_numbers_of_a_recipe_can_be_changed():
         recipe.changed(["rate=3"])
     with pytest.raises(SystemExit, match="optimizer must be one of adam, muon, not sgd"):
         recipe.changed(["optimizer=sgd"])
+    with pytest.raises(SystemExit, match="encoder_optimizer must be one of adam, muon, not sgd"):
+        recipe.changed(["encoder_optimizer=sgd"])
     for wrong in ("passes=1.5", "cycle=2", "epsilon=", "passes"):
         with pytest.raises(SystemExit, match=f"{wrong.split('=')[0]} must be of type"):
             recipe.changed([wrong])
+
+
+def test_an_encoder_can_have_a_rate_of_its_own():
+    rows, steps, seen = load("rows"), 20, []
+    parts = load("likelihood_tables").elbo()
+    recipe = rows.Recipe(
+        5, 10, "muon", 8e-3, encoder_optimizer="adam", encoder_learning_rate=2e-3, kl_warmup=0.5
+    )
+    model = kv.VAE(**parts, seed=0)
+    recipe.compile(model)
+    kinds = {part: type(model.optimizer[part]).__name__ for part in ("encoder", "default")}
+    assert kinds == {"encoder": "Adam", "default": "Muon"}
+
+    def note(batch, logs):
+        names = ("default.learning_rate", "encoder.learning_rate", "beta")
+        seen.append([float(model.hyperparameters[name]) for name in names])
+
+    images = np.zeros((40, 28, 28, 1), np.float32)
+    callbacks = [*recipe.callbacks(steps), keras.callbacks.LambdaCallback(on_train_batch_end=note)]
+    model.fit(images, batch_size=10, epochs=5, callbacks=callbacks, verbose=0)
+    rates = np.array(seen)
+    cycle = kv.schedules.OneCycle(8e-3, steps, warmup=0.05, final_division=1e3)
+    assert rates[:, 0] == pytest.approx([float(cycle(step)) for step in range(steps)])
+    assert rates[:, 1] == pytest.approx(rates[:, 0] / 4.0)
+    assert rates[:, 2] == pytest.approx(np.minimum(1.0, np.arange(steps) / 10.0))
 
 
 def tables(text):
