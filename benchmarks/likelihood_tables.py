@@ -15,8 +15,8 @@ from benchmarks import published, records
 from benchmarks.rows import Recipe, Row
 
 IMAGE, LATENT_DIM = (28, 28, 1), 50
-# Bounds of several samples have no beta that could rise, and an encoder's gradient that is small and
-# noisy, of which Muon makes steps of full length.
+# Bounds of several samples have no beta that could rise, and their encoder has a gradient that is
+# small and noisy, of which Muon makes steps of full length.
 SEVERAL_SAMPLES = Recipe(
     passes=328,
     batch_size=200,
