@@ -18,7 +18,7 @@ IMAGE, LATENT_DIM = (28, 28, 1), 50
 # Bounds of several samples have no beta that could rise, and their encoder has a gradient that is
 # small and noisy, of which Muon makes steps of full length.
 SEVERAL_SAMPLES = Recipe(
-    passes=328,
+    passes=200,
     batch_size=200,
     encoder_optimizer="muon",
     encoder_learning_rate=2e-3,
