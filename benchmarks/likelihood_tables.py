@@ -15,8 +15,8 @@ from benchmarks import published, records
 from benchmarks.rows import Recipe, Row
 
 IMAGE, LATENT_DIM = (28, 28, 1), 50
-# Bounds of several samples have no beta that could rise, and in long trainings at the decoder's rate
-# their encoder loses units: its gradient is small and noisy, and Muon's steps have full length.
+# Bounds of several samples have no beta that could rise. At the rate of the decoder their encoder
+# loses units in long trainings: its gradient is small and noisy, and Muon's steps have full length.
 SEVERAL_SAMPLES = Recipe(
     passes=200,
     batch_size=200,
