@@ -65,6 +65,13 @@ class Recipe:
     weight_decay: float = 0.0
     kl_warmup: float = 0.1
 
+    def __post_init__(self) -> None:
+        if bool(self.encoder_optimizer) != bool(self.encoder_learning_rate):
+            raise ValueError(
+                "encoder_optimizer and encoder_learning_rate must be given both or neither, not "
+                f"{self.encoder_optimizer!r} and {self.encoder_learning_rate}"
+            )
+
     def compile(self, model: kv.VAE) -> None:
         """Gives a model its optimizer, or one for each part."""
         made = {
@@ -103,9 +110,11 @@ class Recipe:
         for name in given:
             if name not in kinds:
                 raise SystemExit(f"--recipe: no {name}, but {', '.join(kinds)}")
-        return dataclasses.replace(
-            self, **{name: _number(name, kinds[name], text) for name, text in given.items()}
-        )
+        numbers = {name: _number(name, kinds[name], text) for name, text in given.items()}
+        try:
+            return dataclasses.replace(self, **numbers)
+        except ValueError as error:
+            raise SystemExit(f"--recipe: {error}") from None
 
 
 @dataclasses.dataclass(frozen=True)

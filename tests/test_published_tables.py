@@ -191,6 +191,11 @@ def test_numbers_of_a_recipe_can_be_changed():
         recipe.changed(["optimizer=sgd"])
     with pytest.raises(SystemExit, match="encoder_optimizer must be one of adam, muon, not sgd"):
         recipe.changed(["encoder_optimizer=sgd"])
+    for half in ("encoder_optimizer=adam", "encoder_learning_rate=1e-3"):
+        with pytest.raises(SystemExit, match="must be given both or neither, not '(adam)?' and 0"):
+            recipe.changed([half])
+    both = recipe.changed(["encoder_optimizer=adam", "encoder_learning_rate=1e-3"])
+    assert (both.encoder_optimizer, both.encoder_learning_rate) == ("adam", 1e-3)
     for wrong in ("passes=1.5", "cycle=2", "epsilon=", "passes"):
         with pytest.raises(SystemExit, match=f"{wrong.split('=')[0]} must be of type"):
             recipe.changed([wrong])
