@@ -49,9 +49,9 @@ def importance_weighted(num_samples: int, estimator: str = "reparameterized") ->
     return parts(kv.objectives.ImportanceWeighted(num_samples, estimator))
 
 
-def vamp_prior() -> dict[str, Any]:
-    """Returns the arguments of `kv.VAE` for a VampPrior of 500 pseudo-inputs."""
-    return elbo(prior=kv.priors.VampPrior(LATENT_DIM, num_pseudo_inputs=500))
+def flow_prior() -> dict[str, Any]:
+    """Returns the arguments of `kv.VAE` for a prior of two masked autoregressive flows."""
+    return elbo(prior=kv.priors.AutoregressiveFlow(LATENT_DIM))
 
 
 def judge(model: kv.VAE, test: tf.data.Dataset, args: argparse.Namespace) -> dict[str, Any]:

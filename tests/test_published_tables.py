@@ -295,7 +295,7 @@ def test_other_rows_stay_out_of_a_table(given, wanted, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", ["mnist_vae", "omniglot_vamp_prior"])
+@pytest.mark.parametrize("row", ["mnist_vae", "omniglot_flow_prior"])
 def test_baselines_are_trained(row, tmp_path, tfds_data_dir):
     data = load("baselines").ROWS[row].data.name
     if not (pathlib.Path(tfds_data_dir) / data).is_dir():
