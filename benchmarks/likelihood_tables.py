@@ -44,7 +44,7 @@ def elbo(**others: Any) -> dict[str, Any]:
     return parts(kv.objectives.ELBO(estimator="sticking_the_landing"), **others)
 
 
-def importance_weighted(num_samples: int, estimator: str = "reparameterized") -> dict[str, Any]:
+def importance_weighted(num_samples: int, estimator: str) -> dict[str, Any]:
     """Returns the arguments of `kv.VAE` for a bound of K samples."""
     return parts(kv.objectives.ImportanceWeighted(num_samples, estimator))
 
@@ -69,7 +69,7 @@ def judge(model: kv.VAE, test: tf.data.Dataset, args: argparse.Namespace) -> dic
 def table(known: Mapping[str, Row], rows: Mapping[str, Mapping[str, Any]], note: str) -> str:
     """Returns the rows, published / here, in the order in which they are known."""
     heads = ["model", "NLL published", "NLL here", "difference", "active units published", "here"]
-    heads += ["passes published", "here", "time", "examples/s"]
+    heads += ["passes published", "here", "time", "examples/s", "processor"]
     body = []
     for name in (name for name in known if name in rows):
         given, seeds = known[name].published, rows[name]
@@ -86,6 +86,7 @@ def table(known: Mapping[str, Row], rows: Mapping[str, Mapping[str, Any]], note:
                 published.passes(seeds),
                 published.minutes(seeds),
                 published.speed(seeds),
+                published.processors(seeds),
             ]
         )
     return published.markdown(heads, body, rows, note)

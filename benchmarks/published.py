@@ -23,12 +23,10 @@ import keras_vae as kv
 from benchmarks import records, training
 from benchmarks.rows import Recipe, Row
 
-# How often a training is measured on the test data, for its curve; nothing is chosen by it.
+# How often a training is measured on the test data, for its curve.
 POINTS_OF_A_CURVE = 40
 # Arguments that change what a row is; its numbers then do not belong among the others.
 OVERRIDES = ("recipe", "data", "train", "test", "num_samples")
-# What differs from machine to machine, and does not make another row.
-_MEASURED_WITH = {"versions", "processor", "cores"}
 # Measures a trained model on the test data.
 Judge = Callable[[kv.VAE, tf.data.Dataset, argparse.Namespace], dict[str, Any]]
 
@@ -46,8 +44,10 @@ def build(row: Row, recipe: Recipe, seed: int, split: str) -> kv.VAE:
 
 def train(row: Row, recipe: Recipe, seed: int, folder: pathlib.Path, args: Any) -> kv.VAE:
     """Trains to the last pass, from where the folder has it."""
-    wanted = {**dataclasses.asdict(recipe), **row.setting(), "train": args.train, "seed": seed}
-    _check_recipe(wanted, folder)
+    splits = {"train": args.train, "test": args.test}
+    _check_recipe({**dataclasses.asdict(recipe), **row.setting(), **splits, "seed": seed}, folder)
+    if not training.is_done(folder, recipe.passes):
+        _note_machine(folder)
 
     def callbacks(steps: int) -> list[keras.callbacks.Callback]:
         made = [getattr(kv.callbacks, name)(**given) for name, given in row.callbacks.items()]
@@ -82,6 +82,20 @@ def _check_recipe(wanted: dict[str, Any], folder: pathlib.Path) -> None:
         )
 
 
+def _note_machine(folder: pathlib.Path) -> None:
+    """Notes what trains from here on, where it is not what trained so far."""
+    before = _machines(folder)
+    if before[-1:] != [records.machine()]:
+        text = json.dumps([*before, records.machine()], indent=1)
+        records.write_whole(text + "\n", folder / "machines.json")
+
+
+def _machines(folder: pathlib.Path) -> list[dict[str, Any]]:
+    """Returns the versions and the processors of a training, in their order."""
+    path = folder / "machines.json"
+    return json.loads(path.read_text()) if path.exists() else []
+
+
 def run(rows: Mapping[str, Row], judge: Judge, args: argparse.Namespace) -> dict[str, Any]:
     """Trains and judges what a command asks for, and returns the results of all rows so far.
 
@@ -97,45 +111,48 @@ def run(rows: Mapping[str, Row], judge: Judge, args: argparse.Namespace) -> dict
                 row = dataclasses.replace(row, data=dataclasses.replace(row.data, name=args.data))
             recipe = row.recipe.changed(args.recipe)
             done = records.read(args.results)["rows"].get(key, {}).get(str(seed), {})
-            wanted = _circumstances(recipe, row, args)
-            if all(done.get(name) == wanted[name] for name in wanted.keys() - _MEASURED_WITH):
+            wanted = _wanted(recipe, row, args)
+            if wanted.items() <= done.items():
                 print(f"{key}, seed {seed}: done; another --results and --runs train it anew")
                 continue
             folder = args.runs / f"{key}_seed_{seed}"
             model = train(row, recipe, seed, folder, args)
             test = row.data.load(args.test, 500, shuffle=False)
             judged = judge(model, test, args)
-            found = {**judged, **_course(folder, recipe, row, args), **wanted}
+            found = {**judged, **_course(folder, model, row, args), **wanted}
             records.add(args.results, key, seed, found, {})
             print(f"{key}, seed {seed}: {judged}", flush=True)
     return records.read(args.results)["rows"]
 
 
 def _course(
-    folder: pathlib.Path, recipe: Recipe, row: Row, args: argparse.Namespace
+    folder: pathlib.Path, model: kv.VAE, row: Row, args: argparse.Namespace
 ) -> dict[str, Any]:
-    """Returns how long the training took, and its curve."""
+    """Returns how long the training took, on what, and its curves on the test data."""
     logs = training.logs(folder)
     seconds = [line["seconds"] for line in logs]
     examples = len(row.data.load(args.train, 1, shuffle=False))
     measured = [line for line in logs if "val_elbo" in line]
+    names = [name for name in measured[0] if name[:4] == "val_"]
+    curves = {
+        f"test_{name[4:]}": [round(line[name], 3) for line in measured]
+        for name in names
+        if name[4:] not in model.hyperparameters
+    }
     last = {name: value for name, value in logs[-1].items() if name not in ("epoch", "seconds")}
     return {
         "last_pass": {name: value for name, value in last.items() if name[:4] != "val_"},
         "training_seconds": sum(seconds),
         "examples_per_second": examples / statistics.median(seconds),
-        "curve": {
-            "passes": [line["epoch"] + 1 for line in measured],
-            "test_elbo": [round(line["val_elbo"], 3) for line in measured],
-        },
+        "curve": {"passes": [line["epoch"] + 1 for line in measured], **curves},
+        "machines": _machines(folder),
     }
 
 
-def _circumstances(recipe: Recipe, row: Row, args: argparse.Namespace) -> dict[str, Any]:
-    found = records.circumstances(args)
-    given = {name: found["configuration"][name] for name in ("train", "test", "num_samples")}
-    recipe_of_it = {"recipe": dataclasses.asdict(recipe)}
-    return {**found, "configuration": given, **recipe_of_it, **row.setting()}
+def _wanted(recipe: Recipe, row: Row, args: argparse.Namespace) -> dict[str, Any]:
+    """Returns what makes a result that of a row."""
+    given = {name: getattr(args, name) for name in ("train", "test", "num_samples")}
+    return {"configuration": given, "recipe": dataclasses.asdict(recipe), **row.setting()}
 
 
 def units(model: kv.VAE, test: tf.data.Dataset) -> dict[str, Any]:
@@ -175,6 +192,13 @@ def speed(seeds: Mapping[str, Mapping[str, Any]]) -> str:
     return f"{statistics.median(seed['examples_per_second'] for seed in seeds.values()):,.0f}"
 
 
+def processors(seeds: Mapping[str, Mapping[str, Any]]) -> str:
+    """Returns what the trainings ran on."""
+    machines = [machine for seed in seeds.values() for machine in seed["machines"]]
+    names = [machine["processor"].replace("(R)", "") for machine in machines]
+    return ", ".join(dict.fromkeys(names))
+
+
 def markdown(
     heads: Sequence[str],
     body: Sequence[Sequence[Any]],
@@ -192,7 +216,8 @@ def markdown(
         "In nats; +- is the standard error over the test images,",
         "(seeds) the standard deviation of trainings." if several else "of one training each.",
         f"NLL is estimated by {', '.join(f'L_{number}' for number in sorted(samples))}.",
-        "Time is that of the training steps, without validation and files.",
+        "Time is that of the training steps, without validation and files,",
+        "and compares where the processor is the same.",
         note,
     ]
     return f"{table}\n{' '.join(notes).strip()}\n"
@@ -231,8 +256,12 @@ def _positive(text: str) -> int:
 def parse(made: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
     """Returns the arguments, or ends the command where they would mix other rows with the table."""
     args = made.parse_args(arguments)
+    own = {name: made.get_default(name).resolve() for name in ("results", "runs")}
+    asked = {name: getattr(args, name).resolve() for name in own}
+    if asked["results"] != own["results"] and asked["results"].parent == records.FOLDER.resolve():
+        made.error(f"--results: {asked['results'].name} is not of this table")
     given = [name for name in OVERRIDES if getattr(args, name) != made.get_default(name)]
-    mixed = [name for name in ("results", "runs") if getattr(args, name) == made.get_default(name)]
+    mixed = [name for name in own if asked[name] == own[name]]
     if given and mixed:
         named = f"--{given[0].replace('_', '-')}"
         made.error(f"{named} makes another row: name another --{' and --'.join(mixed)} for it")

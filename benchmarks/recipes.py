@@ -1,8 +1,8 @@
 """How the recipe of the tables was found: optimizers, rates, batches, and what helps a VAE besides.
 
 The network and the digits are those of `benchmarks.iwae_table`, 30 passes, most rows at K = 1.
-Trainings take the first 50,000 training digits and are judged by L_200 on the other 10,000, so that
-the test digits choose nothing. Rows are named by optimizer, highest rate in thousandths, and batch
+Trainings take the first 50,000 training digits and are judged by L_200 on the other 10,000, not by
+the test digits. Rows are named by optimizer, highest rate in thousandths, and batch
 size; `both` are the gradient that sticks the landing (`stl`) and a warm-up of the KL over a tenth
 of the steps (`kl`), `both_long` has it over three tenths. Rows `dreg_10` train on the bound of ten
 samples with the doubly reparameterized gradient for 12 passes, and stand for bounds of more: named

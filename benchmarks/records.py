@@ -48,8 +48,13 @@ def add(path: pathlib.Path, name: str, seed: int, row: Any, circumstances: dict[
 
 def circumstances(args: argparse.Namespace) -> dict[str, Any]:
     """Returns the configuration, the versions and the processor."""
+    given = {name: value for name, value in vars(args).items() if name not in LEFT_OUT}
+    return {"configuration": given, **machine()}
+
+
+def machine() -> dict[str, Any]:
+    """Returns the versions and the processor that numbers and times are of."""
     return {
-        "configuration": {k: value for k, value in vars(args).items() if k not in LEFT_OUT},
         "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
         "processor": processor(),
         "cores": cores(),

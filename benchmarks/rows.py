@@ -15,7 +15,7 @@ import keras_vae as kv
 
 
 def _muon(rate: float, epsilon: float, weight_decay: float) -> keras.optimizers.Optimizer:
-    # Later than the oldest Keras that the package runs with, so not named when it is imported.
+    # The oldest Keras that the package runs with has no Muon: it is looked up when it is used.
     return keras.optimizers.Muon(
         rate, epsilon=epsilon, weight_decay=weight_decay, adam_weight_decay=0.0
     )

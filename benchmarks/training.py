@@ -86,9 +86,18 @@ class SaveEpochs(keras.callbacks.Callback):
             return
         written = self.folder / "written.keras"
         self.model.save(written)
-        written.rename(self.folder / f"after_{epoch + 1:04d}.keras")
+        written.rename(_path(self.folder, epoch + 1))
         for old in sorted(self.folder.glob("after_*.keras"))[:-1]:
             old.unlink()
+
+
+def is_done(folder: pathlib.Path, epochs: int) -> bool:
+    """Returns whether the model after the last epoch is there."""
+    return _path(folder, epochs).exists()
+
+
+def _path(folder: pathlib.Path, epochs: int) -> pathlib.Path:
+    return folder / f"after_{epochs:04d}.keras"
 
 
 def logs(folder: pathlib.Path) -> list[dict[str, float]]:

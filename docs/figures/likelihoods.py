@@ -62,7 +62,7 @@ def _draw_group(
             right.plot(curve["passes"], curve["test_elbo"], color=color, linewidth=1.2, alpha=0.8)
     left.set_yticks(-np.arange(len(rows)), [row.label for row in rows.values()])
     left.set_ylim(0.6 - len(rows), 0.6)
-    bars = "; bars are published" if any(row.comparable for row in rows.values()) else ""
+    bars = "; black ticks: published" if any(row.comparable for row in rows.values()) else ""
     left.set_title(f"test NLL, nats{bars}", fontsize=10)
     right.set_title("test ELBO in training, nats", fontsize=10)
     right.set_xlabel("passes over the training data")

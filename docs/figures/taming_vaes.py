@@ -24,6 +24,8 @@ RESULTS = ROOT / "benchmarks" / "results" / "taming_vaes.json"
 def draw(results: Mapping[str, Any]) -> Figure:
     """Returns a figure of the squared error by the rate, here (dots) and published (crosses).
 
+    Rings are the error of draws of z, which is what GECO constrains.
+
     Args:
         results: By row and seed.
     """
@@ -36,6 +38,10 @@ def draw(results: Mapping[str, Any]) -> Figure:
         rate, error = (np.array([seed[key] for seed in seeds]) for key in ("mean_kl", "sse"))
         color, given = f"C{place}", row.published
         axes.plot(rate, error, "o", color=color, label=row.label)
+        if "GECO" in row.callbacks:
+            of_draws = np.array([seed["sse_of_draws"] for seed in seeds])
+            axes.plot(rate, of_draws, "o", color=color, fillstyle="none")
+            axes.vlines(rate, error, of_draws, color=color, linewidth=0.8, alpha=0.5)
         if "_own" not in name:  # The report has one rule.
             axes.plot(given["mean_kl"], given["sse"], "x", color=color)
             start, end = (given["mean_kl"], given["sse"]), (rate.mean(), error.mean())
@@ -45,8 +51,9 @@ def draw(results: Mapping[str, Any]) -> Figure:
     axes.set_yscale("log", subs=[])  # One published row is far from all others.
     axes.set_yticks(ticks, [str(tick) for tick in ticks])
     axes.set_xlabel("mean_kl on the test digits, nats")
-    axes.set_ylabel("squared error of an image at the posterior mean")
-    axes.set_title("dots: here; crosses: published; dotted: 16, asked of draws of z", fontsize=10)
+    axes.set_ylabel("squared error of an image")
+    title = "dots: here, crosses: published, at the posterior mean\n"
+    axes.set_title(f"{title}rings: of draws of z; dotted: kappa^2 = 16", fontsize=10)
     axes.legend(frameon=False, fontsize=9)
     frame_lightly(axes)
     return figure
