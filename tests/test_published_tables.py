@@ -135,7 +135,10 @@ def test_rows_stand_beside_what_was_published(tmp_path):
 @pytest.mark.slow
 def test_priors_and_flows_are_trained(tmp_path):
     rows = load("priors_table").main(small(tmp_path, "--rows", "mixture_prior", "flow_posterior"))
-    assert all(np.isfinite(seeds["0"]["nll"]) for seeds in rows.values()) and len(rows) == 2
+    assert list(rows) == ["flow_posterior", "mixture_prior"]
+    for row in rows.values():
+        # L_3 is a tighter bound than the ELBO, by the same densities.
+        assert 0.0 < row["0"]["nll"] < -row["0"]["test"]["elbo"] + 1.0
 
 
 @pytest.mark.slow
@@ -340,7 +343,8 @@ def test_baselines_are_trained(row, tmp_path, tfds_data_dir):
     paths = ["--runs", str(tmp_path), "--results", str(tmp_path / "results.json")]
     recipe = ["--recipe", "passes=1", "batch_size=100"]
     found = load("baselines").main(["--rows", row, *recipe, *slices, *paths])[row]["0"]
-    assert 100.0 < found["nll"] < 784.0 * np.log(2.0) and found["data"]["name"] == data
+    assert 100.0 < found["nll"] < min(-found["test"]["elbo"] + 1.0, 784.0 * np.log(2.0))
+    assert found["data"]["name"] == data
 
 
 @pytest.mark.slow
