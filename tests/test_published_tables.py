@@ -266,7 +266,7 @@ def test_the_tables_are_those_of_the_results(name):
             assert {part: found[part] for part in wanted} == wanted
 
 
-@pytest.mark.parametrize("name", RESULTS)
+@pytest.mark.parametrize("name", [name for name in TABLES if name in RESULTS])
 def test_the_readme_quotes_the_results(name):
     path = f"benchmarks/results/{name}.md"
     known = {row["model"]: row for row in tables((ROOT / path).read_text())}
