@@ -16,6 +16,7 @@ that was interrupted goes on when it is run again.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -89,6 +90,13 @@ ROWS |= {
     )
     for name, of_encoder, rate, size in _OF_SEVERAL
 }
+# The cycle as the package has it by default.
+_BEST = ROWS["muon_8_b500_both"]
+ROWS["muon_8_b500_both_default_cycle"] = dataclasses.replace(
+    _BEST,
+    label=f"{_BEST.label}, rising for 30%, from 1/25 and to 1/250,000",
+    recipe=dataclasses.replace(_BEST.recipe, warmup=0.3, final_division=1e4),
+)
 NOTE = "NLL is on the last 10,000 training digits, which trained nothing."
 
 
