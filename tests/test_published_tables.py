@@ -84,6 +84,10 @@ def test_a_row_goes_on_where_it_was_interrupted(name, row, tmp_path, monkeypatch
     table.main(broken)  # Nothing is left to do.
     assert (tmp_path / "broken" / "results.json").read_text() == before
     assert str(tmp_path) not in before, "a path of the machine"
+    # What is only judged on another machine was not trained there.
+    (tmp_path / "broken" / "results.json").unlink()
+    monkeypatch.setattr(load("records"), "processor", lambda: "another")
+    assert table.main(broken)[row]["3"]["machines"] == whole["machines"]
 
 
 @pytest.mark.slow
@@ -295,7 +299,7 @@ def test_what_a_row_was_trained_on_is_noted(tmp_path, monkeypatch):
     published._note_machine(tmp_path)
     found = published._machines(tmp_path)
     assert [machine["processor"] for machine in found] == ["first", "Second(R)"]
-    assert {"machines": found}["machines"][0]["versions"]["keras"] == keras.__version__
+    assert found[0]["versions"]["keras"] == keras.__version__
     assert published.processors({"0": {"machines": found}}) == "first, Second"
 
 
