@@ -44,8 +44,6 @@ def build(row: Row, recipe: Recipe, seed: int, split: str) -> kv.VAE:
 
 def train(row: Row, recipe: Recipe, seed: int, folder: pathlib.Path, args: Any) -> kv.VAE:
     """Trains to the last pass, from where the folder has it."""
-    splits = {"train": args.train, "test": args.test}
-    _check_recipe({**dataclasses.asdict(recipe), **row.setting(), **splits, "seed": seed}, folder)
     if not training.is_done(folder, recipe.passes):
         _note_machine(folder)
 
@@ -84,9 +82,9 @@ def _check_recipe(wanted: dict[str, Any], folder: pathlib.Path) -> None:
 
 def _note_machine(folder: pathlib.Path) -> None:
     """Notes what trains from here on, where it is not what trained so far."""
-    before = _machines(folder)
-    if before[-1:] != [records.machine()]:
-        text = json.dumps([*before, records.machine()], indent=1)
+    before, now = _machines(folder), records.machine()
+    if before[-1:] != [now]:
+        text = json.dumps([*before, now], indent=1)
         records.write_whole(text + "\n", folder / "machines.json")
 
 
@@ -109,13 +107,15 @@ def run(rows: Mapping[str, Row], judge: Judge, args: argparse.Namespace) -> dict
             row = rows[key]
             if args.data is not None:
                 row = dataclasses.replace(row, data=dataclasses.replace(row.data, name=args.data))
-            recipe = row.recipe.changed(args.recipe)
+            recipe, setting = row.recipe.changed(args.recipe), row.setting()
             done = records.read(args.results)["rows"].get(key, {}).get(str(seed), {})
-            wanted = _wanted(recipe, row, args)
+            wanted = _wanted(recipe, setting, args)
             if wanted.items() <= done.items():
                 print(f"{key}, seed {seed}: done; another --results and --runs train it anew")
                 continue
             folder = args.runs / f"{key}_seed_{seed}"
+            splits = {"train": args.train, "test": args.test}
+            _check_recipe({**wanted["recipe"], **setting, **splits, "seed": seed}, folder)
             model = train(row, recipe, seed, folder, args)
             test = row.data.load(args.test, 500, shuffle=False)
             judged = judge(model, test, args)
@@ -133,11 +133,10 @@ def _course(
     seconds = [line["seconds"] for line in logs]
     examples = len(row.data.load(args.train, 1, shuffle=False))
     measured = [line for line in logs if "val_elbo" in line]
-    names = [name for name in measured[0] if name[:4] == "val_"]
     curves = {
         f"test_{name[4:]}": [round(line[name], 3) for line in measured]
-        for name in names
-        if name[4:] not in model.hyperparameters
+        for name in measured[0]
+        if name[:4] == "val_" and name[4:] not in model.hyperparameters
     }
     last = {name: value for name, value in logs[-1].items() if name not in ("epoch", "seconds")}
     return {
@@ -149,10 +148,10 @@ def _course(
     }
 
 
-def _wanted(recipe: Recipe, row: Row, args: argparse.Namespace) -> dict[str, Any]:
+def _wanted(recipe: Recipe, setting: Mapping[str, Any], args: argparse.Namespace) -> dict[str, Any]:
     """Returns what makes a result that of a row."""
     given = {name: getattr(args, name) for name in ("train", "test", "num_samples")}
-    return {"configuration": given, "recipe": dataclasses.asdict(recipe), **row.setting()}
+    return {"configuration": given, "recipe": dataclasses.asdict(recipe), **setting}
 
 
 def units(model: kv.VAE, test: tf.data.Dataset) -> dict[str, Any]:

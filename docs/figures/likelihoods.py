@@ -62,8 +62,8 @@ def _draw_group(
             right.plot(curve["passes"], curve["test_elbo"], color=color, linewidth=1.2, alpha=0.8)
     left.set_yticks(-np.arange(len(rows)), [row.label for row in rows.values()])
     left.set_ylim(0.6 - len(rows), 0.6)
-    bars = "; black ticks: published" if any(row.comparable for row in rows.values()) else ""
-    left.set_title(f"test NLL, nats{bars}", fontsize=10)
+    ticks = "; black ticks: published" if any(row.comparable for row in rows.values()) else ""
+    left.set_title(f"test NLL, nats{ticks}", fontsize=10)
     right.set_title("test ELBO in training, nats", fontsize=10)
     right.set_xlabel("passes over the training data")
     best = max(max(seed["curve"]["test_elbo"]) for name in rows for seed in results[name].values())
