@@ -11,9 +11,9 @@ The network is that of `benchmarks.iwae_table`; beside the VAE stand the best ro
 
 `mnist` is `"binarized_mnist"` of TFDS, the fixed binarization of published tables. `omniglot` has
 the 105 x 105 images of TFDS, averaged to 28 x 28, inverted so that ink is 1, binarized anew in
-every epoch, with the split of TFDS: 19,280 characters to train on, and 13,180 of other alphabets to
+every epoch, with the split of TFDS: 19,280 drawings to train on, and 13,180 of other alphabets to
 test. Published are numbers of Burda et al., whose Omniglot is reduced and split otherwise, into
-24,345 and 8,070 characters.
+24,345 and 8,070 drawings.
 
 Models and logs go to `runs/baselines`, results to `benchmarks/results/baselines.json` and `.md`;
 `docs/figures/likelihoods.py` draws them. A row that was interrupted goes on when it is run again.

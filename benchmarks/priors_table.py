@@ -61,7 +61,10 @@ ROWS = {
 }
 
 
-NOTE = "Published are numbers of other networks, for reference."
+NOTE = (
+    "Published are numbers of other networks and of fixed binary digits, that of the VAE by L_200, "
+    "for reference."
+)
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:

@@ -90,13 +90,21 @@ ROWS |= {
     )
     for name, of_encoder, rate, size in _OF_SEVERAL
 }
-# The cycle as the package has it by default.
+# The cycle as the package has it by default, and none.
 _BEST = ROWS["muon_8_b500_both"]
-ROWS["muon_8_b500_both_default_cycle"] = dataclasses.replace(
-    _BEST,
-    label=f"{_BEST.label}, rising for 30%, from 1/25 and to 1/250,000",
-    recipe=dataclasses.replace(_BEST.recipe, warmup=0.3, final_division=1e4),
-)
+for _name, _label, _cycle in (
+    (
+        "default_cycle",
+        "rising for 30%, from 1/25 and to 1/250,000",
+        {"warmup": 0.3, "final_division": 1e4},
+    ),
+    ("constant", "at a constant rate", {"cycle": False}),
+):
+    ROWS[f"muon_8_b500_both_{_name}"] = dataclasses.replace(
+        _BEST,
+        label=f"{_BEST.label}, {_label}",
+        recipe=dataclasses.replace(_BEST.recipe, **_cycle),
+    )
 NOTE = "NLL is on the last 10,000 training digits, which trained nothing."
 
 
