@@ -69,6 +69,11 @@ def _check_recipe(wanted: dict[str, Any], folder: pathlib.Path) -> None:
     """Notes the recipe in a new folder, and ends where the folder has another one."""
     path = folder / "recipe.json"
     if not path.exists():
+        if training.is_begun(folder):
+            raise SystemExit(
+                f"{folder} holds a training, and not the recipe.json that says which: remove it, "
+                "or name another folder by --runs"
+            )
         records.write_whole(json.dumps(wanted, indent=1) + "\n", path)
     noted = json.loads(path.read_text())
     if noted != wanted:

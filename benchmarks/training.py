@@ -96,6 +96,11 @@ def is_done(folder: pathlib.Path, epochs: int) -> bool:
     return _path(folder, epochs).exists()
 
 
+def is_begun(folder: pathlib.Path) -> bool:
+    """Returns whether a training has left anything to go on from."""
+    return any(folder.glob("after_*.keras"))
+
+
 def _path(folder: pathlib.Path, epochs: int) -> pathlib.Path:
     return folder / f"after_{epochs:04d}.keras"
 

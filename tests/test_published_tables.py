@@ -317,6 +317,15 @@ def test_a_folder_of_another_setting_is_left_alone(tmp_path):
         table.main(small(tmp_path, *args))
 
 
+def test_a_folder_that_does_not_say_what_it_holds_is_left_alone(tmp_path):
+    folder = tmp_path / "vae_1_seed_0"
+    folder.mkdir()
+    (folder / "after_0001.keras").write_bytes(b"whose?")
+    with pytest.raises(SystemExit, match="not the recipe.json that says which: remove it"):
+        load("iwae_table").main(small(tmp_path, "--rows", "vae_1", "--seeds", "0"))
+    assert [path.name for path in folder.iterdir()] == ["after_0001.keras"]
+
+
 @pytest.mark.parametrize(
     ("given", "wanted"),
     [
