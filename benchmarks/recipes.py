@@ -90,7 +90,7 @@ ROWS |= {
     )
     for name, of_encoder, rate, size in _OF_SEVERAL
 }
-# The cycle as the package has it by default, and none.
+# The cycle as the package has it by default, and none; an average of the weights with and without.
 _BEST = ROWS["muon_8_b500_both"]
 for _name, _label, _cycle in (
     (
@@ -99,6 +99,13 @@ for _name, _label, _cycle in (
         {"warmup": 0.3, "final_division": 1e4},
     ),
     ("constant", "at a constant rate", {"cycle": False}),
+    ("ema_990", "EMA of 0.99", {"ema_momentum": 0.99}),
+    ("constant_ema_990", "at a constant rate, EMA of 0.99", {"cycle": False, "ema_momentum": 0.99}),
+    (
+        "constant_ema_999",
+        "at a constant rate, EMA of 0.999",
+        {"cycle": False, "ema_momentum": 0.999},
+    ),
 ):
     ROWS[f"muon_8_b500_both_{_name}"] = dataclasses.replace(
         _BEST,

@@ -14,15 +14,13 @@ import tensorflow as tf
 import keras_vae as kv
 
 
-def _muon(rate: float, epsilon: float, weight_decay: float) -> keras.optimizers.Optimizer:
+def _muon(rate: float, weight_decay: float, **options: Any) -> keras.optimizers.Optimizer:
     # The oldest Keras that the package runs with has no Muon: it is looked up when it is used.
-    return keras.optimizers.Muon(
-        rate, epsilon=epsilon, weight_decay=weight_decay, adam_weight_decay=0.0
-    )
+    return keras.optimizers.Muon(rate, weight_decay=weight_decay, adam_weight_decay=0.0, **options)
 
 
-def _adam(rate: float, epsilon: float, weight_decay: float) -> keras.optimizers.Optimizer:
-    return keras.optimizers.Adam(rate, epsilon=epsilon, weight_decay=weight_decay or None)
+def _adam(rate: float, weight_decay: float, **options: Any) -> keras.optimizers.Optimizer:
+    return keras.optimizers.Adam(rate, weight_decay=weight_decay or None, **options)
 
 
 OPTIMIZERS = {"adam": _adam, "muon": _muon}
@@ -49,6 +47,8 @@ class Recipe:
         weight_decay: Of matrices, whose step is weight_decay times the learning rate times them; of
             Adam, of biases, too.
         kl_warmup: Fraction of the steps in which beta rises from 0 to 1.
+        ema_momentum: Of the moving average of the weights, which takes their place at the end;
+            0 for none.
     """
 
     passes: int
@@ -64,6 +64,7 @@ class Recipe:
     epsilon: float = 1e-4
     weight_decay: float = 0.0
     kl_warmup: float = 0.1
+    ema_momentum: float = 0.0
 
     def __post_init__(self) -> None:
         if bool(self.encoder_optimizer) != bool(self.encoder_learning_rate):
@@ -74,8 +75,11 @@ class Recipe:
 
     def compile(self, model: kv.VAE) -> None:
         """Gives a model its optimizer, or one for each part."""
+        options: dict[str, Any] = {"epsilon": self.epsilon, "weight_decay": self.weight_decay}
+        if self.ema_momentum:
+            options |= {"use_ema": True, "ema_momentum": self.ema_momentum}
         made = {
-            part: OPTIMIZERS[name](rate, self.epsilon, self.weight_decay)
+            part: OPTIMIZERS[name](rate, **options)
             for part, (name, rate) in self._optimizers().items()
         }
         model.compile(made[""] if "" in made else kv.optimizers.by_part(model, **made))

@@ -241,6 +241,25 @@ def test_an_encoder_can_have_a_rate_of_its_own():
     assert rates[:, 2] == pytest.approx(np.minimum(1.0, np.arange(steps) / 10.0))
 
 
+@pytest.mark.slow
+@pytest.mark.default_execution
+def test_a_row_is_judged_by_the_average_of_its_weights(tmp_path):
+    table, training = load("iwae_table"), load("training")
+    options = ["--rows", "dreg_5", "--seeds", "0"]
+    judged = {}
+    for name, added in (("last", []), ("average", ["ema_momentum=0.99"])):
+        command = small(tmp_path / name, *options, passes=2)
+        at = command.index("batch_size=500") + 1
+        command[at:at] = added
+        judged[name] = table.main(command)["dreg_5"]["0"]
+    # The training is the same one, of which another point is kept.
+    assert judged["average"]["last_pass"] == judged["last"]["last_pass"]
+    assert judged["average"]["nll"] > judged["last"]["nll"] + 1.0, "20 steps from the start"
+    (tmp_path / "average" / "results.json").unlink()
+    assert training.is_done(tmp_path / "average" / "dreg_5_seed_0", 2)
+    assert table.main(command)["dreg_5"]["0"]["nll"] == judged["average"]["nll"]
+
+
 def tables(text):
     """Return the rows of the tables of a text, `[{head: cell}]`; "here" follows what it is of."""
     rows, heads = [], None
