@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -67,7 +67,10 @@ def judge(model: kv.VAE, test: tf.data.Dataset, args: argparse.Namespace) -> dic
 
 
 def table(known: Mapping[str, Row], rows: Mapping[str, Mapping[str, Any]], note: str) -> str:
-    """Returns the rows, published / here, in the order in which they are known."""
+    """Returns the rows, published / here, in the order in which they are known.
+
+    Columns in which no row has anything are left out.
+    """
     heads = ["model", "NLL published", "NLL here", "difference", "active units published", "here"]
     heads += ["passes published", "here", "time", "examples/s", "processor"]
     body = []
@@ -89,7 +92,15 @@ def table(known: Mapping[str, Row], rows: Mapping[str, Mapping[str, Any]], note:
                 published.processors(seeds),
             ]
         )
-    return published.markdown(heads, body, rows, note)
+    kept = [place for place in range(len(heads)) if any(line[place] != "" for line in body)]
+    names = [_named(heads, place, kept) for place in kept]
+    return published.markdown(names, [[line[at] for at in kept] for line in body], rows, note)
+
+
+def _named(heads: Sequence[str], place: int, kept: Sequence[int]) -> str:
+    """Returns the name of a column, which is all of it where nothing published stands before."""
+    alone = heads[place].endswith("here") and place - 1 not in kept
+    return heads[place - 1].removesuffix(" published") if alone else heads[place]
 
 
 def main(

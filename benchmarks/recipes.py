@@ -112,7 +112,10 @@ for _name, _label, _cycle in (
         label=f"{_BEST.label}, {_label}",
         recipe=dataclasses.replace(_BEST.recipe, **_cycle),
     )
-NOTE = "NLL is on the last 10,000 training digits, which trained nothing."
+NOTE = (
+    "NLL is on the last 10,000 training digits, which trained nothing. Both are the gradient that "
+    "sticks the landing and a warm-up of the KL over that part of the steps."
+)
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:

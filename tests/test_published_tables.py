@@ -289,6 +289,15 @@ def test_the_tables_are_those_of_the_results(name):
             assert {part: found[part] for part in wanted} == wanted
 
 
+def test_columns_without_anything_are_left_out():
+    seed = {"nll": 93.6, "nll_standard_error": 0.24, "active_units": 27, "training_seconds": 90}
+    seed |= {"examples_per_second": 1e4, "machines": [], "recipe": {"passes": 30}}
+    row = {"adam_2_b50": {"0": {**seed, "configuration": {"num_samples": 200}}}}
+    made = load("likelihood_tables").table(load("recipes").ROWS, row, "")
+    assert [*tables(made)[0]] == ["model", "NLL", "active units", "passes", "time", "examples/s"]
+    assert [*tables(made)[0].values()][1:4] == ["93.60 +- 0.24", "27", "30"]
+
+
 @pytest.mark.parametrize("name", [name for name in TABLES if name in RESULTS])
 def test_the_readme_quotes_the_results(name):
     path = f"benchmarks/results/{name}.md"
