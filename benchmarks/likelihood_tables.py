@@ -72,29 +72,36 @@ def table(known: Mapping[str, Row], rows: Mapping[str, Mapping[str, Any]], note:
     Columns in which no row has anything are left out.
     """
     heads = ["model", "NLL published", "NLL here", "difference", "active units published", "here"]
-    heads += ["passes published", "here", "time", "examples/s", "processor"]
+    heads += ["effective samples", "passes published", "here", "time", "examples/s", "processor"]
     body = []
     for name in (name for name in known if name in rows):
         given, seeds = known[name].published, rows[name]
         nll = statistics.mean(seed["nll"] for seed in seeds.values())
+        effective = statistics.mean(seed["effective_sample_size"] for seed in seeds.values())
         body.append(
             [
-                known[name].label,
+                published.label(known[name], seeds),
                 f"{given['nll']:.2f}" if "nll" in given else "",
                 published.estimate(seeds, "nll"),
-                f"{nll - given['nll']:+.2f}" if known[name].comparable else "",
+                f"{nll - given['nll']:+.2f}" if _is_comparable(known[name], seeds) else "",
                 given.get("active_units", ""),
                 ", ".join(str(seed["active_units"]) for seed in seeds.values()),
+                f"{effective:.0f}",
                 f"{given['passes']:,}" if "passes" in given else "",
-                published.passes(seeds),
-                published.minutes(seeds),
-                published.speed(seeds),
-                published.processors(seeds),
+                *published.costs(seeds),
             ]
         )
     kept = [place for place in range(len(heads)) if any(line[place] != "" for line in body)]
     names = [_named(heads, place, kept) for place in kept]
+    note = (
+        "Effective samples are of those of the estimate, (sum w)^2 / sum w^2 as the mean over the "
+        f"images; with n of them the estimate is too high by about 1/2n. {note}"
+    )
     return published.markdown(names, [[line[at] for at in kept] for line in body], rows, note)
+
+
+def _is_comparable(row: Row, seeds: Mapping[str, Mapping[str, Any]]) -> bool:
+    return row.comparable and all(seed["data"]["name"] == row.data.name for seed in seeds.values())
 
 
 def _named(heads: Sequence[str], place: int, kept: Sequence[int]) -> str:

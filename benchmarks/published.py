@@ -25,8 +25,12 @@ from benchmarks.rows import Recipe, Row
 
 # How often a training is measured on the test data, for its curve.
 POINTS_OF_A_CURVE = 40
-# Arguments that change what a row is; its numbers then do not belong among the others.
-OVERRIDES = ("recipe", "data", "train", "test", "num_samples")
+# Arguments that change what a row is, and what its number is; which files they then may not share
+# with those of the table.
+OVERRIDES = {
+    **dict.fromkeys(("recipe", "data", "train", "test"), ("results", "runs")),
+    "num_samples": ("results",),
+}
 # Measures a trained model on the test data.
 Judge = Callable[[kv.VAE, tf.data.Dataset, argparse.Namespace], dict[str, Any]]
 
@@ -75,14 +79,36 @@ def _check_recipe(wanted: dict[str, Any], folder: pathlib.Path) -> None:
                 "or name another folder by --runs"
             )
         records.write_whole(json.dumps(wanted, indent=1) + "\n", path)
-    noted = json.loads(path.read_text())
-    if noted != wanted:
-        names = [*wanted, *(noted.keys() - wanted.keys())]
-        differing = [name for name in names if noted.get(name) != wanted.get(name)]
+    differing = _differing(wanted, json.loads(path.read_text()))
+    if differing:
         raise SystemExit(
-            f"{folder} holds a training with another {', '.join(differing)}: remove it, or name "
-            "another folder by --runs"
+            f"{folder} holds a training with another {differing}: remove it, or name another "
+            "folder by --runs"
         )
+
+
+def _check_results(wanted: dict[str, Any], key: str, path: pathlib.Path) -> dict[str, Any]:
+    """Returns the results of a row by seed, and ends where they are of another setting."""
+    seeds: dict[str, Any] = records.read(path)["rows"].get(key, {})
+    for found in seeds.values():
+        differing = _differing(_flat(wanted), _flat({name: found[name] for name in wanted}))
+        if differing:
+            raise SystemExit(
+                f"{path} holds {key} with another {differing}: name another file by --results"
+            )
+    return seeds
+
+
+def _flat(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the numbers of recipe and configuration beside all else."""
+    nested = ("recipe", "configuration")
+    others = {name: value for name, value in wanted.items() if name not in nested}
+    return {**wanted["recipe"], **wanted["configuration"], **others}
+
+
+def _differing(wanted: Mapping[str, Any], noted: Mapping[str, Any]) -> str:
+    names = [*wanted, *(noted.keys() - wanted.keys())]
+    return ", ".join(name for name in names if noted.get(name) != wanted.get(name))
 
 
 def _note_machine(folder: pathlib.Path) -> None:
@@ -113,9 +139,8 @@ def run(rows: Mapping[str, Row], judge: Judge, args: argparse.Namespace) -> dict
             if args.data is not None:
                 row = dataclasses.replace(row, data=dataclasses.replace(row.data, name=args.data))
             recipe, setting = row.recipe.changed(args.recipe), row.setting()
-            done = records.read(args.results)["rows"].get(key, {}).get(str(seed), {})
             wanted = _wanted(recipe, setting, args)
-            if wanted.items() <= done.items():
+            if str(seed) in _check_results(wanted, key, args.results):
                 print(f"{key}, seed {seed}: done; another --results and --runs train it anew")
                 continue
             folder = args.runs / f"{key}_seed_{seed}"
@@ -180,20 +205,26 @@ def estimate(seeds: Mapping[str, Mapping[str, Any]], key: str, digits: int = 2) 
     return f"{text} (seeds {statistics.stdev(values):.{digits}f})" if len(values) > 1 else text
 
 
-def passes(seeds: Mapping[str, Mapping[str, Any]]) -> str:
-    """Returns the number of passes, or the numbers where seeds differ."""
-    found = {seed["recipe"]["passes"] for seed in seeds.values()}
-    return ", ".join(map(str, sorted(found)))
+def label(row: Row, seeds: Mapping[str, Mapping[str, Any]]) -> str:
+    """Returns what a row is called, with what a command has changed of it."""
+    found = next(iter(seeds.values()))
+    own = {**dataclasses.asdict(row.recipe), "data": row.data.name}
+    used = {**found["recipe"], "data": found["data"]["name"]}
+    changed = [f"{name}={value}" for name, value in used.items() if value != own[name]]
+    return "; ".join([row.label, *changed])
 
 
-def minutes(seeds: Mapping[str, Mapping[str, Any]]) -> str:
-    """Returns the mean time of a training."""
-    return f"{statistics.mean(seed['training_seconds'] for seed in seeds.values()) / 60:.0f} min"
-
-
-def speed(seeds: Mapping[str, Mapping[str, Any]]) -> str:
-    """Returns the median number of examples/s."""
-    return f"{statistics.median(seed['examples_per_second'] for seed in seeds.values()):,.0f}"
+def costs(seeds: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Returns passes, mean time of a training, median speed in examples/s, and processors."""
+    passes = sorted({seed["recipe"]["passes"] for seed in seeds.values()})
+    seconds = statistics.mean(seed["training_seconds"] for seed in seeds.values())
+    speed = statistics.median(seed["examples_per_second"] for seed in seeds.values())
+    return [
+        ", ".join(map(str, passes)),
+        f"{seconds / 60:.0f} min",
+        f"{speed:,.0f}",
+        processors(seeds),
+    ]
 
 
 def processors(seeds: Mapping[str, Mapping[str, Any]]) -> str:
@@ -213,13 +244,20 @@ def markdown(
     lines = [heads, ["---"] * len(heads), *body]
     table = "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
     several = any(len(seeds) > 1 for seeds in rows.values())
-    samples = {
-        seed["configuration"]["num_samples"] for row in rows.values() for seed in row.values()
-    }
+    given = [seed["configuration"] for row in rows.values() for seed in row.values()]
+    samples = sorted({one["num_samples"] for one in given})
+    splits = sorted({(one["train"], one["test"]) for one in given})
     notes = [
         "In nats; +- is the standard error over the test images,",
-        "(seeds) the standard deviation of trainings." if several else "of one training each.",
-        f"NLL is estimated by {', '.join(f'L_{number}' for number in sorted(samples))}.",
+        "(seeds) the standard deviation of trainings; other rows are one training."
+        if several
+        else "of one training each.",
+        *(
+            f"Trained on {train}, judged on {test}."
+            for train, test in splits
+            if (train, test) != ("train", "test")
+        ),
+        f"NLL is estimated by {', '.join(f'L_{number}' for number in samples)}.",
         "Time is that of the training steps, without validation and files,",
         "and compares where the processor is the same.",
         note,
@@ -265,8 +303,9 @@ def parse(made: argparse.ArgumentParser, arguments: Sequence[str] | None) -> arg
     if asked["results"] != own["results"] and asked["results"].parent == records.FOLDER.resolve():
         made.error(f"--results: {asked['results'].name} is not of this table")
     given = [name for name in OVERRIDES if getattr(args, name) != made.get_default(name)]
-    mixed = [name for name in own if asked[name] == own[name]]
-    if given and mixed:
-        named = f"--{given[0].replace('_', '-')}"
-        made.error(f"{named} makes another row: name another --{' and --'.join(mixed)} for it")
+    for name in given:
+        mixed = [files for files in OVERRIDES[name] if asked[files] == own[files]]
+        if mixed:
+            named = f"--{name.replace('_', '-')}"
+            made.error(f"{named} makes another row: name another --{' and --'.join(mixed)} for it")
     return args

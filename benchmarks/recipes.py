@@ -40,6 +40,9 @@ _TRIED = [
     ("adam", 4, 100, "_kl_long"),
     ("adam", 4, 100, "_both_long"),
     ("adam", 8, 100, "_both_long"),
+    ("adam", 4, 200, "_both"),
+    ("adam", 4, 500, "_both"),
+    ("adam", 8, 500, "_both"),
     ("muon", 4, 200, "_kl"),
     ("muon", 4, 200, "_both_long"),
     ("muon", 8, 200, "_both"),
@@ -59,6 +62,29 @@ _OF_SEVERAL = [
     ("adam", 2, 16, 200),
     ("adam", 1, 4, 100),
 ]
+# The cycle as the package has it by default, and none; averages of the weights with and without it.
+_OTHERWISE: dict[str, tuple[str, dict[str, Any]]] = {
+    "default_cycle": (
+        "default one-cycle (30% warm-up, 1/25 to 1 to 1/250,000 of the highest rate)",
+        {"warmup": 0.3, "final_division": 1e4},
+    ),
+    "constant": ("at a constant rate", {"cycle": False}),
+    **{
+        f"constant_{rate}": (
+            f"at a constant {rate}e-3 instead",
+            {"cycle": False, "learning_rate": rate * 1e-3},
+        )
+        for rate in (1, 2, 4)
+    },
+    "ema_990": ("EMA of 0.99", {"ema_momentum": 0.99}),
+    **{
+        f"constant_ema_{str(momentum)[2:]:0<3}": (
+            f"at a constant rate, EMA of {momentum}",
+            {"cycle": False, "ema_momentum": momentum},
+        )
+        for momentum in (0.99, 0.999)
+    },
+}
 
 
 def _row(optimizer: str, rate: int, batch_size: int, besides: str) -> Row:
@@ -90,31 +116,18 @@ ROWS |= {
     )
     for name, of_encoder, rate, size in _OF_SEVERAL
 }
-# The cycle as the package has it by default, and none; an average of the weights with and without.
 _BEST = ROWS["muon_8_b500_both"]
-for _name, _label, _cycle in (
-    (
-        "default_cycle",
-        "rising for 30%, from 1/25 and to 1/250,000",
-        {"warmup": 0.3, "final_division": 1e4},
-    ),
-    ("constant", "at a constant rate", {"cycle": False}),
-    ("ema_990", "EMA of 0.99", {"ema_momentum": 0.99}),
-    ("constant_ema_990", "at a constant rate, EMA of 0.99", {"cycle": False, "ema_momentum": 0.99}),
-    (
-        "constant_ema_999",
-        "at a constant rate, EMA of 0.999",
-        {"cycle": False, "ema_momentum": 0.999},
-    ),
-):
+for _name, (_label, _changed) in _OTHERWISE.items():
+    _recipe = dataclasses.replace(_BEST.recipe, **_changed)
     ROWS[f"muon_8_b500_both_{_name}"] = dataclasses.replace(
-        _BEST,
-        label=f"{_BEST.label}, {_label}",
-        recipe=dataclasses.replace(_BEST.recipe, **_cycle),
+        _BEST, label=f"{_BEST.label}, {_label}", recipe=_recipe
     )
+ROWS["muon_8_b500_both_no_bias"] = dataclasses.replace(
+    _BEST, label=f"{_BEST.label}, output bias from zero", bias_of_data=False
+)
 NOTE = (
-    "NLL is on the last 10,000 training digits, which trained nothing. Both are the gradient that "
-    "sticks the landing and a warm-up of the KL over that part of the steps."
+    "Both are the gradient that sticks the landing and a warm-up of the KL over that part of the "
+    "steps."
 )
 
 

@@ -188,8 +188,10 @@ def _all_options(callback: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return dict(bound.arguments)
 
 
-# What Keras notes of every layer, and no number depends on.
-_LEFT_OUT = ("name", "trainable", "dtype", "build_config", "build_input_shape")
+# What Keras notes of every layer, and no number depends on; trainable and dtype where they are as
+# all rows have them.
+_LEFT_OUT = ("name", "build_config", "build_input_shape")
+_USUAL = {"trainable": True, "dtype": "float32"}
 
 
 def described(config: Any) -> Any:
@@ -201,9 +203,18 @@ def described(config: Any) -> Any:
     if "class_name" in config:
         return {config["class_name"]: described(config["config"])}
     kept = {key: value for key, value in config.items() if key not in _LEFT_OUT}
+    for key, usual in _USUAL.items():
+        value = _name(kept.pop(key, usual))
+        if value != usual:
+            kept[key] = value
     if "layers" in kept:
         kept["layers"] = [one for one in kept["layers"] if one["class_name"] != "InputLayer"]
     return {key: described(value) for key, value in kept.items()}
+
+
+def _name(value: Any) -> Any:
+    """Returns the name of a policy of data types, and any other value as it is."""
+    return value["config"]["name"] if isinstance(value, dict) and "config" in value else value
 
 
 def _number(name: str, kind: type, text: str) -> Any:

@@ -173,17 +173,14 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
         pairs = [cell for key, here in measured.items() for cell in (f"{given[key]:.2f}", here)]
         body.append(
             [
-                ROWS[name].label,
+                published.label(ROWS[name], seeds),
                 *pairs,
                 published.estimate(seeds, "sse_of_draws"),
                 published.estimate(seeds, "marginal_kl"),
                 published.estimate(seeds, "nll"),
                 ", ".join(str(seed["active_units"]) for seed in seeds.values()),
                 ", ".join(str(_above(seed, 0.1)) for seed in seeds.values()),
-                published.passes(seeds),
-                published.minutes(seeds),
-                published.speed(seeds),
-                published.processors(seeds),
+                *published.costs(seeds),
             ]
         )
     return published.markdown(heads, body, rows, NOTE)

@@ -18,11 +18,6 @@ import keras_vae as kv
 ROOT = pathlib.Path(__file__).parent.parent
 
 
-@pytest.fixture(autouse=True)
-def importable(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT)  # Benchmarks share code, and are not installed.
-
-
 def load(name):
     return importlib.import_module(f"benchmarks.{name}")
 

@@ -18,21 +18,10 @@ import keras
 import numpy as np
 import pytest
 
-import keras_vae as kv
-
 ROOT = pathlib.Path(__file__).parent.parent
 FOLDER = f"{ROOT}/tests/../benchmarks/results"  # As a user may write it.
 TABLES = ("iwae_table", "priors_table", "baselines", "taming_vaes")
-RESULTS = [
-    name
-    for name in (*TABLES, "recipes")
-    if (ROOT / "benchmarks" / "results" / f"{name}.json").exists()
-]
-
-
-@pytest.fixture(autouse=True)
-def importable(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT)  # Benchmarks are not installed.
+RESULTS = (*TABLES, "recipes")
 
 
 def load(name):
@@ -71,7 +60,6 @@ def test_a_row_goes_on_where_it_was_interrupted(name, row, tmp_path, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         table.main(broken)
     monkeypatch.undo()
-    monkeypatch.syspath_prepend(ROOT)
     assert not (tmp_path / "broken" / "results.json").exists()
     again = table.main(broken)[row]["3"]
     folder = tmp_path / "broken" / f"{row}_seed_3"
@@ -123,14 +111,19 @@ def test_rows_stand_beside_what_was_published(tmp_path):
     assert list(rows) == ["dreg_5", "vae_1"] and list(rows["vae_1"]) == ["0", "1"]
     found = rows["vae_1"]["0"]
     assert found["recipe"]["passes"] == 1 and found["recipe"]["learning_rate"] == 8e-3
-    assert found["nll"] < -found["test"]["elbo"] + 1.0
+    # L_3 is above the ELBO, by about half of what the samples spread.
+    assert found["nll"] < -found["test"]["elbo"] - 0.5
     assert found["training_seconds"] > 0.0 and found["examples_per_second"] > 0.0
     lines = (tmp_path / "results.md").read_text().splitlines()
-    label, published, here, difference, *_ = lines[2].strip("| ").split(" | ")
+    label, published, here, *_ = lines[2].strip("| ").split(" | ")
     mean = np.mean([rows["vae_1"][seed]["nll"] for seed in "01"])
-    assert (label, published) == ("VAE, K = 1", "86.76")
+    assert (label, published) == ("VAE, K = 1; passes=1; data=mnist_5k", "86.76")
     assert float(here.split()[0]) == pytest.approx(mean, abs=0.005)
-    assert float(difference) == pytest.approx(mean - 86.76, abs=0.005)
+    assert "difference" not in lines[0], "of a number that is of other data"
+    for row in rows["vae_1"].values():
+        row["data"]["name"] = "mnist"  # As if they were of all digits.
+    made = load("likelihood_tables").table(load("iwae_table").ROWS, rows, "")
+    assert float(tables(made)[0]["difference"]) == pytest.approx(mean - 86.76, abs=0.005)
     left, right = figures("likelihoods").draw(load("iwae_table").ROWS, rows).axes
     assert [text.get_text() for text in left.get_yticklabels()] == ["VAE, K = 1", "DReG, K = 5"]
     assert len(right.lines) == 4  # Two rows of two seeds.
@@ -138,11 +131,40 @@ def test_rows_stand_beside_what_was_published(tmp_path):
 
 @pytest.mark.slow
 def test_priors_and_flows_are_trained(tmp_path):
-    rows = load("priors_table").main(small(tmp_path, "--rows", "mixture_prior", "flow_posterior"))
-    assert list(rows) == ["flow_posterior", "mixture_prior"]
+    names = ["flow_posterior", "mixture_prior", "vamp_prior"]
+    rows = load("priors_table").main(small(tmp_path, "--rows", *names))
+    assert list(rows) == names
     for row in rows.values():
         # L_3 is a tighter bound than the ELBO, by the same densities.
-        assert 0.0 < row["0"]["nll"] < -row["0"]["test"]["elbo"] + 1.0
+        assert 0.0 < row["0"]["nll"] < -row["0"]["test"]["elbo"] - 0.5
+
+
+@pytest.mark.slow
+def test_recipes_are_judged_by_digits_that_trained_nothing(tmp_path, tfds_data_dir, capsys):
+    table, key = load("recipes"), "muon_8_b500_both_no_bias"
+    with pytest.raises(SystemExit):  # What the table has by default is no change of a row.
+        table.main(["--rows", key, "--recipe", "passes=1"])
+    assert "--recipe makes another row" in capsys.readouterr().err
+    options = ["--recipe", "passes=1", "--runs", str(tmp_path), "--num-samples", "3"]
+    options += ["--train", "train[:1000]", "--test", "train[1000:1200]"]
+    row = table.main(["--rows", key, *options, "--results", str(tmp_path / "r.json")])[key]["0"]
+    assert row["bias_of_data"] is False and row["nll"] < -row["test"]["elbo"] - 0.5
+    assert "Trained on train[:1000], judged on train[1000:1200]." in capsys.readouterr().out
+
+
+def test_results_of_another_setting_are_left_alone(tmp_path):
+    table, path = load("iwae_table"), tmp_path / "results.json"
+    results = (ROOT / "benchmarks" / "results" / "iwae_table.json").read_text()
+    path.write_text(results)
+    for seed in ("0", "7"):  # In the place of a result, and beside it.
+        paths = ["--runs", str(tmp_path / "mine"), "--results", str(path)]
+        for changed, name in (
+            (["--recipe", "learning_rate=1e-3"], "learning_rate"),
+            (["--data", "mnist_5k", "--num-samples", "3"], "num_samples, data"),
+        ):
+            with pytest.raises(SystemExit, match=f"holds vae_1 with another {name}: name another"):
+                table.main(["--rows", "vae_1", "--seeds", seed, *changed, *paths])
+    assert path.read_text() == results and not (tmp_path / "mine").exists()
 
 
 @pytest.mark.slow
@@ -195,52 +217,6 @@ def test_a_line_of_the_logs_that_was_cut_off_is_left_out(tmp_path, monkeypatch):
     assert [line.get("loss") for line in training.logs(tmp_path)] == [None, 1.0, 2.0]
 
 
-def test_numbers_of_a_recipe_can_be_changed():
-    recipe = load("rows").Recipe(passes=3)
-    changed = recipe.changed(["learning_rate=1e-3", "cycle=False", "batch_size=20"])
-    assert (changed.learning_rate, changed.cycle, changed.batch_size) == (1e-3, False, 20)
-    assert changed.passes == 3 and type(changed.batch_size) is int
-    with pytest.raises(SystemExit, match="no rate, but passes, batch_size"):
-        recipe.changed(["rate=3"])
-    with pytest.raises(SystemExit, match="optimizer must be one of adam, muon, not sgd"):
-        recipe.changed(["optimizer=sgd"])
-    with pytest.raises(SystemExit, match="encoder_optimizer must be one of adam, muon, not sgd"):
-        recipe.changed(["encoder_optimizer=sgd"])
-    for half in ("encoder_optimizer=adam", "encoder_learning_rate=1e-3"):
-        with pytest.raises(SystemExit, match="must be given both or neither, not '(adam)?' and 0"):
-            recipe.changed([half])
-    both = recipe.changed(["encoder_optimizer=adam", "encoder_learning_rate=1e-3"])
-    assert (both.encoder_optimizer, both.encoder_learning_rate) == ("adam", 1e-3)
-    for wrong in ("passes=1.5", "cycle=2", "epsilon=", "passes"):
-        with pytest.raises(SystemExit, match=f"{wrong.split('=')[0]} must be of type"):
-            recipe.changed([wrong])
-
-
-def test_an_encoder_can_have_a_rate_of_its_own():
-    rows, steps, seen = load("rows"), 20, []
-    parts = load("likelihood_tables").elbo()
-    recipe = rows.Recipe(
-        5, 10, "muon", 8e-3, encoder_optimizer="adam", encoder_learning_rate=2e-3, kl_warmup=0.5
-    )
-    model = kv.VAE(**parts, seed=0)
-    recipe.compile(model)
-    kinds = {part: type(model.optimizer[part]).__name__ for part in ("encoder", "default")}
-    assert kinds == {"encoder": "Adam", "default": "Muon"}
-
-    def note(batch, logs):
-        names = ("default.learning_rate", "encoder.learning_rate", "beta")
-        seen.append([float(model.hyperparameters[name]) for name in names])
-
-    images = np.zeros((40, 28, 28, 1), np.float32)
-    callbacks = [*recipe.callbacks(steps), keras.callbacks.LambdaCallback(on_train_batch_end=note)]
-    model.fit(images, batch_size=10, epochs=5, callbacks=callbacks, verbose=0)
-    rates = np.array(seen)
-    cycle = kv.schedules.OneCycle(8e-3, steps, warmup=0.05, final_division=1e3)
-    assert rates[:, 0] == pytest.approx([float(cycle(step)) for step in range(steps)])
-    assert rates[:, 1] == pytest.approx(rates[:, 0] / 4.0)
-    assert rates[:, 2] == pytest.approx(np.minimum(1.0, np.arange(steps) / 10.0))
-
-
 @pytest.mark.slow
 @pytest.mark.default_execution
 def test_a_row_is_judged_by_the_average_of_its_weights(tmp_path):
@@ -282,23 +258,31 @@ def test_the_tables_are_those_of_the_results(name):
     table = functools.partial(load("likelihood_tables").table, module.ROWS)
     made = module.table(rows) if name == "taming_vaes" else table(rows, module.NOTE)
     assert path.with_suffix(".md").read_text() == made
+    given = {"train": "train", "test": "test", "num_samples": 5000}
+    given |= {"taming_vaes": {"num_samples": 1000}}.get(name, {})
+    if name == "recipes":
+        given = {"train": "train[:50000]", "test": "train[50000:]", "num_samples": 200}
     for key, seeds in rows.items():  # The rows are those of the code, which would train them so.
         row = module.ROWS[key]
-        wanted = {"recipe": dataclasses.asdict(row.recipe), **row.setting()}
+        wanted = {"recipe": dataclasses.asdict(row.recipe), **row.setting(), "configuration": given}
         for found in seeds.values():
             assert {part: found[part] for part in wanted} == wanted
 
 
 def test_columns_without_anything_are_left_out():
     seed = {"nll": 93.6, "nll_standard_error": 0.24, "active_units": 27, "training_seconds": 90}
-    seed |= {"examples_per_second": 1e4, "machines": [], "recipe": {"passes": 30}}
-    row = {"adam_2_b50": {"0": {**seed, "configuration": {"num_samples": 200}}}}
+    seed |= {"examples_per_second": 1e4, "machines": []}
+    seed |= {"configuration": {"train": "train", "test": "test", "num_samples": 200}}
+    seed["recipe"] = dataclasses.asdict(load("recipes").ROWS["adam_2_b50"].recipe)
+    row = {"adam_2_b50": {"0": {**seed, "data": {"name": "mnist"}, "effective_sample_size": 7.2}}}
     made = load("likelihood_tables").table(load("recipes").ROWS, row, "")
-    assert [*tables(made)[0]] == ["model", "NLL", "active units", "passes", "time", "examples/s"]
-    assert [*tables(made)[0].values()][1:4] == ["93.60 +- 0.24", "27", "30"]
+    (found,) = tables(made)
+    heads = ["model", "NLL", "active units", "effective samples", "passes", "time", "examples/s"]
+    assert [*found] == heads
+    assert [*found.values()][1:5] == ["93.60 +- 0.24", "27", "7", "30"]
 
 
-@pytest.mark.parametrize("name", [name for name in TABLES if name in RESULTS])
+@pytest.mark.parametrize("name", TABLES)
 def test_the_readme_quotes_the_results(name):
     path = f"benchmarks/results/{name}.md"
     known = {row["model"]: row for row in tables((ROOT / path).read_text())}
@@ -358,7 +342,7 @@ def test_a_folder_that_does_not_say_what_it_holds_is_left_alone(tmp_path):
     ("given", "wanted"),
     [
         (["--recipe", "passes=1"], "--recipe makes another row: name another --results and --runs"),
-        (["--num-samples", "5", "--results", "mine.json"], "name another --runs for it"),
+        (["--num-samples", "5"], "--num-samples makes another row: name another --results for it"),
         (["--data", "mnist_5k", "--runs", "mine"], "--data makes another row: name .* --results"),
         (["--every", "0"], "--every: must be at least 1, not 0"),
         (
@@ -375,7 +359,7 @@ def test_other_rows_stay_out_of_a_table(given, wanted, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", ["mnist_vae", "omniglot_flow_prior"])
+@pytest.mark.parametrize("row", ["mnist_vae", "omniglot_flow_prior", "omniglot_dreg_50"])
 def test_baselines_are_trained(row, tmp_path, tfds_data_dir):
     data = load("baselines").ROWS[row].data.name
     if not (pathlib.Path(tfds_data_dir) / data).is_dir():
@@ -386,15 +370,3 @@ def test_baselines_are_trained(row, tmp_path, tfds_data_dir):
     found = load("baselines").main(["--rows", row, *recipe, *slices, *paths])[row]["0"]
     assert 100.0 < found["nll"] < min(-found["test"]["elbo"] + 1.0, 784.0 * np.log(2.0))
     assert found["data"]["name"] == data
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [*TABLES, "recipes"])
-def test_every_row_is_a_model_that_can_be_saved(name, tmp_path):
-    for row in load(name).ROWS.values():
-        kv.VAE(**row.parts(), seed=1).save(tmp_path / "model.keras")
-        saved = keras.saving.load_model(tmp_path / "model.keras")
-        config = saved.get_config()
-        assert config.pop("seed") == 1
-        found = json.loads(json.dumps(load("rows").described(config)))
-        assert found == row.setting()["model"]
