@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -37,6 +38,11 @@ def write_whole(text: str, path: pathlib.Path) -> None:
     written = path.with_suffix(".written")
     written.write_text(text)
     written.rename(path)
+
+
+def digest(rows: dict[str, Any]) -> str:
+    """Returns what tells a figure which results it was drawn from."""
+    return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
 
 
 def add(path: pathlib.Path, name: str, seed: int, row: Any, circumstances: dict[str, Any]) -> None:

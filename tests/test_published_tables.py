@@ -288,9 +288,18 @@ def test_the_readme_quotes_the_results(name):
     known = {row["model"]: row for row in tables((ROOT / path).read_text())}
     _, _, after = (ROOT / "README.md").read_text().partition(f"]({path})")
     quoted = tables(after[after.index("|") :].partition("\n\n")[0])
-    assert quoted
+    assert known.keys() - {row["model"] for row in quoted} <= {
+        "GECO with kappa^2 = 17, `callbacks.GECO()`"
+    }
     for row in quoted:
         assert row.items() <= known[row["model"]].items()
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_figures_are_drawn_from_the_results(name):
+    results = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+    figure = (ROOT / "docs" / "figures" / f"{name}.svg").read_text()
+    assert load("records").digest(results["rows"]) in figure
 
 
 def test_baselines_are_trained_as_the_best_rows():

@@ -86,7 +86,8 @@ def main() -> None:
         with matplotlib.rc_context({"svg.hashsalt": table}):
             rows = importlib.import_module(f"benchmarks.{table}").ROWS
             results = json.loads(results_of(table).read_text())["rows"]
-            draw(rows, results).savefig(path, metadata={"Date": None})
+            digest = importlib.import_module("benchmarks.records").digest(results)
+            draw(rows, results).savefig(path, metadata={"Date": None, "Identifier": digest})
         print(path)
 
 
