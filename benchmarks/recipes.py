@@ -4,9 +4,11 @@ The network and the digits are those of `benchmarks.iwae_table`, 30 passes, most
 Trainings take the first 50,000 training digits and are judged by L_200 on the other 10,000, not by
 the test digits. Rows are named by optimizer, highest rate in thousandths, and batch
 size; `both` are the gradient that sticks the landing (`stl`) and a warm-up of the KL over a tenth
-of the steps (`kl`), `both_long` has it over three tenths. Rows `dreg_10` train on the bound of ten
-samples with the doubly reparameterized gradient for 12 passes, and stand for bounds of more: named
-are the optimizer of the encoder, its rate, and the rate of the decoder, whose optimizer is Muon.
+of the steps (`kl`), `both_long` has it over three tenths. What follows `muon_8_b500_both` is that
+row with another cycle or a constant rate, an average of the weights (`ema`), or an output bias from
+zero. Rows `dreg_10` train on the bound of ten samples with the doubly reparameterized gradient for
+12 passes, and stand for bounds of more: named are the optimizer of the encoder, its rate, and the
+rate of the decoder, whose optimizer is Muon.
 
     python -m benchmarks.recipes --rows adam_2_b50 muon_8_b500_both dreg_10_muon_2_8_b200
 

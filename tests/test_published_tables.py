@@ -259,9 +259,8 @@ def test_the_tables_are_those_of_the_results(name):
     made = module.table(rows) if name == "taming_vaes" else table(rows, module.NOTE)
     assert path.with_suffix(".md").read_text() == made
     given = {"train": "train", "test": "test", "num_samples": 5000}
-    given |= {"taming_vaes": {"num_samples": 1000}}.get(name, {})
-    if name == "recipes":
-        given = {"train": "train[:50000]", "test": "train[50000:]", "num_samples": 200}
+    held_out = {"train": "train[:50000]", "test": "train[50000:]", "num_samples": 200}
+    given |= {"taming_vaes": {"num_samples": 1000}, "recipes": held_out}.get(name, {})
     for key, seeds in rows.items():  # The rows are those of the code, which would train them so.
         row = module.ROWS[key]
         wanted = {"recipe": dataclasses.asdict(row.recipe), **row.setting(), "configuration": given}
