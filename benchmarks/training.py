@@ -30,7 +30,7 @@ def fit(
         epochs: Passes over the data in all.
         callbacks: Makes the callbacks, for so many steps.
         every: Epochs from one copy of the model to the next.
-        **options: Of `keras.Model.fit`.
+        **options: Passed on to `keras.Model.fit`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     saved = sorted(folder.glob("after_*.keras"))

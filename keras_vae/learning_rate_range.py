@@ -125,7 +125,7 @@ def find_learning_rate(
         sweep: `"exponential"` or `"linear"`.
         smoothing: Decay of the moving average, in [0, 1).
         divergence: Rise that ends the sweep, in multiples of the fall before it, > 0.
-        verbose: Of `fit`: 0 is silent.
+        verbose: Passed on to `fit`: 0 is silent.
 
     Returns:
         A `LearningRateRange`, which has a method `plot`.

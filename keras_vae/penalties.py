@@ -114,7 +114,7 @@ def log_sampling_weights(
         own: Whether z_i was drawn from q(z|x_j), `[B, J]`, for J of the batch.
         dataset_size: Number N of data.
         sampling: One of `SAMPLINGS`.
-        dtype: Of the result.
+        dtype: Data type of the result.
 
     Returns:
         Tensor `[B, J]`.

@@ -24,7 +24,7 @@ class CyclicalLearningRate(HyperparameterSchedule):
         shape: s, one of those of `keras_vae.schedules.Cyclical`.
         amplitude: a, `"constant"`, `"halving"` or `"exponential"` (triangular, triangular2 and
             exp_range of the paper).
-        **kwargs: Of `keras_vae.schedules.Cyclical`: `ramp`, `decay`, `cycles`.
+        **kwargs: Passed on to `keras_vae.schedules.Cyclical`: `ramp`, `decay`, `cycles`.
 
     Raises:
         ValueError: If an argument is out of its range; at the start of `fit`, if something else

@@ -20,8 +20,8 @@ class Step(NamedTuple):
         y: What conditional models are conditioned on, `[B, ...]`, else None.
         weights: Their weights, `[B]`; zeros where the step is skipped.
         measures: Values of the examples, each `[B]`: `"elbo"`, `"reconstruction"`, `"kl"`, ...
-        gradients: Of the loss of this replica, times `loss_scale`, one for each trainable variable,
-            None where the loss does not depend on it.
+        gradients: The gradients of this replica's loss, times `loss_scale`, one for each trainable
+            variable, None where the loss does not depend on it.
         loss_scale: Factor of the loss under loss scaling, else 1: a scalar.
 
     Example:

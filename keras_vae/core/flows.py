@@ -29,7 +29,7 @@ class MaskedDense(keras.layers.Layer):
         out_degrees: Degree of each unit.
         activation: Name of a Keras activation, or a function.
         kernel_scale: Variance scale of the initial kernel; 1 is Glorot's.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
         Tensor `[..., U]` for inputs `[..., I]`.
@@ -98,7 +98,7 @@ class AutoregressiveNetwork(keras.layers.Layer):
         hidden_units: Width of each hidden layer.
         activation: Name of a Keras activation, or a function.
         reverse: Whether the order of the dimensions is D, ..., 1 instead of 1, ..., D.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
         Tensors `shift` and `log_scale`, each `[..., D]`, for inputs `[..., D]` and, optionally, a
@@ -262,7 +262,7 @@ def autoregressive_networks(event_size: int, num_flows: int, **kwargs: Any) -> l
     Args:
         event_size: Number D of dimensions.
         num_flows: Number of steps.
-        **kwargs: Of `AutoregressiveNetwork`.
+        **kwargs: Passed on to `AutoregressiveNetwork`.
     """
     steps = range(checks.integer("num_flows", num_flows))
     return [AutoregressiveNetwork(event_size, reverse=k % 2 == 1, **kwargs) for k in steps]

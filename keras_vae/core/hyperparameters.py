@@ -17,7 +17,7 @@ class Steerable(keras.layers.Layer):
     those of all its layers in `model.hyperparameters`.
 
     Args:
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Attributes:
         hyperparameters: The numbers, by name.

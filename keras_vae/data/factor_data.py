@@ -28,7 +28,7 @@ class FactorData:
         observations: The array, as it was given.
         factors: The values of the factors as numbers 0, 1, ... without gaps, `[N, K]`.
         names: Names of the factors, K of them.
-        values: Of every factor, the distinct values as given, ascending.
+        values: The distinct values of every factor as given, in ascending order.
 
     Raises:
         ValueError: If the data are empty, or an argument is not as above.

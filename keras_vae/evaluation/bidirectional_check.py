@@ -21,9 +21,11 @@ class BidirectionalCheck:
     """Bounds from both sides on log p(x) of simulated data, in nats.
 
     Attributes:
-        lower: Of the chains from the start to p(z|x): E[lower] <= log p(x).
-        upper: Of the chains from an exact sample of p(z|x) to the start: E[upper] >= log p(x).
-        gap: Of `upper - lower`, over the examples: it bounds the error of either in expectation.
+        lower: The bound of the chains from the start to p(z|x): E[lower] <= log p(x).
+        upper: The bound of the chains from an exact sample of p(z|x) to the start:
+            E[upper] >= log p(x).
+        gap: The mean of `upper - lower` over the examples, which bounds the error of either in
+            expectation.
         x: The simulated data, `[N, *E]`.
     """
 

@@ -41,7 +41,7 @@ def fit_prior(
         prior: The prior to fit, from where its weights stand.
         draws_per_example: Draws of z from each q(z|x).
         seed: Seed of the draws and of the fit, an integer >= 0.
-        **options: Of the prior's `fit`, such as `epochs` or `verbose`.
+        **options: Passed on to the prior's `fit`, such as `epochs` or `verbose`.
 
     Returns:
         `prior` itself, fitted.

@@ -81,7 +81,7 @@ class Likelihood(Head):
 
     Args:
         shape: Shape E of one datum x, without the batch.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Raises:
         ValueError: If `shape` is not a non-empty sequence of positive integers.

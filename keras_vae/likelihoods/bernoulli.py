@@ -28,7 +28,7 @@ class Bernoulli(Likelihood):
 
     Args:
         shape: Shape E of one datum.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
         `tfd.Independent` of logits `[..., *E]`: batch [...], event [*E]; `log_prob` in nats.

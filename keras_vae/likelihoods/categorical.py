@@ -57,7 +57,7 @@ class Categorical(Likelihood):
     Args:
         shape: Shape E of one datum in whole numbers, without the axis of classes.
         num_classes: Number K of classes, at least 2.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
         `tfd.Independent` of logits `[..., *E, K]`: batch [...], event [*E, K] of one-hot rows,

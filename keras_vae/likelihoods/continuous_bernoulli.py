@@ -49,7 +49,7 @@ class ContinuousBernoulli(Likelihood):
 
     Args:
         shape: Shape E of one datum.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
         `tfd.Independent` of logits `[..., *E]`: batch [...], event [*E]; `log_prob` in nats.

@@ -105,7 +105,7 @@ class DiscretizedLogisticMixture(Likelihood):
     Args:
         shape: Shape E of one datum, `(..., C)`.
         num_components: Number M of components.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
         `tfd.Independent` of parameters `[..., *params_shape]`: batch [...], event [*E] of

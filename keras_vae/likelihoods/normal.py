@@ -43,7 +43,7 @@ class Normal(Likelihood):
             learn one for all elements, `"per_dimension"` to learn one for each.
         initial_scale: Where a learned scale starts, in units of x. An optimizer moves the weight by
             about its learning rate a step, so start near the spread of the data.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
         `tfd.Independent` of means `[..., *E]`: batch [...], event [*E]; `log_prob` in nats.

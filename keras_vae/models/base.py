@@ -24,7 +24,7 @@ class LatentVariableModel(ObjectiveTrainer):
     Args:
         objective: What to minimize; `ELBO()` by default.
         seed: Seed of all noise in training and evaluation, an integer >= 0.
-        **kwargs: Of `keras.Model`.
+        **kwargs: Passed on to `keras.Model`.
 
     Example:
         The linear model p(x|z) = N(z, 1) with the exact posterior q(z|x) = N(x / 2, 1 / 2):

@@ -24,7 +24,7 @@ class OneHot(keras.layers.Layer):
 
     Args:
         num_classes: Number K of classes; labels are 0 .. K-1.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Example:
         >>> OneHot(3)(tf.constant([2, 0])).numpy()
@@ -64,7 +64,7 @@ class ConditionalVAE(VAE):
     Args:
         condition: The number of classes of integer labels, or a Keras model with a known input
             shape (`Sequential` with an `Input`, or Functional) from y to features `[B, C]`.
-        **kwargs: Of `VAE`.
+        **kwargs: Passed on to `VAE`.
 
     Raises:
         ValueError: If the parts do not fit each other, or y is missing or unknown.

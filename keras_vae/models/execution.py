@@ -181,7 +181,7 @@ def on_replicas(
 
     def several(iterator: Any) -> Any:
         if not isinstance(iterator, tf.distribute.DistributedIterator):
-            return run(next(iterator))  # Of `train_on_batch` and the like.
+            return run(next(iterator))  # From `train_on_batch` and the like.
         # Not by a loop of the graph, in which collective operations insist on a single batch size.
         logs = run_next(iterator)
         for _ in range(steps - 1):

@@ -28,7 +28,7 @@ class BetaVAE(VAE):
         likelihood: Head of p(x|z).
         prior: Head of p(z); `StandardNormal(D)` by default.
         beta: Weight of the KL, >= 0.
-        **kwargs: Of `VAE`, such as `seed`.
+        **kwargs: Passed on to `VAE`, such as `seed`.
 
     Example:
         >>> import keras_vae as kv
@@ -77,8 +77,8 @@ class IWAE(VAE):
         likelihood: Head of p(x|z).
         prior: Head of p(z); `StandardNormal(D)` by default.
         num_samples: Number K of samples.
-        estimator: Of the encoder's gradient, one of those of `ImportanceWeighted`.
-        **kwargs: Of `VAE`, such as `seed`.
+        estimator: How the encoder's gradient is estimated, one of those of `ImportanceWeighted`.
+        **kwargs: Passed on to `VAE`, such as `seed`.
 
     Example:
         >>> import keras_vae as kv
@@ -132,7 +132,7 @@ class GECOVAE(VAE):
         constraint: What the reconstruction must satisfy, as `GECO` takes it.
         bound: `ELBO()`, the default, or `ImportanceWeighted(K)`.
         initial_multiplier: λ at the start, > 0: a number, or one for each constraint.
-        **kwargs: Of `VAE`, such as `seed`.
+        **kwargs: Passed on to `VAE`, such as `seed`.
 
     Example:
         >>> import keras_vae as kv

@@ -34,10 +34,10 @@ class SavedByChief(keras.Model):
     """A Keras model whose files are never half of one.
 
     Args:
-        **kwargs: Of `keras.Model`.
+        **kwargs: Passed on to `keras.Model`.
     """
 
-    # Of `keras.Model`, which has no types.
+    # Inherited from `keras.Model`, which has no types.
     distribute_strategy: tf.distribute.Strategy
 
     def save(self, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:
@@ -46,7 +46,7 @@ class SavedByChief(keras.Model):
         Args:
             filepath: File, `*.keras`; one of this name is replaced when all is written.
             overwrite: Whether to replace without a question.
-            **kwargs: Of `keras.Model.save`.
+            **kwargs: Passed on to `keras.Model.save`.
         """
         if workers.writes(self.distribute_strategy):
             _write(functools.partial(super().save, **kwargs), filepath, overwrite)
@@ -57,7 +57,7 @@ class SavedByChief(keras.Model):
         Args:
             filepath: File, `*.weights.h5`; one of this name is replaced when all is written.
             overwrite: Whether to replace without a question.
-            **kwargs: Of `keras.Model.save_weights`.
+            **kwargs: Passed on to `keras.Model.save_weights`.
         """
         if workers.writes(self.distribute_strategy):
             _write(functools.partial(super().save_weights, **kwargs), filepath, overwrite)

@@ -29,7 +29,7 @@ class SteeredModel(SavedByChief):
     """A Keras model whose numbers controllers move at every optimizer step.
 
     Args:
-        **kwargs: Of `keras.Model`.
+        **kwargs: Passed on to `keras.Model`.
 
     Attributes:
         non_finite: What a step does when a quantity of it is not finite; reset at the end of `fit`.

@@ -32,10 +32,10 @@ class SteppingModel(SteeredModel):
     Args:
         objective: What to minimize; `ELBO()` by default.
         seed: Seed of all noise in training and evaluation, an integer >= 0.
-        **kwargs: Of `keras.Model`.
+        **kwargs: Passed on to `keras.Model`.
     """
 
-    # Of `keras.Model`, which has no types.
+    # Inherited from `keras.Model`, which has no types.
     jit_compile: bool
 
     def __init__(self, objective: Objective | None = None, seed: int = 0, **kwargs: Any):

@@ -23,10 +23,10 @@ class ObjectiveTrainer(SteppingModel):
     Args:
         objective: What to minimize; `ELBO()` by default.
         seed: Seed of all noise in training and evaluation, an integer >= 0.
-        **kwargs: Of `keras.Model`.
+        **kwargs: Passed on to `keras.Model`.
     """
 
-    # Of `keras.Model`, which has no types.
+    # Inherited from `keras.Model`, which has no types.
     run_eagerly: bool
     steps_per_execution: int
     train_function: Any
@@ -61,7 +61,7 @@ class ObjectiveTrainer(SteppingModel):
                 as divide `steps_per_epoch`, and one where a callback wants to see every batch.
             jit_compile: Whether XLA compiles the steps. `"auto"` lets it where it is the faster and
                 can: on a CPU for all models but convolutional ones.
-            **kwargs: Of `keras.Model.compile`, without losses and metrics.
+            **kwargs: Passed on to `keras.Model.compile`, without losses and metrics.
 
         Raises:
             ValueError: If a loss or metrics are given, or what replicas do not support.
@@ -110,8 +110,8 @@ class ObjectiveTrainer(SteppingModel):
             x: Array of examples, or anything else that `keras.Model.fit` takes, such as a
                 `tf.data.Dataset` of batches `x`, `(x, y)` or `(x, y, sample_weight)`.
             y: Array of what the model is conditioned on, for conditional models; else ignored.
-            *args: Of `keras.Model.fit`.
-            **kwargs: Of `keras.Model.fit`.
+            *args: Passed on to `keras.Model.fit`.
+            **kwargs: Passed on to `keras.Model.fit`.
 
         Raises:
             ValueError: If there is no data, or data without a density. Arrays are looked through

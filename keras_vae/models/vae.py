@@ -55,7 +55,7 @@ class VAE(LatentVariableModel):
         prior: Head of p(z), one of `keras_vae.priors`; `StandardNormal(D)` by default.
         objective: What to minimize, one of `keras_vae.objectives`; `ELBO()` by default.
         seed: Seed of the noise in training and evaluation, an integer >= 0.
-        **kwargs: Of `keras.Model`, such as `name`.
+        **kwargs: Passed on to `keras.Model`, such as `name`.
 
     Raises:
         ValueError: If the parts do not fit each other.

@@ -21,7 +21,7 @@ class ConvEncoder(ImageNetwork):
         kernel_size: Side of the kernels, at least 2 so that no pixel is skipped.
         dense_units: Number F of features.
         activation: Name of a Keras activation, or a function.
-        **kwargs: Of `keras.Model`.
+        **kwargs: Passed on to `keras.Model`.
 
     Returns:
         Tensor `[B, F]`, features, for images `[B, H, W, C]` of any size.
@@ -66,7 +66,7 @@ class ConvDecoder(ImageNetwork):
         kernel_size: Side of the kernels, at least 2.
         dense_units: Width of the first dense layer.
         activation: Name of a Keras activation, or a function.
-        **kwargs: Of `keras.Model`.
+        **kwargs: Passed on to `keras.Model`.
 
     Returns:
         Tensor `[B, *shape]`, unbounded parameters, for z `[B, D]`.

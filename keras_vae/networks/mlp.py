@@ -23,7 +23,7 @@ class MLPEncoder(Chain):
     Args:
         hidden_units: Width of each layer; the last one is the number F of features.
         activation: Name of a Keras activation, or a function.
-        **kwargs: Of `keras.Model`.
+        **kwargs: Passed on to `keras.Model`.
 
     Returns:
         Tensor `[B, F]`, features, for x `[B, ...]`.
@@ -65,7 +65,7 @@ class MLPDecoder(Chain):
         shape: Shape of the parameters of one datum: the `params_shape` of the likelihood.
         hidden_units: Width of each hidden layer.
         activation: Name of a Keras activation, or a function.
-        **kwargs: Of `keras.Model`.
+        **kwargs: Passed on to `keras.Model`.
 
     Returns:
         Tensor `[B, *shape]`, unbounded parameters, for z `[B, D]`.

@@ -21,7 +21,7 @@ class OutputBias(keras.layers.Layer):
     hence the layer before it should have no bias of its own.
 
     Args:
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
         Tensor of the input's shape.

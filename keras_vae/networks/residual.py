@@ -25,7 +25,7 @@ class ResidualEncoder(ImageNetwork):
         kernel_size: Side of the kernels of the strided convolutions, at least 2.
         dense_units: Number F of features.
         activation: Name of a Keras activation, or a function.
-        **kwargs: Of `keras.Model`.
+        **kwargs: Passed on to `keras.Model`.
 
     Returns:
         Tensor `[B, F]`, features, for images `[B, H, W, C]` of any size.
@@ -76,7 +76,7 @@ class ResidualDecoder(ImageNetwork):
         kernel_size: Side of the kernels of the transposed convolutions, at least 2.
         dense_units: Width of the first dense layer.
         activation: Name of a Keras activation, or a function.
-        **kwargs: Of `keras.Model`.
+        **kwargs: Passed on to `keras.Model`.
 
     Returns:
         Tensor `[B, *shape]`, unbounded parameters, for z `[B, D]`.

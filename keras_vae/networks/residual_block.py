@@ -25,7 +25,7 @@ class ResidualBlock(keras.layers.Layer):
     Args:
         filters: Number of filters, and of channels of the input.
         activation: Name of a Keras activation, or a function.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
         Tensor of the input's shape, `[B, H, W, filters]`.

@@ -22,7 +22,7 @@ class Objective(Steerable):
 
     Args:
         num_samples: Number S of samples of z that it needs for every x.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Attributes:
         num_samples: Number S of samples of z that it needs for every x.

@@ -43,7 +43,7 @@ class BetaTC(Objective):
         gamma: Weight γ >= 0 of the dimension-wise KL, drivable as `"gamma"`.
         sampling: `"weighted"` or `"stratified"`.
         num_samples: Number S of samples of z for every x.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Raises:
         ValueError: If an argument is out of its range or unknown; at the first batch, if the

@@ -22,7 +22,7 @@ class Constraint(Steerable):
     C = E_q[distance] - tolerance
 
     Args:
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Example:
         >>> class Rate(Constraint):
@@ -63,7 +63,7 @@ class SquaredError(Constraint):
         kappa: κ > 0, drivable as `"kappa"`: with `per="image"` the root of the summed squared error
             that is wanted, with `per="dimension"` the root mean squared error of a pixel.
         per: `"image"` or `"dimension"`.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Raises:
         ValueError: If kappa is not positive, or `per` unknown.
@@ -106,7 +106,7 @@ class NegativeLogLikelihood(Constraint):
     Args:
         target: The distortion that is wanted, nats, drivable as `"target"`. Of a density it may be
             negative.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Raises:
         ValueError: If the target is not a finite number.
@@ -145,7 +145,7 @@ class FeatureMatch(Constraint):
     Args:
         features: φ, a Keras model from images `[N, *E]` to features `[N, ...]`. It is frozen.
         kappa: κ > 0, drivable as `"kappa"`: the root of the summed squared error that is wanted.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Raises:
         ValueError: If kappa is not positive, or the features are no Keras layer.
@@ -211,7 +211,7 @@ class Distance(Constraint):
         function: Function of x `[B, *E]` and g(z) `[S, B, *E]` that returns `[S, B]`. To be saved,
             it must be registered with `keras.saving.register_keras_serializable`.
         tolerance: What the distance may be in the mean, drivable as `"tolerance"`.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Raises:
         ValueError: If the function is none, or the tolerance not a finite number.

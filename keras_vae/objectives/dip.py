@@ -37,7 +37,7 @@ class DIP(ELBO):
         lambda_od: Weight λ_od >= 0 of what is off the diagonal, drivable as `"lambda_od"`.
         lambda_d: Weight λ_d >= 0 of what is on it, drivable as `"lambda_d"`.
         kind: `"i"` or `"ii"`.
-        **kwargs: Of `ELBO`, such as `beta`.
+        **kwargs: Passed on to `ELBO`, such as `beta`.
 
     Raises:
         ValueError: If an argument is out of its range or unknown; at the first batch, if the

@@ -44,7 +44,7 @@ class ELBO(Estimated):
         num_samples: Samples of z for every x, over which log p(x|z) is averaged.
         estimator: One of the above.
         baseline: `"leave_one_out"` or `"none"`, of the score function.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Raises:
         ValueError: If an argument is out of its range or unknown.

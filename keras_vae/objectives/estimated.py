@@ -19,9 +19,9 @@ class Estimated(Objective):
 
     Args:
         num_samples: Samples of z for every x.
-        estimator: Of the encoder's gradient, one of `KNOWN_ESTIMATORS`.
+        estimator: How the encoder's gradient is estimated, one of `KNOWN_ESTIMATORS`.
         baseline: `"leave_one_out"` or `"none"`, of the score function.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
     """
 
     KNOWN_ESTIMATORS: tuple[str, ...] = (

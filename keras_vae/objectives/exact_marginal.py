@@ -32,7 +32,7 @@ class ExactMarginal(Objective):
     Args:
         fit_posterior: Whether the encoder learns the exact posterior.
         max_points: What N must not exceed.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Raises:
         ValueError: If `max_points` is not a positive integer; at the first step, if the prior is

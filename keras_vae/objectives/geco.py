@@ -44,7 +44,7 @@ class GECO(Objective):
         bound: `ELBO()`, the default, or `ImportanceWeighted(K)`; its estimator is used. That of
             the score function wants two samples or more: here a single one has no baseline.
         initial_multiplier: λ at the start, > 0: a number, or one for each constraint.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Raises:
         ValueError: If an argument is not as above, or the estimator of an importance-weighted bound

@@ -45,7 +45,7 @@ class ImportanceWeighted(Objective):
         num_groups: Number M of bounds.
         elbo_weight: c, in [0, 1].
         baseline: `"leave_one_out"` or `"none"`, of the score function.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Raises:
         ValueError: If an argument is out of its range or unknown.

@@ -36,7 +36,7 @@ class InfoVAE(Estimated):
             draws of a standard normal.
         num_samples: Number S of samples of z for every x; the MMD is averaged over them.
         estimator: `"reparameterized"` or `"sticking_the_landing"`, as for `ELBO`.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Raises:
         ValueError: If an argument is out of its range or unknown.

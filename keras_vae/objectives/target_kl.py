@@ -20,7 +20,7 @@ class TargetKL(ELBO):
     Args:
         target: The KL that is wanted, in nats, > 0, drivable as `"target_kl"`.
         beta: Weight of the KL at the start, >= 0.
-        **kwargs: Of `ELBO`.
+        **kwargs: Passed on to `ELBO`.
 
     Raises:
         ValueError: If an argument is out of its range or unknown.

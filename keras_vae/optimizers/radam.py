@@ -31,7 +31,7 @@ class RAdam(keras.optimizers.Optimizer):
         beta_2: Decay of the mean of their squares, in [0, 1).
         epsilon: Added to sqrt(v), before its bias is corrected, as in Keras's Adam. The paper has
             none: 0 gives its formulas, and no step where all gradients have been 0.
-        **kwargs: Of `keras.optimizers.Optimizer`: `weight_decay` (decoupled), `clipnorm`,
+        **kwargs: Passed on to `keras.optimizers.Optimizer`: `weight_decay` (decoupled), `clipnorm`,
             `clipvalue`, `global_clipnorm`, `use_ema`, `ema_momentum`, `ema_overwrite_frequency`,
             `loss_scale_factor`, `gradient_accumulation_steps`, `name`.
 

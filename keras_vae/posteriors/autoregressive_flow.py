@@ -37,7 +37,7 @@ class AutoregressiveFlow(Posterior):
         hidden_units: Width of each hidden layer of the masked networks.
         activation: Name of a Keras activation, or a function, of the masked networks.
         moment_samples: Number of draws that estimate the mean and the standard deviation.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
         `tfd.TransformedDistribution`, batch [B], event [D], for features `[B, ...]`.

@@ -26,7 +26,7 @@ class Posterior(Head):
 
     Args:
         latent_dim: Number D of latent dimensions.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Attributes:
         discrete: Whether z takes countably many values.

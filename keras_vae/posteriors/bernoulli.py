@@ -26,10 +26,10 @@ class Bernoulli(DiscretePosterior):
 
     Args:
         latent_dim: Number D of latent variables.
-        temperature: Of the relaxed draws in training, > 0; None for whole draws.
+        temperature: Temperature of the relaxed draws in training, > 0; None for whole draws.
         straight_through: Whether relaxed draws are rounded to whole ones on the way forward, so
             that the decoder sees no others; the gradient is that of the relaxed draw.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
         `tfd.Independent` of 0 and 1, batch [B], event [D], for features `[B, ...]`.

@@ -33,10 +33,10 @@ class Categorical(DiscretePosterior):
     Args:
         latent_dim: Number D of latent variables.
         num_classes: Number K of classes of each, at least 2.
-        temperature: Of the relaxed draws in training, > 0; None for whole draws.
+        temperature: Temperature of the relaxed draws in training, > 0; None for whole draws.
         straight_through: Whether relaxed draws are rounded to whole ones on the way forward, so
             that the decoder sees no others; the gradient is that of the relaxed draw.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
         `tfd.Independent` of one-hot rows, batch [B], event [D, K], for features `[B, ...]`.

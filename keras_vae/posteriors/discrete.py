@@ -21,9 +21,9 @@ class DiscretePosterior(Posterior):
 
     Args:
         latent_dim: Number D of latent variables.
-        temperature: Of the relaxed draws in training, > 0; None for whole draws.
+        temperature: Temperature of the relaxed draws in training, > 0; None for whole draws.
         straight_through: Whether relaxed draws are rounded on the way forward.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Attributes:
         whole: The distribution of one variable, made of logits.

@@ -26,7 +26,7 @@ class FullCovarianceNormal(Posterior):
 
     Args:
         latent_dim: Number D of latent dimensions.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
         `tfd.MultivariateNormalTriL`, batch [B], event [D], for features `[B, ...]`.

@@ -31,7 +31,7 @@ class AutoregressiveFlow(Prior):
         num_flows: Number of steps; the order of the dimensions is reversed from each to the next.
         hidden_units: Width of each hidden layer of the masked networks.
         activation: Name of a Keras activation, or a function, of the masked networks.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
         `tfd.TransformedDistribution`, batch [], event [D].

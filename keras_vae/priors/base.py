@@ -28,7 +28,7 @@ class Prior(Head):
 
     Args:
         latent_dim: Number D of latent dimensions.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Attributes:
         discrete: Whether z takes countably many values.
@@ -99,7 +99,7 @@ class Prior(Head):
             z: Draws `[N, D]`, of the posteriors of a model for example.
             epochs: Most passes over the draws.
             batch_size: Draws of a step.
-            learning_rate: Of Adam, > 0.
+            learning_rate: Learning rate of Adam, > 0.
             held_out: Fraction of the draws, those of the last rows, that are held out; 0 to make
                 all epochs and keep the last weights.
             patience: Epochs without a better one, after which the fit ends.

@@ -16,7 +16,7 @@ class Bernoulli(DiscretePrior):
     Args:
         latent_dim: Number D of latent variables.
         learned: Whether the logits are learned, from 0 on.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
         `tfd.Independent` of 0 and 1, batch [], event [D].

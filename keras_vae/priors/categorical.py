@@ -19,7 +19,7 @@ class Categorical(DiscretePrior):
         latent_dim: Number D of latent variables.
         num_classes: Number K of classes of each, at least 2.
         learned: Whether the logits are learned, from equal ones on.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
         `tfd.Independent` of one-hot rows, batch [], event [D, K].

@@ -27,7 +27,7 @@ class ConditionalNormal(Prior):
 
     Args:
         latent_dim: Number D of latent dimensions.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
         `tfd.MultivariateNormalDiag`, batch [B], event [D], for a condition `[B, C]`.

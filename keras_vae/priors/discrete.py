@@ -20,7 +20,7 @@ class DiscretePrior(Prior):
     Args:
         latent_dim: Number D of latent variables.
         learned: Whether the logits are learned, from equal ones on.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Attributes:
         whole: The distribution of one variable, made of logits.

@@ -35,7 +35,7 @@ class MixtureOfNormals(Prior):
         num_components: Number K of components.
         seed: Seed of the initial locations.
         covariance: `"diagonal"`, or `"full"` at D (D + 1) / 2 numbers a component.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
         `tfd.MixtureSameFamily`, batch [], event [D].
@@ -113,7 +113,7 @@ class MixtureOfNormals(Prior):
         Args:
             z: Draws `[N, D]`, at least as many as components.
             seed: Seed of the start.
-            **options: Of `sklearn.mixture.GaussianMixture`, such as `max_iter`, `n_init`,
+            **options: Passed on to `sklearn.mixture.GaussianMixture`, such as `max_iter`, `n_init`,
                 `reg_covar` (added to all variances, 1e-6) or `verbose`.
 
         Returns:

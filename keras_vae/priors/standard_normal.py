@@ -18,7 +18,7 @@ class StandardNormal(Prior):
 
     Args:
         latent_dim: Number D of latent dimensions.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
         `tfd.MultivariateNormalDiag`, batch [], event [D].

@@ -31,8 +31,8 @@ class Network(keras.layers.Layer):
     Args:
         units: Number of outputs.
         hidden_units: Width of each hidden layer.
-        activation: Of the hidden layers.
-        **kwargs: Of `keras.layers.Layer`.
+        activation: Activation of the hidden layers.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     References:
         Dai & Wipf, 2019, appendix B (the skip connection), arXiv:1903.05789.
@@ -87,7 +87,7 @@ class TwoStage(Prior):
         activation: Name of a Keras activation, or a function, of both perceptrons.
         num_samples: Number K of samples of u for every z.
         seed: Seed of the noise of the density, an integer >= 0.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
         `TwoStageDistribution`, batch [], event [D].

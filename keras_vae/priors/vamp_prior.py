@@ -33,7 +33,7 @@ class VampPrior(Prior):
         activation: `"sigmoid"` keeps pseudo-inputs in (0, 1), `"linear"` leaves them free.
         learned_weights: Whether the weights w_k are learned, instead of equal.
         seed: Seed of the initial pseudo-inputs.
-        **kwargs: Of `keras.layers.Layer`.
+        **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
         `tfd.MixtureSameFamily`, batch [], event [D].

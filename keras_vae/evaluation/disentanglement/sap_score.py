@@ -24,8 +24,8 @@ class SAPScore:
     Attributes:
         score: Mean gap over the factors, in [0, 1].
         per_factor: The gaps, `[K]`.
-        predictability: Of each factor from each dimension, `[D, K]`: the accuracy of a classifier,
-            or the squared correlation for continuous factors.
+        predictability: How well each dimension predicts each factor, `[D, K]`: the accuracy of a
+            classifier, or the squared correlation for continuous factors.
     """
 
     score: float

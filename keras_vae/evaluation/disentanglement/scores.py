@@ -23,12 +23,12 @@ class DisentanglementScores:
     """The results of all metrics for one representation.
 
     Attributes:
-        beta_vae: Of `beta_vae_score`.
-        factor_vae: Of `factor_vae_score`.
-        mutual_information_gap: Of `mutual_information_gap`.
-        sap: Of `sap_score`.
-        dci: Of `dci`.
-        modularity: Of `modularity`.
+        beta_vae: The result of `beta_vae_score`.
+        factor_vae: The result of `factor_vae_score`.
+        mutual_information_gap: The result of `mutual_information_gap`.
+        sap: The result of `sap_score`.
+        dci: The result of `dci`.
+        modularity: The result of `modularity`.
     """
 
     beta_vae: BetaVAEScore
