@@ -4,7 +4,8 @@ The network is that of Burda et al., 2016, with one stochastic layer, 784-200-20
 of 100, one sample of z. Rows, by default with 40 epochs, and 20 of the cycle:
 
     constant_0.0005, constant_0.001, constant_0.002
-    one_cycle          from 3e-3 / 25 up to 3e-3 over 30 % of the steps, and down to almost 0
+    one_cycle          from 3e-3 / 25 up to 3e-3 over 30 % of the steps, and down to almost 0 in
+                       the step after the last (`endpoint=False`)
 
     python -m benchmarks.one_cycle
 
@@ -30,7 +31,8 @@ def rows_of(epochs: int, peak: float, warmup: float) -> dict[str, mnist_runs.Run
     """Returns the trainings: constant rates, and one cycle in half of the epochs."""
 
     def cycle(steps: int) -> list[keras.callbacks.Callback]:
-        return [kv.callbacks.OneCycleLearningRate(peak, steps, warmup=warmup)]
+        options = {"warmup": warmup, "endpoint": False}
+        return [kv.callbacks.OneCycleLearningRate(peak, steps, **options)]
 
     constant = {f"constant_{rate:g}": mnist_runs.Run(lambda _: [], epochs, rate) for rate in RATES}
     return {**constant, "one_cycle": mnist_runs.Run(cycle, max(1, epochs // 2), peak)}

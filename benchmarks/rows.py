@@ -43,6 +43,8 @@ class Recipe:
         warmup: Fraction of the steps in which it rises.
         initial_division: The learning rate at the start is the highest divided by it.
         final_division: The learning rate at the end is that at the start divided by it.
+        endpoint: Whether the last update has the learning rate of the end. The results are of
+            cycles that end one step later.
         epsilon: Of Adam, which Muon leaves all but matrices to.
         weight_decay: Of matrices, whose step is weight_decay times the learning rate times them; of
             Adam, of biases, too.
@@ -61,6 +63,7 @@ class Recipe:
     warmup: float = 0.05
     initial_division: float = 25.0
     final_division: float = 1e3
+    endpoint: bool = False
     epsilon: float = 1e-4
     weight_decay: float = 0.0
     kl_warmup: float = 0.1
@@ -88,7 +91,7 @@ class Recipe:
         """Returns what drives learning rates and beta in a training of so many steps."""
         made = []
         if self.cycle:
-            names = ("warmup", "initial_division", "final_division")
+            names = ("warmup", "initial_division", "final_division", "endpoint")
             numbers = {name: getattr(self, name) for name in names}
             for part, (_, rate) in self._optimizers().items():
                 name = f"{part}.learning_rate" if part else "learning_rate"

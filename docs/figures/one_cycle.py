@@ -34,7 +34,7 @@ def draw() -> Figure:
         left.plot([0, epochs], [1e3 * _rate(name)] * 2, color=color, linewidth=1.8)
     epochs = _draw_elbo(right, rows["one_cycle"], "C1", "one cycle")
     t = np.arange(STEPS + 1)
-    cycle = kv.schedules.OneCycle(peak, STEPS)(t)
+    cycle = kv.schedules.OneCycle(peak, STEPS, endpoint=False)(t)
     left.plot(epochs * t / STEPS, 1e3 * np.asarray(cycle), color="C1", linewidth=1.8)
     final = _elbos(rows[best])[:, -1].mean()
     right.axhline(final, color="0.25", linewidth=0.9, linestyle=":", zorder=0)

@@ -17,7 +17,7 @@ from keras_vae.schedules import OneCycle
 class OneCycleLearningRate(HyperparameterSchedule):
     """Drives the learning rate, and the momentum if you like, in one cycle as long as the training.
 
-    value at step t = OneCycle(max_lr, steps)(t - t_0)
+    value at step t = OneCycle(max_lr, steps)(t - t_0),  so that the last update has the final rate
 
     t_0 is the step at which epoch 0 began, as far as it can be told: `optimizer.iterations` at the
     start, less the steps of `initial_epoch` epochs. So a second `fit` begins a new cycle, while
@@ -37,6 +37,8 @@ class OneCycleLearningRate(HyperparameterSchedule):
         momentum: None, or least and largest momentum, such as `(0.85, 0.95)`, which goes the
             opposite way. For `SGD` and `RMSprop` with a momentum, and, as β1, for `Adam`, `AdamW`,
             `Adamax`, `Nadam`, `Lamb` and `RAdam`.
+        endpoint: Whether the last of the `steps` updates has the final rate. If False, the rate gets
+            there one step later; see `keras_vae.schedules.OneCycle`.
 
     Raises:
         ValueError: If an argument is out of its range; at the start of `fit`, if something else
@@ -61,6 +63,7 @@ class OneCycleLearningRate(HyperparameterSchedule):
         final_division: float = 1e4,
         shape: str = "cosine",
         momentum: tuple[float, float] | None = None,
+        endpoint: bool = True,
     ):
         super().__init__("learning_rate", self._value)
         self.max_lr = checks.number("max_lr", max_lr, 0.0, exclusive=True)
@@ -71,6 +74,7 @@ class OneCycleLearningRate(HyperparameterSchedule):
             "final_division": final_division,
             "shape": shape,
             "momentum": momentum,
+            "endpoint": endpoint,
         }
         self._cycle = OneCycle(self.max_lr, self.steps or 1, **self._options)
         self._start = 0  # t_0

@@ -22,8 +22,9 @@ class ThereAndBack(Schedule):
         start: Value at step 0.
         middle: Value at step `turn`.
         end: Value from step `steps` on.
-        turn: Where it turns, between 0 and `steps`; need not be a whole number.
-        steps: Number of steps of the whole, >= 1.
+        turn: Where it turns, less than `steps`; need not be a whole number. What turns before step 0
+            begins on its way from `middle` to `end`.
+        steps: Number of steps of the whole, >= 0.
         shape: `"cosine"` or `"linear"`, of both ways.
 
     Example:
@@ -44,16 +45,19 @@ class ThereAndBack(Schedule):
         self.start = checks.number("start", start)
         self.middle = checks.number("middle", middle)
         self.end = checks.number("end", end)
-        self.steps = checks.integer("steps", steps)
-        self.turn = checks.number("turn", turn, 0.0, self.steps, exclusive=True)
+        self.steps = checks.integer("steps", steps, minimum=0)
+        self.turn = checks.number("turn", turn, maximum=self.steps, exclusive=True)
         self.shape = checks.option("shape", shape, CURVES)
 
     def value_at(self, t: tf.Tensor) -> tf.Tensor:
         curve = CURVES[self.shape]
-        there = between(self.start, self.middle, t, self.turn, curve)
         back = between(self.middle, self.end, t - self.turn, self.steps - self.turn, curve)
         # The difference of the turn and the last step may be off by a rounding.
-        return tf.where(t < self.turn, there, tf.where(t < self.steps, back, self.end))
+        back = tf.where(t < self.steps, back, self.end)
+        if self.turn <= 0.0:
+            return back
+        there = between(self.start, self.middle, t, self.turn, curve)
+        return tf.where(t < self.turn, there, back)
 
     def get_config(self) -> dict[str, Any]:
         names = ("start", "middle", "end", "turn", "steps", "shape")

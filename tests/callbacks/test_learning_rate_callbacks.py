@@ -82,7 +82,12 @@ def test_one_cycle_takes_as_long_as_the_training(train, shape):
     options = {"warmup": 0.25, "initial_division": 10.0, "final_division": 50.0, "shape": shape}
     _, rates = train(OneCycleLearningRate(0.5, **options), epochs=3)
     assert rates == values(OneCycle(0.5, 3 * PER_EPOCH, **options), range(12))
-    assert rates[0] == pytest.approx(0.05) and rates[3] == max(rates) == 0.5
+    assert rates[0] == pytest.approx(0.05) and rates[2] == max(rates) == 0.5
+    assert rates[-1] == pytest.approx(0.001), "the last update has the final rate"
+    options["endpoint"] = False
+    _, rates = train(OneCycleLearningRate(0.5, **options), epochs=3)
+    assert rates == values(OneCycle(0.5, 3 * PER_EPOCH, **options), range(12))
+    assert rates[3] == max(rates) and rates[-1] > 0.01
 
 
 def test_a_second_training_is_a_new_cycle_and_initial_epoch_goes_on(train):

@@ -240,6 +240,7 @@ ARGUMENTS = {
         "final_division": 100.0,
         "shape": "linear",
         "momentum": (0.85, 0.95),
+        "endpoint": False,
     },
     "schedules.WarmupThen": lambda: {
         "schedule": kv.schedules.Cosine(2.0, 0.25, steps=7),

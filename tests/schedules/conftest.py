@@ -83,6 +83,7 @@ def keras_cosine_decay(t):
 
 RATE = {"initial_division": 20.0, "final_division": 500.0}
 MOMENTUM = S.OneCycle(2e-3, 1000, warmup=0.25, momentum=(0.85, 0.95)).momentum_schedule
+LATER = {**RATE, "endpoint": False}
 SHAPES = {
     "triangular": triangle,
     "cosine": cosine_cycle,
@@ -141,16 +142,21 @@ CASES = {
     ),
     "one-cycle": Case(
         S.OneCycle(2e-3, 1000, warmup=0.25, **RATE),
-        one_cycle(1e-4, 2e-3, 2e-7, 250, 1000, half_cosine),
-        (250, 1000),
+        one_cycle(1e-4, 2e-3, 2e-7, 249, 999, half_cosine),
+        (249, 999),
     ),
     "one-cycle, linear": Case(
         S.OneCycle(2e-3, 997, warmup=0.37, shape="linear", **RATE),
-        one_cycle(1e-4, 2e-3, 2e-7, 0.37 * 997, 997, float),
-        (368, 369, 997),
+        one_cycle(1e-4, 2e-3, 2e-7, 0.37 * 997 - 1, 996, float),
+        (367, 368, 996),
+    ),
+    "one-cycle, a step later": Case(
+        S.OneCycle(2e-3, 1000, warmup=0.25, **LATER),
+        one_cycle(1e-4, 2e-3, 2e-7, 250, 1000, half_cosine),
+        (250, 1000),
     ),
     "one-cycle, momentum": Case(
-        MOMENTUM, one_cycle(0.95, 0.85, 0.95, 250, 1000, half_cosine), (250, 1000)
+        MOMENTUM, one_cycle(0.95, 0.85, 0.95, 249, 999, half_cosine), (249, 999)
     ),
     "warm-up": Case(
         S.WarmupThen(S.Exponential(1e-2, 1e-4, 500), 100, start=1e-3),

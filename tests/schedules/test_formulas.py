@@ -106,20 +106,60 @@ def test_the_new_piece_holds_at_its_boundary():
 def test_one_cycle_by_default():
     rate = S.OneCycle(2e-3, steps=1000)
     # The initial value is a 25th of the largest, the final one a 10000th of the initial.
-    found = values(rate, (0, 150, 300, 650, 1000, 5000))
-    expected = [8e-5, 1.04e-3, 2e-3, 1.000004e-3, 8e-9, 8e-9]
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
-    assert np.argmax(rate(np.arange(1001))) == 300
+    found = values(rate, (0, 299, 649, 999, 5000))
+    np.testing.assert_allclose(found, [8e-5, 2e-3, 1.000004e-3, 8e-9, 8e-9], rtol=1e-6)
+    assert np.argmax(rate(np.arange(1001))) == 299
     assert rate.momentum_schedule is None
+    later = S.OneCycle(2e-3, steps=1000, endpoint=False)
+    found = values(later, (0, 150, 300, 650, 1000))
+    np.testing.assert_allclose(found, [8e-5, 1.04e-3, 2e-3, 1.000004e-3, 8e-9], rtol=1e-6)
+
+
+# Rates and momenta of all updates of `torch.optim.lr_scheduler.OneCycleLR` in PyTorch 2.13.0, with
+# SGD in float64. In the last two, the way up is shorter than a step.
+ONE_CYCLES_OF_PYTORCH = {
+    "defaults": (
+        {"max_value": 2e-3, "steps": 10},
+        [8e-05, 0.00104, 0.002, 0.001900969264, 0.001623491308]
+        + [0.001222524044, 0.0007774839561, 0.0003765166921, 9.903873597e-05, 8e-09],
+        [0.95, 0.9, 0.85, 0.8549515566, 0.8688255099]
+        + [0.8888739533, 0.9111260467, 0.9311744901, 0.9450484434, 0.95],
+    ),
+    "between steps": (
+        {
+            **{"max_value": 0.5, "steps": 7, "warmup": 0.45, "shape": "linear"},
+            **{"initial_division": 10.0, "final_division": 50.0},
+        },
+        [0.05, 0.2593023256, 0.4686046512, 0.3898311688, 0.2602207792, 0.1306103896, 0.001],
+        [0.95, 0.9034883721, 0.8569767442, 0.8720779221, 0.8980519481, 0.924025974, 0.95],
+    ),
+    "short": (
+        {"max_value": 1.0, "steps": 3},
+        [0.9944154355, 0.4626371027, 4e-06],
+        [0.8505584587, 0.9037365047, 0.95],
+    ),
+    "one step": ({"max_value": 1.0, "steps": 1}, [4e-06], [0.95]),
+}
+
+
+@pytest.mark.parametrize("name", ONE_CYCLES_OF_PYTORCH)
+def test_one_cycle_is_that_of_pytorch(name):
+    arguments, rates, momenta = ONE_CYCLES_OF_PYTORCH[name]
+    cycle = S.OneCycle(**arguments, momentum=(0.85, 0.95))
+    steps = np.arange(arguments["steps"])
+    np.testing.assert_allclose(cycle(steps), rates, rtol=1e-6)
+    np.testing.assert_allclose(cycle.momentum_schedule(steps), momenta, rtol=1e-6)
+    # PyTorch divides by zero where the way up takes no time at all.
+    assert float(S.OneCycle(1.0, 4, warmup=0.25)(0)) == 1.0
 
 
 @pytest.mark.parametrize("shape", ["cosine", "linear"])
 def test_momentum_is_low_while_the_rate_is_high(shape):
     one = S.OneCycle(1.0, 500, warmup=0.4, shape=shape, momentum=(0.85, 0.95))
     momentum = one.momentum_schedule
-    np.testing.assert_allclose(momentum([0, 200, 500, 501]), [0.95, 0.85, 0.95, 0.95], rtol=1e-6)
+    np.testing.assert_allclose(momentum([0, 199, 499, 500]), [0.95, 0.85, 0.95, 0.95], rtol=1e-6)
     # Both go along the same curve.
-    t = np.arange(201)
+    t = np.arange(200)
     way = (np.array(one(t)) - 0.04) / 0.96
     np.testing.assert_allclose((0.95 - np.array(momentum(t))) / 0.1, way, atol=2e-6)
 
