@@ -37,8 +37,8 @@ class OneCycleLearningRate(HyperparameterSchedule):
         momentum: None, or least and largest momentum, such as `(0.85, 0.95)`, which goes the
             opposite way. For `SGD` and `RMSprop` with a momentum, and, as β1, for `Adam`, `AdamW`,
             `Adamax`, `Nadam`, `Lamb` and `RAdam`.
-        endpoint: Whether the last of the `steps` updates has the final rate. If False, the rate gets
-            there one step later; see `keras_vae.schedules.OneCycle`.
+        endpoint: Whether the last of the `steps` updates has the final rate. If False, the rate
+            gets there one step later; see `keras_vae.schedules.OneCycle`.
 
     Raises:
         ValueError: If an argument is out of its range; at the start of `fit`, if something else

@@ -22,8 +22,8 @@ class ThereAndBack(Schedule):
         start: Value at step 0.
         middle: Value at step `turn`.
         end: Value from step `steps` on.
-        turn: Where it turns, less than `steps`; need not be a whole number. What turns before step 0
-            begins on its way from `middle` to `end`.
+        turn: Where it turns, less than `steps`; need not be a whole number. What turns before step
+            0 begins on its way from `middle` to `end`.
         steps: Number of steps of the whole, >= 0.
         shape: `"cosine"` or `"linear"`, of both ways.
 
