@@ -9,9 +9,9 @@ import pathlib
 
 import numpy as np
 
-from keras_vae.core import checks
 from keras_vae.data.forms import AS_STORED, Form
 from keras_vae.data.sources import InMemory, on_cpu
+from keras_vae.data.splits import Split, select
 
 SPLITS = ("train", "test")
 
@@ -21,7 +21,8 @@ def names() -> list[str]:
     return list(_READERS)
 
 
-@functools.cache
+# A slice has arrays of its own, of which some are kept.
+@functools.lru_cache(maxsize=16)
 def source(name: str, split: str, form: Form = AS_STORED) -> InMemory:
     """Reads a split of an embedded data set: every fifth example of each class is for testing.
 
@@ -30,18 +31,19 @@ def source(name: str, split: str, form: Form = AS_STORED) -> InMemory:
 
     Args:
         name: `"mnist_5k"` or `"digits"`.
-        split: `"train"` or `"test"`.
+        split: `"train"`, `"test"`, or slices of them in the notation of TFDS.
         form: What becomes of the stored images.
 
     Returns:
         The examples, with one label named `"label"`.
     """
-    checks.option("split", split, SPLITS)
     images, labels, white = _READERS[name]()
     rank = _rank_within_class(labels)
     in_turn = np.lexsort((labels, rank))
     is_test = rank[in_turn] % 5 == 4
-    kept = in_turn[is_test if split == "test" else ~is_test]
+    splits = {"train": in_turn[~is_test], "test": in_turn[is_test]}
+    chosen = select(split, {part: Split(len(rows)) for part, rows in splits.items()})
+    kept = np.concatenate([splits[part][rows] for part, rows in chosen])
     images = images[kept]
     if not form.is_as_stored:
         form.shape_of(images.shape[1:])

