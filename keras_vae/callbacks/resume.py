@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import pathlib
 import re
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_vae.core import checks, workers
 
@@ -29,8 +31,8 @@ class Resume(keras.callbacks.Callback):
         epoch: How many epochs are done: the `initial_epoch` for `fit` and `keras_vae.data.load`.
 
     Raises:
-        ValueError: At the start of `fit`, if its `initial_epoch` is not `epoch`, or workers see
-            different checkpoints.
+        ValueError: At the start of `fit`, if its `initial_epoch` is not `epoch`, workers see
+            different checkpoints, or the folder holds one of another model. The model is as it was.
 
     Example:
         >>> import tempfile, keras_vae as kv
@@ -64,7 +66,7 @@ class Resume(keras.callbacks.Callback):
             rule = f"must be the number of epochs that are done, `Resume.epoch`, here {self.epoch}"
             raise checks.invalid("initial_epoch", rule, self.model.initial_epoch)
         if self.epoch:
-            self.model.load_weights(self._path(self.epoch))
+            self._load(self._path(self.epoch))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Writes the weights, then drops those of epochs before."""
@@ -76,6 +78,21 @@ class Resume(keras.callbacks.Callback):
                 if done < self.epoch:
                     path.unlink()
 
+    def _load(self, path: pathlib.Path) -> None:
+        variables = _variables(self.model)
+        before = [np.asarray(variable) for variable in variables]
+        try:
+            self.model.load_weights(path)
+        except (ValueError, KeyError) as error:
+            for variable, value in zip(variables, before, strict=True):
+                variable.assign(value)
+            rule = (
+                f"of Resume must be the folder of this training alone, but {path.name} in it is of "
+                f"another model: {_difference(path, variables)}. Give this training a folder of "
+                "its own, or delete that file to begin anew"
+            )
+            raise checks.invalid("directory", rule, str(self.directory)) from error
+
     def _path(self, epoch: int) -> pathlib.Path:
         return self.directory / f"epoch_{epoch}.weights.h5"
 
@@ -83,3 +100,30 @@ class Resume(keras.callbacks.Callback):
         """Returns the checkpoints that there are, by the number of epochs."""
         found = ((_NAME.fullmatch(path.name), path) for path in self.directory.glob("*.h5"))
         return {int(match[1]): path for match, path in found if match}
+
+
+def _variables(model: Any) -> list[keras.Variable]:
+    return [*model.weights, *model.optimizer.variables]
+
+
+def _difference(path: pathlib.Path, variables: list[keras.Variable]) -> str:
+    """Returns in which arrays a file of weights differs from a model."""
+    import h5py  # A dependency of Keras, which imports it when it is needed, too.
+
+    theirs: collections.Counter[tuple[int, ...]] = collections.Counter()
+
+    def count(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            theirs[item.shape] += 1
+
+    with h5py.File(path) as file:
+        file.visititems(count)
+    ours = collections.Counter(tuple(variable.shape) for variable in variables)
+    sides = {"the file": theirs - ours, "the model": ours - theirs}
+    told = [f"{side} has more arrays of {_shapes(more)}" for side, more in sides.items() if more]
+    return " and ".join(told) or "its layers have other names"
+
+
+def _shapes(found: collections.Counter[tuple[int, ...]]) -> str:
+    first = ", ".join(map(str, sorted(found)[:4]))
+    return f"shape {first}" if len(found) <= 4 else f"shape {first}, ..."

@@ -12,9 +12,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_vae.core import workers
+from keras_vae.core import checks, workers
 
 _ONE_FILE = (".keras", ".weights.h5")
+_UNREADABLE = (".h5", ".hdf5")
 
 
 class UnsavedMean(keras.metrics.Mean):
@@ -47,7 +48,12 @@ class SavedByChief(keras.Model):
             filepath: File, `*.keras`; one of this name is replaced when all is written.
             overwrite: Whether to replace without a question.
             **kwargs: Passed on to `keras.Model.save`.
+
+        Raises:
+            ValueError: If the file would be one of HDF5, `*.h5`, of which Keras cannot read models
+                back whose `call` is written in Python.
         """
+        _check_format(filepath)
         if workers.writes(self.distribute_strategy):
             _write(functools.partial(super().save, **kwargs), filepath, overwrite)
 
@@ -61,6 +67,18 @@ class SavedByChief(keras.Model):
         """
         if workers.writes(self.distribute_strategy):
             _write(functools.partial(super().save_weights, **kwargs), filepath, overwrite)
+
+
+def _check_format(filepath: Any) -> None:
+    path = pathlib.PurePath(str(filepath))
+    if path.suffix in _UNREADABLE:
+        stem = path.name.removesuffix(path.suffix).removesuffix(".weights")
+        rule = (
+            f"must end with `.keras`, for Keras writes a model like this one to {path.suffix} but "
+            f"cannot read it back: take model.save('{stem}.keras'), or "
+            f"model.save_weights('{stem}.weights.h5') for the weights alone"
+        )
+        raise checks.invalid("filepath", rule, str(filepath))
 
 
 def _write(save: Callable[..., None], filepath: Any, overwrite: bool) -> None:

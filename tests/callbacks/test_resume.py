@@ -10,11 +10,11 @@ IMAGE = (8, 8, 1)
 X = np.random.default_rng(0).integers(0, 2, (20, *IMAGE)).astype("float32")
 
 
-def make():
+def make(hidden=8):
     keras.utils.set_random_seed(0)
     model = kv.VAE(
         encoder=kv.networks.MLPEncoder((8,)),
-        decoder=kv.networks.MLPDecoder(IMAGE, (8,)),
+        decoder=kv.networks.MLPDecoder(IMAGE, (hidden,)),
         posterior=kv.posteriors.DiagonalNormal(2),
         likelihood=kv.likelihoods.Bernoulli(IMAGE),
         objective=kv.objectives.GECO(kv.objectives.SquaredError(kappa=2.0)),
@@ -110,6 +110,33 @@ def test_what_a_kill_while_writing_leaves_is_no_checkpoint(tmp_path):
     loaded = make()
     fit(loaded, tmp_path, 2)
     assert_equal(trained, loaded)
+
+
+def test_the_folder_of_another_model_is_refused(tmp_path):
+    fit(make(), tmp_path, 1)
+    other, untouched = make(hidden=16), make(hidden=16)
+    with pytest.raises(ValueError) as error:
+        fit(other, tmp_path, 2)
+    for words in (
+        "`directory` of Resume must be the folder of this training alone",
+        "epoch_1.weights.h5 in it is of another model",
+        "the file has more arrays of shape (2, 8), (8,), (8, 64)",
+        "the model has more arrays of shape (2, 16), (16,), (16, 64)",
+        "a folder of its own",
+        str(tmp_path),
+    ):
+        assert words in str(error.value), str(error.value)
+    for a, b in zip(other.weights, untouched.weights, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
+    assert int(other.optimizer.iterations) == 0
+
+
+@pytest.mark.parametrize("name", ["m.h5", "m.hdf5", "m.weights.h5"])
+def test_a_file_that_could_not_be_read_again_is_refused(tmp_path, name):
+    rule = r"`filepath` must end with `\.keras`.*model\.save\('m\.keras'\).*Received: filepath="
+    with pytest.raises(ValueError, match=rule):
+        make().save(tmp_path / name)
+    assert names(tmp_path) == []
 
 
 def test_files_are_saved_as_keras_saves_them(tmp_path):
