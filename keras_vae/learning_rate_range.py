@@ -157,7 +157,7 @@ def find_learning_rate(
         raise checks.invalid("smoothing", "must be < 1", smoothing)
     divergence = checks.number("divergence", divergence, 0.0, exclusive=True)
     _check_model(model)
-    given = _checked_data(model, Data("data", data, y, sample_weight), batch_size)
+    given = _checked_data(model, Data.of("data", data, y, sample_weight), batch_size)
     _build(model, given)
     optimizer = without_loss_scaling(model.optimizer)
     batches = steps * (optimizer.gradient_accumulation_steps or 1)
@@ -372,13 +372,13 @@ def _checked_data(model: Any, data: Data, batch_size: int | None) -> Data:
     """Returns data that `fit` would take, or raises."""
     if batch_size is not None:
         checks.integer("batch_size", batch_size)
-    is_dataset = isinstance(data.x, tf.data.Dataset)
-    if not is_dataset and not data.is_array:
-        raise checks.invalid("data", "must be an array or a tf.data.Dataset", type(data.x))
+    is_dataset = not data.is_array
     named = {"y": data.y, "sample_weight": data.sample_weight, "batch_size": batch_size}
     for name, value in named.items():
         if is_dataset and value is not None:
             raise checks.invalid(name, "must be left out where `data` is a dataset", value)
+    if is_dataset:
+        data = data._replace(x=data.dataset())
     data.check(model._checked)
     unknown = is_dataset and data.x.cardinality() == tf.data.UNKNOWN_CARDINALITY
     if unknown and not any(True for _ in data.x.take(1)):

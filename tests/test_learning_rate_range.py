@@ -413,7 +413,7 @@ def compiled_with_a_schedule():
         ({"divergence": 0.0}, "`divergence` must be a finite number > 0"),
         ({"batch_size": 0}, "`batch_size` must be an integer >= 1"),
         ({"data": points(0)}, "`data` must hold at least one example"),
-        ({"data": None}, "`data` must be an array or a tf.data.Dataset"),
+        ({"data": None}, "`data` must be an array, a pair of arrays (x, y) or a dataset of"),
         ({"data": tf.data.Dataset.from_tensors(points()).take(0)}, "`data` must hold at least one"),
         (
             {"data": tf.data.Dataset.from_tensors(points()).filter(lambda x: False)},

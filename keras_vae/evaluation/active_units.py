@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from keras_vae.core import checks
-from keras_vae.models.inputs import batches, check_ends
+from keras_vae.evaluation.reading import standardized
+from keras_vae.models.inputs import Data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,10 +62,13 @@ def active_units(
     References:
         Burda et al., 2016, section 5.2, arXiv:1509.00519.
     """
-    check_ends("data", data)
+    data = Data.of("data", data)
+    data.check_ends()
     threshold = checks.number("threshold", threshold, minimum=0.0)
     head = model.posterior_head
-    means = [head.mean(model.encode(x, y)).numpy() for x, y in batches(data, batch_size)]
+    means = [
+        head.mean(model.encode(x, y)).numpy() for x, y in standardized(model, data, batch_size)
+    ]
     return units_of(np.concatenate(means), threshold)
 
 

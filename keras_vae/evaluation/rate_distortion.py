@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from keras_vae.core.figures import frame_lightly, new_figure
 from keras_vae.evaluation.estimate import Estimate, estimate_of
 from keras_vae.evaluation.reading import checked_model, map_batches
 from keras_vae.models import LatentVariableModel
+from keras_vae.models.inputs import Data
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -153,9 +154,8 @@ def rate_distortion(
     """
     num_samples = checks.integer("num_samples", num_samples)
     models = _checked_models(models)
-    if isinstance(data, Iterator):
-        rule = "must be an array or a dataset, which can be read once for each model"
-        raise checks.invalid("data", rule, data)
+    data = Data.of("data", data)
+    data.check_repeats()
     parts = [
         _rate_and_distortion(model, data, num_samples, seed, batch_size, verbose)
         for model in models.values()

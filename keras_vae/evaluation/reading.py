@@ -13,7 +13,7 @@ from keras_vae.core import checks
 from keras_vae.core.progress import with_progress
 from keras_vae.core.randomness import fold, seed_tensor
 from keras_vae.models import VAE, LatentVariableModel, graph_errors
-from keras_vae.models.inputs import any_number_of, batches, check_ends, num_batches_of
+from keras_vae.models.inputs import Data, any_number_of
 from keras_vae.posteriors import Posterior
 
 
@@ -56,8 +56,8 @@ def standardized(
     Raises:
         ValueError: If there is no example, or one without a density.
     """
-    for x, y in batches(data, checks.integer("batch_size", batch_size)):
-        yield model.check_support(*model.standardize(x, y))
+    batch_size = checks.integer("batch_size", batch_size)
+    yield from Data.of("data", data).checked_batches(model._checked, batch_size)
 
 
 def map_batches(
@@ -69,10 +69,11 @@ def map_batches(
     verbose: bool = True,
 ) -> Iterator[Any]:
     """Yields what the graph function `function(x, y, seed)` returns for every batch, as arrays."""
-    check_ends("data", data)
+    data = Data.of("data", data)
+    data.check_ends()
     batch_size = checks.integer("batch_size", batch_size)
     work = standardized(model, data, batch_size)
-    yield from run_batches(function, work, num_batches_of(data, batch_size), seed, verbose)
+    yield from run_batches(function, work, data.num_batches(batch_size), seed, verbose)
 
 
 def run_batches(

@@ -56,10 +56,14 @@ class Support:
 
         NaN and infinities never do.
         """
+        return tf.reduce_all(self.holds(x))
+
+    def holds(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns of every element of `x` whether it belongs to the support."""
         inside = (x >= max(self.low, x.dtype.min)) & (x <= min(self.high, x.dtype.max))
         if self.integer:
             inside &= tf.equal(x, tf.round(x))
-        return tf.reduce_all(inside)
+        return inside
 
 
 class _Independent(tfd.Independent):

@@ -12,7 +12,8 @@ from keras_vae.core import checks
 from keras_vae.core.head import serializable
 from keras_vae.likelihoods import Support
 from keras_vae.models import graph_errors
-from keras_vae.models.parts import Shape, inside, output_shape, serialized
+from keras_vae.models.parts import Shape, output_shape, serialized
+from keras_vae.models.support import inside
 from keras_vae.models.vae import VAE
 
 tfd = tfp.distributions
@@ -77,7 +78,7 @@ class ConditionalVAE(VAE):
         ...     decoder=kv.networks.MLPDecoder((8, 8, 1), (32,)),
         ...     posterior=kv.posteriors.DiagonalNormal(2),
         ...     likelihood=kv.likelihoods.Bernoulli((8, 8, 1)))
-        >>> model.sample(3, y=[7, 7, 7]).shape
+        >>> model.sample(3, y=7).shape
         TensorShape([3, 8, 8, 1])
 
     References:
@@ -152,6 +153,13 @@ class ConditionalVAE(VAE):
         # A prior that heeds the condition has a batch of one distribution a row.
         return prior.sample(seed=seed) if prior.batch_shape.rank else prior.sample(rows, seed=seed)
 
+    def _labels_of_draws(self, y: Any, num_samples: int | tf.Tensor) -> Any:
+        if y is None:
+            return None
+        y = self._to_numbers(y)
+        is_one = y.shape.rank is not None and y.shape == tf.TensorShape(self._label_shape)
+        return tf.broadcast_to(y, [num_samples, *self._label_shape]) if is_one else y
+
     def _labels(self, y: Any) -> tf.Tensor:
         if y is None:
             raise checks.invalid("y", "must be given, as the model is conditioned on it", y)
@@ -162,9 +170,15 @@ class ConditionalVAE(VAE):
         if y.shape.rank != rank or not y.shape[1:].is_compatible_with(self._label_shape):
             raise ValueError(
                 f"Argument `y` must have shape {('batch', *self._label_shape)}. "
-                f"Received: shape={tuple(y.shape)}"
+                f"Received: shape={tuple(y.shape)}{self._shape_hint(y.shape)}"
             )
         return self._supported(y) if tf.executing_eagerly() else y
+
+    def _shape_hint(self, shape: tf.TensorShape) -> str:
+        one_hot = isinstance(self.condition, OneHot) and shape.rank == 2
+        if one_hot and shape[-1] == self.condition.num_classes:
+            return ". Labels are integers: give np.argmax(y, axis=-1) in place of one-hot rows"
+        return ""
 
     def _to_numbers(self, y: Any) -> tf.Tensor:
         try:

@@ -19,8 +19,7 @@ def initialize_output_bias(model: Any, data: Any) -> None:
         rule = "must end with keras_vae.networks.OutputBias()"
         raise checks.invalid("decoder", rule, model.decoder)
     total, count = 0.0, 0
-    for x, y in inputs.batches(data):
-        x, _ = model._checked(x, y)
+    for x, _ in inputs.Data.of("data", data).checked_batches(model._checked):
         total, count = total + tf.reduce_sum(x, axis=0), count + len(x)
     mean = total / count  # [*event_shape]
     biases[-1].bias.assign(model.likelihood_head.params_from_mean(mean))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -10,9 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vae.core import checks
-from keras_vae.models import graph_errors
+from keras_vae.likelihoods import Support
+from keras_vae.models.support import OutsideSupport, inside
 
+_ARRAYS = (np.ndarray, tf.Tensor)
 _CHUNK = 1024
+_RULE = "must be an array, a pair of arrays (x, y) or a dataset of batches"
 
 
 class Data(NamedTuple):
@@ -24,18 +27,28 @@ class Data(NamedTuple):
     sample_weight: Any = None
 
     @classmethod
-    def of_tuple(cls, name: str, data: Any) -> Data:
-        """Reads `x`, `(x,)`, `(x, y)` or `(x, y, sample_weight)`."""
-        return cls(name, *(data if isinstance(data, tuple) else (data,)))
+    def of(cls, name: str, given: Any, y: Any = None, sample_weight: Any = None) -> Data:
+        """Reads `x`, `(x,)`, `(x, y)`, `(x, y, sample_weight)`, or the three of them apart.
+
+        Whatever turns into an array becomes one, such as a table of pandas.
+        """
+        if isinstance(given, Data):
+            return given
+        together = isinstance(given, tuple) and y is None and sample_weight is None
+        parts = given if together else (given, y, sample_weight)
+        data = cls(name, *map(as_array, parts)) if 1 <= len(parts) <= 3 else None
+        if data is None or any(isinstance(part, _ARRAYS) and not part.shape for part in data):
+            raise checks.invalid(name, _RULE, given)
+        return data
 
     def as_tuple(self) -> Any:
-        """Returns what `of_tuple` reads."""
+        """Returns what `of` reads."""
         return self.x if self.y is None else (self.x, self.y, self.sample_weight)
 
     @property
     def is_array(self) -> bool:
         """Whether all of x is at hand."""
-        return isinstance(self.x, (np.ndarray, tf.Tensor))
+        return isinstance(self.x, _ARRAYS)
 
     @property
     def shape(self) -> tuple[int | None, ...] | None:
@@ -45,11 +58,130 @@ class Data(NamedTuple):
             return (None, *x.shape[1:])
         return (None, *self.x.shape[1:]) if self.is_array else None
 
+    @property
+    def num_examples(self) -> int | None:
+        """Number of examples of an array, None of anything else."""
+        # The length of a list is a number of batches.
+        return len(self.x) if self.is_array else None
+
+    def num_batches(self, batch_size: int) -> int | None:
+        """Returns how many batches `batches` yields, or None where reading alone can tell."""
+        if isinstance(self.x, tf.data.Dataset):
+            number = int(self.x.cardinality())
+            return number if number >= 0 else None
+        return None if self.num_examples is None else -(-self.num_examples // batch_size)
+
     def with_labels(self) -> Data:
         """Returns the same with labels, without which Keras would drop the sample weights."""
         if not self.is_array or self.y is not None or self.sample_weight is None:
             return self
         return self._replace(y=np.zeros(len(self.x), np.float32))
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """Returns `(x,)`, `(x, y)` or `(x, y, sample_weight)`, of whatever there is."""
+        _, *parts = self.with_labels()
+        # A list of labels is one array, where `tf.data` would see as many scalars.
+        arrays = (np.asarray(part) if isinstance(part, list) else part for part in parts)
+        return tuple(part for part in arrays if part is not None)
+
+    def for_keras(self, options: Mapping[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+        """Returns x, y and the options of `fit` or `evaluate`, as `keras.Model` takes them."""
+        _, x, y, weights = self.with_labels()
+        return x, y, {**options, **({} if weights is None else {"sample_weight": weights})}
+
+    # Reading.
+
+    def batches(self, batch_size: int = 128) -> Iterator[tuple[Any, Any]]:
+        """Yields `(x, y)` of every batch; of an array, of `batch_size` examples.
+
+        Raises:
+            ValueError: If there is no example, or the data are nothing that can be read.
+        """
+        empty = True
+        unweighted = self._replace(sample_weight=None)
+        for batch in unweighted.dataset(batch_size) if self.is_array else self._iterable():
+            _, x, y, _ = self._batch(batch)
+            if len(x):
+                empty = False
+                yield x, y
+        if empty:
+            raise checks.invalid(self.name, "must hold at least one example", self.x)
+
+    def checked_batches(
+        self, check_batch: Callable[[Any, Any], Any], batch_size: int = 128
+    ) -> Iterator[Any]:
+        """Yields what `check_batch` makes of `(x, y)` of every batch.
+
+        Raises:
+            ValueError: As `batches`, or if it refuses a batch.
+        """
+        for x, y in self.batches(batch_size):
+            try:
+                checked = check_batch(x, y)
+            except OutsideSupport:
+                if self.is_array:
+                    self._check_values(check_batch)  # It tells of all rows.
+                raise
+            yield checked
+
+    def dataset(self, batch_size: int = 128) -> tf.data.Dataset:
+        """Returns a dataset of batches, which can be read again and again.
+
+        Raises:
+            ValueError: If there is nothing to read, or it can be read but once.
+        """
+        if isinstance(self.x, tf.data.Dataset):
+            if not int(self.x.cardinality()):
+                raise checks.invalid(self.name, "must hold at least one batch", self.x)
+            return self.x
+        if not self.is_array:
+            return self._dataset_of_batches()
+        parts = self.parts
+        shapes = [tuple(np.shape(array)) for array in tf.nest.flatten(parts)]
+        if len({shape[:1] for shape in shapes}) > 1 or not len(self.x):
+            rule = "must hold at least one example, and labels for as many"
+            raise checks.invalid(self.name, rule, shapes)
+        return tf.data.Dataset.from_tensor_slices(parts).batch(batch_size)
+
+    def _dataset_of_batches(self) -> tf.data.Dataset:
+        self._check_kind()
+        self.check_repeats()
+
+        def read() -> Iterator[tuple[Any, ...]]:
+            for batch in self._iterable():
+                yield self._batch(batch).parts
+
+        first = next(read(), None)
+        if first is None:
+            raise checks.invalid(self.name, "must hold at least one batch", self.x)
+        spec = tf.nest.map_structure(any_number_of, first)
+        return tf.data.Dataset.from_generator(read, output_signature=spec)
+
+    def _iterable(self) -> Iterable[Any]:
+        if not isinstance(self.x, Iterable):
+            raise checks.invalid(self.name, _RULE, self.x)
+        return self.x
+
+    def _batch(self, batch: Any) -> Data:
+        data = Data(self.name, *map(as_array, keras.utils.unpack_x_y_sample_weight(batch)))
+        if not getattr(data.x, "shape", ()):
+            raise checks.invalid(self.name, _RULE, type(self.x))
+        return data
+
+    # Checks.
+
+    def check_repeats(self) -> None:
+        """Raises a `ValueError` if the data can be read but once."""
+        if isinstance(self.x, Iterator):
+            raise checks.invalid(self.name, f"{_RULE}, to be read more than once", self.x)
+
+    def check_ends(self) -> None:
+        """Raises a `ValueError` if the data are a dataset that never ends."""
+        if not isinstance(self.x, tf.data.Dataset):
+            return
+        if self.x.cardinality() == tf.data.INFINITE_CARDINALITY:
+            raise checks.invalid(self.name, "must end, as by data.take(100)", self.x)
 
     def check(self, check_batch: Callable[[Any, Any], Any]) -> None:
         """Raises a `ValueError` if x is empty or holds data that `check_batch` refuses.
@@ -57,14 +189,18 @@ class Data(NamedTuple):
         Of a dataset the element types are checked here, and the values batch by batch within the
         steps; of a generator, both within the steps.
         """
-        if self.x is None or isinstance(self.x, (dict, list)):
-            raise checks.invalid(self.name, "must be one array, or a dataset of such", type(self.x))
+        self._check_kind()
         if _length(self.x) == 0:
             raise checks.invalid(self.name, "must hold at least one example", self.x)
         if isinstance(self.x, tf.data.Dataset):
             self._check_types(check_batch)
         if self.is_array:
             self._check_values(check_batch)
+
+    def _check_kind(self) -> None:
+        # Keras would take them for the inputs of a model that has several.
+        if self.x is None or isinstance(self.x, (dict, list, tuple)):
+            raise checks.invalid(self.name, _RULE, type(self.x))
 
     def _check_types(self, check_batch: Callable[[Any, Any], Any]) -> None:
         x, y, _ = keras.utils.unpack_x_y_sample_weight(self.x.element_spec)
@@ -74,12 +210,53 @@ class Data(NamedTuple):
         tf.function(check_batch, autograph=False).get_concrete_function(x, y)
 
     def _check_values(self, check_batch: Callable[[Any, Any], Any]) -> None:
+        found: OutsideSupport | None = None
         for start in range(0, len(self.x), _CHUNK):
-            chunk = slice(start, start + _CHUNK)
-            y = self.y[chunk] if isinstance(self.y, (np.ndarray, tf.Tensor)) else self.y
-            check_batch(self.x[chunk], y)
+            rows = slice(start, start + _CHUNK)
+            y = self.y[rows] if isinstance(self.y, _ARRAYS) else self.y
+            try:
+                check_batch(self.x[rows], y)
+            except OutsideSupport as error:
+                found = self._told_of_the_array(error, start, found)
+        if found is not None:
+            raise found
         if self.sample_weight is not None:
-            checked_weights(tf.convert_to_tensor(self.sample_weight), self.x)
+            try:
+                checked_weights(tf.convert_to_tensor(self.sample_weight), self.x)
+            except OutsideSupport as error:
+                raise self._told_of_the_array(error) from None
+
+    def _told_of_the_array(
+        self, error: OutsideSupport, start: int = 0, earlier: OutsideSupport | None = None
+    ) -> OutsideSupport:
+        """Returns the errors of rows from `start` on, and of rows before them, as one."""
+        if earlier is not None and earlier.rule != error.rule:
+            return earlier
+        row, *position = error.facts.first
+        facts = error.facts._replace(first=np.array([start + row, *position]))
+        facts = facts if earlier is None else facts.after(earlier.facts)
+        where = "the array" if self.name == "x" else f"`{self.name}`"
+        return OutsideSupport(error.rule, facts, where)
+
+
+def as_array(value: Any) -> Any:
+    """Returns an array for what turns into one, such as a table of pandas; all else as it is.
+
+    As Keras takes them, a column `[N]` of a table becomes `[N, 1]`.
+    """
+    if isinstance(value, _ARRAYS) or not hasattr(value, "__array__"):
+        return value
+    array = np.asarray(value)
+    if hasattr(value, "to_frame"):
+        return array[:, np.newaxis]
+    if array.dtype == object and all(map(_is_number, getattr(value, "dtypes", [None]))):
+        # Pandas finds no dtype that columns of numbers and of booleans have in common.
+        return array.astype(np.result_type(*value.dtypes))
+    return array
+
+
+def _is_number(dtype: Any) -> bool:
+    return isinstance(dtype, np.dtype) and dtype.kind in "biuf"
 
 
 def checked_weights(weights: tf.Tensor, x: Any) -> tf.Tensor:
@@ -97,66 +274,12 @@ def checked_weights(weights: tf.Tensor, x: Any) -> tf.Tensor:
         )
     dtype = x.dtype if isinstance(x, tf.Tensor) and x.dtype.is_floating else tf.float32
     weights = tf.reshape(tf.cast(weights, dtype), [-1])
-    valid = tf.reduce_all(tf.math.is_finite(weights) & (weights >= 0.0))
-
-    def message() -> tf.Tensor:
-        rule = "Argument `sample_weight` must be finite numbers >= 0. Received: {}"
-        return tf.strings.format(rule, weights)
-
-    return graph_errors.require(valid, message, weights)
-
-
-def batches(data: Any, batch_size: int = 128, name: str = "data") -> Iterator[tuple[Any, Any]]:
-    """Yields `(x, y)` of every batch of an array, of `(x, y)` arrays, or of a dataset of batches.
-
-    Args:
-        data: What `fit` takes as data.
-        batch_size: Examples at once, where `data` is an array.
-        name: Name of the argument that the data came by, for errors.
-
-    Raises:
-        ValueError: If there is no example, or the data are nothing of the kind.
-    """
-    if isinstance(data, (np.ndarray, tf.Tensor, tuple)):
-        data = tf.data.Dataset.from_tensor_slices(data).batch(batch_size)
-    if not isinstance(data, Iterable):
-        rule = "must be an array, a pair of arrays (x, y) or a dataset of batches"
-        raise checks.invalid(name, rule, data)
-    empty = True
-    for batch in data:
-        x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
-        if len(x):
-            empty = False
-            yield x, y
-    if empty:
-        raise checks.invalid(name, "must hold at least one example", data)
-
-
-def num_examples_of(data: Any) -> int | None:
-    """Returns the number of examples of an array or a tuple of such, None of anything else."""
-    x = data[0] if isinstance(data, tuple) and data else data
-    # Of other things than arrays, such as lists of batches, the length is no number of examples.
-    return len(x) if isinstance(x, (np.ndarray, tf.Tensor)) else None
-
-
-def num_batches_of(data: Any, batch_size: int) -> int | None:
-    """Returns how many batches `batches` yields, or None where reading alone can tell."""
-    if isinstance(data, tf.data.Dataset):
-        number = int(data.cardinality())
-        return number if number >= 0 else None
-    length = num_examples_of(data)
-    return None if length is None else -(-length // batch_size)
+    return inside(Support(0.0), "sample_weight", "must be finite numbers >= 0", weights)
 
 
 def any_number_of(value: Any) -> tf.TensorSpec:
     """Returns the spec of tensors like this one, `[B, ...]`, for any B."""
     return tf.TensorSpec([None, *value.shape[1:]], value.dtype)
-
-
-def check_ends(name: str, data: Any) -> None:
-    """Raises a `ValueError` if the data are a dataset that never ends."""
-    if isinstance(data, tf.data.Dataset) and data.cardinality() == tf.data.INFINITE_CARDINALITY:
-        raise checks.invalid(name, "must end, as by data.take(100)", data)
 
 
 def inputs_of(batch: Any) -> list[Any]:

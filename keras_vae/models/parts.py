@@ -10,7 +10,6 @@ import keras
 import tensorflow as tf
 
 from keras_vae.core import checks
-from keras_vae.models import graph_errors
 
 Shape = tuple[int | None, ...]
 
@@ -30,6 +29,17 @@ def instance(argument: str, value: Any, kind: type) -> Any:
     return value
 
 
+def check_not_symbolic(argument: str, value: Any) -> None:
+    """Raises a `ValueError` for what `keras.Input` returns."""
+    if isinstance(value, keras.KerasTensor):
+        rule = (
+            "must be an array or a tensor, for no output of a Functional model is a distribution: "
+            "in one, use model(x), which reconstructs, model.encoder(x) or model.decoder(z), or "
+            "call this method within `call` of a layer of your own"
+        )
+        raise checks.invalid(argument, rule, value)
+
+
 def output_shape(argument: str, network: keras.layers.Layer, input_shape: Shape) -> Shape:
     """Builds a network and returns the shape of its output."""
     try:
@@ -46,20 +56,6 @@ def output_shape(argument: str, network: keras.layers.Layer, input_shape: Shape)
             f"Received: {argument}={network!r}, which returns {output}"
         )
     return tuple(shape)
-
-
-def inside(support: Any, argument: str, rule: str, values: tf.Tensor) -> tf.Tensor:
-    """Returns `values`, whose use raises a `ValueError` if one of them is outside the support."""
-
-    def message() -> tf.Tensor:
-        bad = tf.math.count_nonzero(~tf.math.is_finite(values))
-        # Of NaN, min and max make NaN: the extremes are those of the other values.
-        known = tf.boolean_mask(values, ~tf.math.is_nan(values))
-        extremes = (tf.reduce_min(known), tf.reduce_max(known), bad)
-        facts = "values from {} to {}, of which {} are NaN or infinite"
-        return tf.strings.format(f"Argument `{argument}` {rule}. Received: {facts}", extremes)
-
-    return graph_errors.require(support.contains(values), message, values)
 
 
 def part_of(model: Any, argument: str) -> Any:

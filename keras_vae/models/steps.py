@@ -16,6 +16,7 @@ from keras_vae.core.replicas import global_batch_size, replica_id
 from keras_vae.core.terms import Terms
 from keras_vae.models import inputs, non_finite
 from keras_vae.models.execution import Compiled
+from keras_vae.models.parts import check_not_symbolic
 from keras_vae.models.saving import UnsavedMean
 from keras_vae.models.steering import SteeredModel, weighted_means
 from keras_vae.objectives import ELBO, Objective
@@ -91,6 +92,8 @@ class SteppingModel(SteeredModel):
 
     def predict_step(self, data: Any) -> Any:
         x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+        if isinstance(x, tuple):  # `predict` has no argument for labels.
+            x, y, _ = keras.utils.unpack_x_y_sample_weight(x)
         return self(x, y=y, training=False)
 
     def _make_step(self) -> None:
@@ -251,6 +254,7 @@ class SteppingModel(SteeredModel):
 
     def _checked(self, x: Any, y: Any = None) -> tuple[tf.Tensor, Any]:
         """Returns standardized data, whose values are checked where they are at hand."""
+        check_not_symbolic("x", x)
         x, y = self.standardize(x, y)
         return self.check_support(x, y) if tf.executing_eagerly() else (x, y)
 

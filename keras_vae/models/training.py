@@ -107,25 +107,28 @@ class ObjectiveTrainer(SteppingModel):
         """Trains the model, as `keras.Model.fit` does.
 
         Args:
-            x: Array of examples, or anything else that `keras.Model.fit` takes, such as a
-                `tf.data.Dataset` of batches `x`, `(x, y)` or `(x, y, sample_weight)`.
+            x: Array of examples, or anything else that `keras.Model.fit` takes, such as a table of
+                pandas or a `tf.data.Dataset` of batches `x`, `(x, y)` or `(x, y, sample_weight)`.
             y: Array of what the model is conditioned on, for conditional models; else ignored.
             *args: Passed on to `keras.Model.fit`.
-            **kwargs: Passed on to `keras.Model.fit`.
+            **kwargs: Passed on to `keras.Model.fit`. With `sample_weight` w, `loss` is
+                sum(w * loss) / N plus regularizers, whatever the sum of the weights, and `elbo`,
+                `reconstruction` and `kl` are weighted means, sum(w * elbo) / sum(w).
 
         Raises:
             ValueError: If there is no data, or data without a density. Arrays are looked through
                 before the first step, every batch of a dataset before its step.
         """
-        validation = inputs.Data.of_tuple("validation_data", kwargs.get("validation_data"))
-        training = inputs.Data("x", x, y, kwargs.get("sample_weight"))
+        validation = inputs.Data.of("validation_data", kwargs.get("validation_data"))
+        training = inputs.Data.of("x", x, y, kwargs.get("sample_weight"))
         training.check(self._checked)
         if validation.x is not None:
             validation.check(self._checked)
-        if kwargs.get("class_weight") is not None and training.is_array and y is None:
+        if kwargs.get("class_weight") is not None and training.is_array and training.y is None:
             raise checks.invalid("class_weight", "needs labels `y`", kwargs["class_weight"])
         if kwargs.get("validation_data") is not None:
             kwargs["validation_data"] = validation.with_labels().as_tuple()
+        x, y, kwargs = training.for_keras(kwargs)
         if isinstance(x, tf.data.Dataset) and not args:
             kwargs.setdefault("shuffle", False)  # Keras warns of its own default, True.
         if not self.built and training.shape is not None:
@@ -137,7 +140,7 @@ class ObjectiveTrainer(SteppingModel):
             workers.check_order(self.distribute_strategy)
         with self._given_back(), self._at_a_time(bound.get("callbacks"), *totals):
             self._begin(bound.get("callbacks"), bound.get("initial_epoch", 0))
-            history = super().fit(x, training.with_labels().y, *args, **kwargs)
+            history = super().fit(x, y, *args, **kwargs)
         if history.epoch and self._calls["train_function"] == calls:
             raise checks.invalid("x", "must hold at least one batch", x)
         return history
@@ -148,10 +151,11 @@ class ObjectiveTrainer(SteppingModel):
         Raises:
             ValueError: If there is no data, or data without a density.
         """
-        data = inputs.Data("x", x, y, kwargs.get("sample_weight"))
+        data = inputs.Data.of("x", x, y, kwargs.get("sample_weight"))
         within_fit = kwargs.get("_use_cached_eval_dataset")  # which `fit` has checked
         if not within_fit:
             data.check(self._checked)
+        x, y, kwargs = data.for_keras(kwargs)
         calls = self._calls["test_function"]
         bound = inspect.signature(super().evaluate).bind(x, y, *args, **kwargs).arguments
         settled = (
@@ -160,13 +164,22 @@ class ObjectiveTrainer(SteppingModel):
             else self._at_a_time(bound.get("callbacks"), bound.get("steps"))
         )
         with self._given_back(), settled:
-            result = super().evaluate(x, data.with_labels().y, *args, **kwargs)
+            result = super().evaluate(x, y, *args, **kwargs)
         if self._calls["test_function"] == calls:
             raise checks.invalid("x", "must hold at least one batch", x)
         return result
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
-        """Returns the means of p(x|z) at the posterior means, as `keras.Model.predict` does."""
+        """Returns the means of p(x|z) at the posterior means, as `keras.Model.predict` does.
+
+        Args:
+            x: Data as `fit` takes them; `(x, y)` for conditional models.
+            *args: Passed on to `keras.Model.predict`.
+            **kwargs: Passed on to `keras.Model.predict`.
+
+        Returns:
+            Array `[N, *event_shape]`, in the units of x.
+        """
         with self._given_back():
             return super().predict(x, *args, **kwargs)
 

@@ -24,13 +24,14 @@ from keras_vae.models.parts import (
     Shape,
     check_gradients,
     check_latent,
+    check_not_symbolic,
     flat,
-    inside,
     instance,
     output_shape,
     serialized,
     trainable_of,
 )
+from keras_vae.models.support import inside
 from keras_vae.objectives import Objective
 from keras_vae.posteriors import Posterior
 from keras_vae.priors import Prior, StandardNormal
@@ -164,6 +165,10 @@ class VAE(LatentVariableModel):
     def _sample_prior(self, num_samples: int | tf.Tensor, seed: tf.Tensor, y: Any) -> tf.Tensor:
         return self.prior().sample(num_samples, seed=seed)
 
+    def _labels_of_draws(self, y: Any, num_samples: int | tf.Tensor) -> Any:
+        """Returns labels of so many draws, given those or one for all."""
+        return None
+
     def _labels(self, y: Any) -> Any:
         """Returns standardized labels, whose values are checked where they are at hand."""
         return None
@@ -178,7 +183,9 @@ class VAE(LatentVariableModel):
             y: What the model is conditioned on, for conditional models.
 
         Raises:
-            ValueError: If x is outside the support of the likelihood, or of the wrong shape.
+            ValueError: If x is outside the support of the likelihood, of the wrong shape, or
+                symbolic. No output of a Functional model is a distribution: within `call` of a
+                layer of one's own, `encode` works there, too.
         """
         x, y = self._checked(x, y)
         return self._posterior(x, self._condition(y))
@@ -193,6 +200,7 @@ class VAE(LatentVariableModel):
         Raises:
             ValueError: If the last dimension of z is not D.
         """
+        check_not_symbolic("z", z)
         z = self.posterior_head.to_density(z)
         event = self.posterior_head.event_shape
         if z.shape.rank < len(event) or tuple(z.shape[-len(event) :]) != event:
@@ -338,11 +346,15 @@ class VAE(LatentVariableModel):
     ) -> tf.Tensor:
         """Draws from the model: z ~ p(z), then the mean of p(x|z), or x ~ p(x|z).
 
+        Two calls return the same unless the seed differs, and by default they return means, which
+        are smoother than data.
+
         Args:
             num_samples: Number N of draws.
             seed: Integer >= 0 or stateless seed `[2]`; the same seed gives the same draws.
             mean: Whether to return the means of p(x|z) in place of draws.
-            y: What the model is conditioned on `[N]`, for conditional models.
+            y: What the model is conditioned on, for conditional models: labels `[N]`, or one for
+                all.
 
         Returns:
             Tensor `[N, *event_shape]`, in the units of x.
@@ -350,6 +362,7 @@ class VAE(LatentVariableModel):
         if not isinstance(num_samples, tf.Tensor):
             num_samples = checks.integer("num_samples", num_samples)
         seed = seed_tensor(seed)
+        y = self._labels_of_draws(y, num_samples)
         z = self._sample_prior(num_samples, fold(seed, purpose("z")), y)  # [N, D]
         p_x = self.decode(z, y)
         return p_x.mean() if mean else p_x.sample(seed=fold(seed, purpose("x")))

@@ -23,8 +23,9 @@ def checked_draws(prior: Any, z: Any) -> np.ndarray:
         rule = f"must hold draws of z, `[N, {', '.join(map(str, prior.event_shape))}]` with N >= 1"
         raise ValueError(f"Argument `z` {rule}. Received: shape={z.shape}")
     if not np.all(np.isfinite(z)):
-        bad = int(np.count_nonzero(~np.isfinite(z)))
-        raise ValueError(f"Argument `z` must be finite. Received: {bad} values that are not")
+        bad = np.argwhere(~np.isfinite(z))
+        told = f"{len(bad)} values that are not, the first in row {bad[0, 0]}, at {bad[0, 1:]}"
+        raise ValueError(f"Argument `z` must be finite. Received: {told}")
     return z
 
 

@@ -97,6 +97,36 @@ def test_generator_with_a_bad_first_batch(model, refuse, x):
     )
 
 
+def test_errors_tell_the_row_of_an_array(model, refuse, x):
+    many = np.concatenate([x] * 80)  # 2,240 rows, more than are checked at a time
+    many[1500, 3, 4, 0], many[2000, 7, 7, 0] = 2.0, np.nan
+    words = ("to 2, of which 2 are outside and 1 are NaN", "in row 1500, position [3 4 0] of")
+    refuse(model, lambda: model.fit(many, verbose=0), *words, "of the array")
+    refuse(model, lambda: model.fit(x, validation_data=many), *words, "of `validation_data`")
+    refuse(model, lambda: kv.evaluation.mean_kl(model, many), *words, "of `data`")
+
+
+def test_errors_tell_the_row_of_a_batch(make_vae, refuse, dataset, x):
+    model = make_vae()
+    model.compile("adam", jit_compile=False, steps_per_execution=1)
+    data = dataset(spoiled(x, np.nan, 3 * 64 + 9))
+    place = "of which 1 are outside and 1 are NaN or infinite, the first in row 3, position [1 1 0]"
+    refuse(model, lambda: model.fit(data, verbose=0), place + " of the batch")
+    refuse(model, lambda: model.encode(spoiled(x, 7.0)), "row 27, position [7 7 0] of the batch")
+
+
+def test_errors_tell_the_column_of_a_table(refuse):
+    model = kv.VAE(
+        encoder=kv.networks.MLPEncoder((4,)),
+        decoder=kv.networks.MLPDecoder((3,), (4,)),
+        posterior=kv.posteriors.DiagonalNormal(2),
+        likelihood=kv.likelihoods.Normal((3,)),
+    )
+    bad = np.zeros((5, 3), "float32")
+    bad[4, 1] = np.inf
+    refuse(model, lambda: model.encode(bad), "the first in row 4, column 1 of the batch")
+
+
 def test_normal_likelihood_takes_any_finite_number(make_vae, refuse, x):
     model = make_vae(likelihood=kv.likelihoods.Normal(SHAPE))
     model.compile("adam", run_eagerly=True)
@@ -385,6 +415,12 @@ def test_labels_that_are_none(conditional, refuse, x, y):
     refuse(conditional, lambda: conditional.fit(x, y, verbose=0), "`y`", "must", "Received")
 
 
+def test_one_hot_labels_are_told_from_others(conditional, refuse, x):
+    one_hot = np.eye(3)[np.zeros(28, int)]
+    refuse(conditional, lambda: conditional.fit(x, one_hot, verbose=0), "np.argmax(y, axis=-1)")
+    refuse(conditional, lambda: conditional.sample(3, y=np.eye(3)), "np.argmax(y, axis=-1)")
+
+
 def test_labels_of_another_count(conditional, refuse, x):
     refuse(conditional, lambda: conditional.sample(3, y=[0, 1]), "`y`", "must", "num_samples")
     refuse(conditional, lambda: conditional.encode(x, np.zeros(5)), "`y`", "must", "28")
@@ -397,14 +433,43 @@ def test_labels_of_another_count(conditional, refuse, x):
 def test_sample_weights_that_are_not_finite(model, refuse, x, value):
     weights = np.ones(len(x), "float32")
     weights[-1] = value
-    refuse(
-        model,
-        lambda: model.fit(x, np.zeros(len(x)), sample_weight=weights, batch_size=28, verbose=0),
-        error=(ValueError, ArithmeticError),
-    )
+    options = {"sample_weight": weights, "batch_size": 28, "verbose": 0}
+    words = ("`sample_weight` must be finite numbers >= 0", "row 27 of the array")
+    refuse(model, lambda: model.fit(x, np.zeros(len(x)), **options), *words)
 
 
 def test_sample_weights_of_another_shape(model, refuse, x):
     weights = np.ones((len(x), 2), "float32")
     y = np.zeros(len(x))
     refuse(model, lambda: model.fit(x, y, sample_weight=weights, verbose=0), "sample_weight")
+
+
+# Inputs without values.
+
+
+def test_symbolic_inputs_are_told_what_to_use(model, refuse):
+    x, z = keras.Input(SHAPE), keras.Input((2,))
+    words = ("must be an array or a tensor", "model(x)", "model.encoder(x)", "layer of your own")
+    for method in (model.encode, model.reconstruct, model.log_weights):
+        refuse(model, lambda method=method: method(x), "`x`", *words)
+    refuse(model, lambda: model.decode(z), "`z`", *words)
+
+
+class Means(keras.layers.Layer):
+    """What the error for symbolic inputs advises."""
+
+    def __init__(self, vae):
+        super().__init__()
+        self.vae = vae
+
+    def call(self, x):
+        return self.vae.posterior_head.mean(self.vae.encode(x))
+
+
+def test_a_functional_model_can_hold_a_model(model, x):
+    inputs = keras.Input(SHAPE)
+    outputs = [model(inputs), model.encoder(inputs), Means(model)(inputs)]
+    reconstruction, features, means = keras.Model(inputs, outputs).predict(x, verbose=0)
+    np.testing.assert_allclose(reconstruction, model.reconstruct(x), rtol=1e-5)
+    np.testing.assert_allclose(features, model.encoder(x), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(means, model.encode(x).mean(), rtol=1e-5, atol=1e-6)

@@ -78,6 +78,25 @@ def test_rows_of_a_batch_have_their_own_labels(trained):
     assert log_w.shape == (5, 4)
 
 
+def test_predict_takes_pairs(trained, dataset):
+    model, _ = trained
+    x, y = digits()
+    x, y = x[:20], y[:20]
+    expected = model.reconstruct(x, y=y)
+    for data in ((x, y), dataset(x, y)):
+        found = model.predict(data, verbose=0)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    found = model.predict_on_batch((x, y))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_one_label_is_for_all_samples(trained):
+    model, _ = trained
+    np.testing.assert_array_equal(
+        model.sample(5, seed=1, y=3), model.sample(5, seed=1, y=[3, 3, 3, 3, 3])
+    )
+
+
 def test_condition_by_a_network(x):
     condition = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4)])
     model = kv.ConditionalVAE(
@@ -92,3 +111,4 @@ def test_condition_by_a_network(x):
     model.fit(x, np.random.default_rng(0).normal(size=(len(x), 3)), verbose=0)
     assert np.any(condition.layers[0].kernel.numpy() != before)
     assert model.sample(2, y=tf.zeros([2, 3])).shape == (2, *SHAPE)
+    assert model.sample(2, y=tf.zeros([3])).shape == (2, *SHAPE)

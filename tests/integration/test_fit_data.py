@@ -95,6 +95,27 @@ def test_weighted_loss_and_measures(make_mean_vae, x):
         assert weighted[name] == pytest.approx(rest[name], rel=1e-5), name
 
 
+def test_what_weights_make_of_the_measures(make_mean_vae, x):
+    # loss = sum(w loss) / N, and the measures are means that the weights weigh: sum(w m) / sum(w).
+    model = make_mean_vae(objective=kv.objectives.ELBO(beta=2.0))
+    model.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
+    weights = np.linspace(0.0, 3.0, len(x)).astype("float32")
+    terms = model.compute_terms(model.standardize(x)[0])
+    reconstruction, kl = (np.asarray(v) for v in (terms.reconstruction, terms.kl_total))
+    expected = {
+        "loss": np.sum(weights * (reconstruction + 2.0 * kl)) / len(x),
+        "elbo": np.sum(weights * (-reconstruction - kl)) / np.sum(weights),
+        "reconstruction": np.sum(weights * reconstruction) / np.sum(weights),
+        "kl": np.sum(weights * kl) / np.sum(weights),
+    }
+    options = {"sample_weight": weights, "batch_size": 9, "verbose": 0}
+    history = model.fit(x, **options).history
+    evaluated = model.evaluate(x, return_dict=True, **options)
+    for name, value in expected.items():
+        assert history[name][0] == pytest.approx(value, rel=1e-5), name
+        assert evaluated[name] == pytest.approx(value, rel=1e-5), name
+
+
 def test_weights_of_one_change_nothing(make_vae, x):
     plain = sgd_step(make_vae(), x[:8], batch_size=8)
     ones = sgd_step(make_vae(), x[:8], np.zeros(8), sample_weight=np.ones(8), batch_size=8)

@@ -24,11 +24,10 @@ from keras_vae.callbacks.health.examiner import Examiner
 from keras_vae.callbacks.health.finding import Finding, HealthWarning
 from keras_vae.callbacks.health.first_examples import FirstExamples
 from keras_vae.callbacks.health.symptoms import SYMPTOMS
-from keras_vae.callbacks.held_out import dataset_of
 from keras_vae.controllers import MultiplierRule, ScheduledValue
 from keras_vae.core import checks
 from keras_vae.models import VAE, LatentVariableModel, non_finite
-from keras_vae.models.inputs import first_examples
+from keras_vae.models.inputs import Data, first_examples
 
 _SIZE = 256
 
@@ -114,7 +113,7 @@ class HealthCheck(keras.callbacks.Callback):
             checks.number("max_kl", max_kl, 0.0, exclusive=True),
             None if data_range is None else checks.interval("data_range", data_range),
         )
-        self._data = None if data is None else dataset_of(data, _SIZE)
+        self._data = None if data is None else Data.of("data", data).dataset(_SIZE)
         self.findings: list[Finding] = []
         self._parts: _Parts | None = None
         self._evidence: list[Evidence] = []

@@ -9,7 +9,6 @@ from typing import Any
 
 import keras
 
-from keras_vae.callbacks.held_out import dataset_of
 from keras_vae.callbacks.monitors.summaries import SummaryWriter, check_log_dir
 from keras_vae.core import checks
 from keras_vae.models import VAE
@@ -34,8 +33,8 @@ class Monitor(keras.callbacks.Callback):
         self.every = checks.integer("every", every)
         check_log_dir(log_dir)
         self.log_dir = log_dir
-        self._data = dataset_of(data, checks.integer("batch_size", batch_size))
-        self._given = data
+        self._given = Data.of("data", data)
+        self._data = self._given.dataset(checks.integer("batch_size", batch_size))
         self._writer = SummaryWriter(None)
         self._first: int | None = None  # Epochs of this training: the first, that which is
         self._epoch: int | None = None  # over, and that after which the model was looked at.
@@ -63,8 +62,7 @@ class Monitor(keras.callbacks.Callback):
         super().set_model(model)
         if not isinstance(model, VAE):
             raise checks.invalid("model", f"must be a VAE for {type(self).__name__}", model)
-        given = self._given if isinstance(self._given, tuple) else (self._given,)
-        Data("data", *given).check(lambda x, y: model.check_support(*model.standardize(x, y)))
+        self._given.check(model._checked)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Opens the files, before the first step."""

@@ -114,7 +114,7 @@ class ImageMonitor(Monitor):
             parts = zip(*first_examples(self._data, self.num_images), strict=True)
             self._x, self._y = ([tf.concat(part, axis=0) for part in parts] + [None, None])[:2]
         if self._x is None:
-            raise checks.invalid("data", "must hold at least one image", self._given)
+            raise checks.invalid("data", "must hold at least one image", self._given.x)
 
     def open(self) -> None:
         """Makes the folders."""

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from keras_vae.core import checks
 from keras_vae.evaluation.reading import with_progress
-from keras_vae.models.inputs import batches, check_ends, num_batches_of, num_examples_of
+from keras_vae.models.inputs import Data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,15 +73,16 @@ def feature_stream(
         >>> stream.size, stream.length, [len(part) for part in stream.parts]
         (4, 5, [4, 1])
     """
-    check_ends(name, data)
+    data = Data.of(name, data)
+    data.check_ends()
     batch_size = checks.integer("batch_size", batch_size)
     function = _function(features)
-    parts = (_features_of(name, x, function) for x, _ in batches(data, batch_size, name))
+    parts = (_features_of(name, x, function) for x, _ in data.batches(batch_size))
     first = next(parts)
     size = first.shape[1]
     rest = (_same_size(name, part, size) for part in itertools.chain([first], parts))
-    total = num_batches_of(data, batch_size)
-    return FeatureStream(name, size, num_examples_of(data), with_progress(rest, total, verbose))
+    work = with_progress(rest, data.num_batches(batch_size), verbose)
+    return FeatureStream(name, size, data.num_examples, work)
 
 
 def both_streams(
@@ -117,7 +118,9 @@ def _features_of(name: str, x: Any, function: Callable[[Any], Any]) -> np.ndarra
         raise ValueError(f"Argument `{name}` {rule}. Received: shape={values.shape}")
     values = values.reshape(len(values), -1).astype(np.float64)
     if not np.isfinite(values).all():
-        bad = values[~np.isfinite(values)][0]
+        (row, column), *more = np.argwhere(~np.isfinite(values))
+        place = f"row {row}, column {column} of a batch"
+        bad = f"{values[row, column]} in {place}, and {len(more)} more"
         raise ValueError(f"Argument `{name}` must give finite features. Received: {bad}")
     return values
 

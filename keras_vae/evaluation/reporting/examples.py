@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_vae.evaluation.reading import map_batches
 from keras_vae.models import VAE
-from keras_vae.models.inputs import batches
+from keras_vae.models.inputs import Data
 
 # Draws of z for every x behind the ELBO.
 _NUM_DRAWS = 8
@@ -55,8 +55,11 @@ def read(model: VAE, data: Any, num_examples: int, batch_size: int) -> Examples:
     """Returns the first examples of the data, checked and standardized."""
     found: list[tuple[np.ndarray, Any]] = []
     left = num_examples
-    for x, y in batches(data, batch_size):
-        checked, _ = model.check_support(*model.standardize(x, y))
+
+    def check(x: Any, y: Any) -> tuple[tf.Tensor, Any]:
+        return model._checked(x, y)[0], y
+
+    for checked, y in Data.of("data", data).checked_batches(check, batch_size):
         named = isinstance(y, (dict, tuple, list))  # Several labels of each example colour nothing.
         labels = None if y is None or named else np.asarray(y)[:left]
         found.append((checked[:left].numpy(), labels))
