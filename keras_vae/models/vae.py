@@ -167,7 +167,7 @@ class VAE(LatentVariableModel):
 
     def _labels_of_draws(self, y: Any, num_samples: int | tf.Tensor) -> Any:
         """Returns labels of so many draws, given those or one for all."""
-        return None
+        return y
 
     def _labels(self, y: Any) -> Any:
         """Returns standardized labels, whose values are checked where they are at hand."""

@@ -118,10 +118,12 @@ def _features_of(name: str, x: Any, function: Callable[[Any], Any]) -> np.ndarra
         raise ValueError(f"Argument `{name}` {rule}. Received: shape={values.shape}")
     values = values.reshape(len(values), -1).astype(np.float64)
     if not np.isfinite(values).all():
-        (row, column), *more = np.argwhere(~np.isfinite(values))
-        place = f"row {row}, column {column} of a batch"
-        bad = f"{values[row, column]} in {place}, and {len(more)} more"
-        raise ValueError(f"Argument `{name}` must give finite features. Received: {bad}")
+        bad = np.argwhere(~np.isfinite(values))
+        row, column = bad[0]
+        told = f"{len(bad)} in a batch that are not, the first, {values[row, column]}, in its row "
+        raise ValueError(
+            f"Argument `{name}` must give finite features. Received: {told}{row}, column {column}"
+        )
     return values
 
 
