@@ -115,7 +115,7 @@ def fit_posterior(
         checks.integer("evaluation_samples", evaluation_samples),
     )
     batch_size, seed = checks.integer("batch_size", batch_size), seed_tensor(seed)
-    x, y = model.check_support(*model.standardize(x, y))
+    x, y = model._checked(x, y)
     if not len(x):
         raise checks.invalid("x", "must hold at least one example", x.shape)
     data = [x] if y is None else [x, y]

@@ -255,7 +255,7 @@ class SteppingModel(SteeredModel):
     def _checked(self, x: Any, y: Any = None) -> tuple[tf.Tensor, Any]:
         """Returns standardized data, whose values are checked where they are at hand."""
         check_not_symbolic("x", x)
-        x, y = self.standardize(x, y)
+        x, y = self.standardize(*map(inputs.as_array, (x, y)))
         return self.check_support(x, y) if tf.executing_eagerly() else (x, y)
 
     def _step_seed(self, what_for: str, step: Any, replica: tf.Tensor) -> tf.Tensor:

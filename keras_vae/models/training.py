@@ -180,6 +180,8 @@ class ObjectiveTrainer(SteppingModel):
         Returns:
             Array `[N, *event_shape]`, in the units of x.
         """
+        data = inputs.Data.of("x", x)
+        x = data.x if data.y is None else (data.x, data.y)
         with self._given_back():
             return super().predict(x, *args, **kwargs)
 

@@ -91,13 +91,17 @@ def test_all_readers_read_all_forms_alike(form, expected):
 
 
 @pytest.mark.filterwarnings("ignore:The loss did not")
-def test_the_range_of_rates_and_health_take_tables():
+def test_what_takes_arrays_alone_takes_tables():
     model, data = make(), mixed_frame(VALUES)
     found = kv.find_learning_rate(model, data, steps=20, batch_size=8, verbose=0)
     np.testing.assert_array_equal(
         found.losses, kv.find_learning_rate(model, VALUES, steps=20, batch_size=8, verbose=0).losses
     )
     kv.callbacks.HealthCheck(data=data)
+    np.testing.assert_array_equal(model.encode(data).mean(), model.encode(VALUES).mean())
+    np.testing.assert_allclose(
+        model.predict(data, verbose=0), model.reconstruct(VALUES), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_pairs_of_tables_are_read_as_pairs_of_arrays():
@@ -110,7 +114,9 @@ def test_pairs_of_tables_are_read_as_pairs_of_arrays():
     )
 
 
-@pytest.mark.parametrize("data", [3, None, [VALUES], {"x": VALUES}, iter([VALUES])], ids=str)
+@pytest.mark.parametrize(
+    "data", [3, None, [VALUES], {"x": VALUES}, iter([VALUES])], ids=lambda data: type(data).__name__
+)
 def test_what_cannot_be_read_again_and_again_is_refused(data):
     rule = r"`data` must be an array, a pair of arrays \(x, y\) or a dataset of batches.*Received"
     with pytest.raises(ValueError, match=rule):
