@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from keras_vae.core import checks
+from keras_vae.core.numerics import to_dtype
 
 tfd = tfp.distributions
 
@@ -89,7 +90,7 @@ def free_bits(
         Kingma et al., 2016, eq. 15 and appendix C.8, arXiv:1606.04934.
     """
     checks.option("mode", mode, FREE_BITS_MODES)
-    floor = tf.cast(floor, kl.dtype)
+    floor = to_dtype(floor, kl.dtype)
     floor = tf.where(floor > 0.0, floor, tf.constant(-math.inf, kl.dtype))
     if mode == "per_example":
         return tf.reduce_sum(tf.maximum(kl, floor), axis=-1)

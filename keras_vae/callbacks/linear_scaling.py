@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_vae.callbacks.hyperparameter_schedule import HyperparameterSchedule
 from keras_vae.core import checks
+from keras_vae.core.numerics import to_dtype
 
 
 class LinearScaling(HyperparameterSchedule):
@@ -65,4 +66,4 @@ class LinearScaling(HyperparameterSchedule):
     def _value(self, step: Any) -> tf.Tensor:
         t = tf.minimum(tf.cast(step, tf.float64) / self.warmup_steps, 1.0)
         base = self._base(step) if callable(self._base) else self._base
-        return tf.cast(base, tf.float64) * (1.0 + (self.factor - 1.0) * t)
+        return to_dtype(base, tf.float64) * (1.0 + (self.factor - 1.0) * t)

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_vae.controllers.controller import Controller
+from keras_vae.core.numerics import to_dtype
 
 
 class ScheduledValue(Controller):
@@ -35,4 +36,6 @@ class ScheduledValue(Controller):
         return self.name, id(self.variable), id(self.schedule)
 
     def before_step(self, step: tf.Tensor) -> None:
-        self.variable.assign(tf.cast(self.schedule(step), self.variable.dtype))
+        # A schedule of the package, when called, rounds to `floatx`, the weight may be float64.
+        value = getattr(self.schedule, "exactly_at", self.schedule)(step)
+        self.variable.assign(to_dtype(value, self.variable.dtype))

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_vae.core.hyperparameters import Steerable
-from keras_vae.core.numerics import density_dtype
+from keras_vae.core.numerics import density_dtype, to_dtype
 
 serializable = keras.saving.register_keras_serializable(package="keras_vae")
 
@@ -27,10 +27,8 @@ class Head(Steerable):
         return density_dtype(self.variable_dtype)
 
     def to_density(self, value: Any) -> tf.Tensor:
-        """Casts a tensor, or an array, to `density_dtype`."""
-        if isinstance(value, tf.Tensor):
-            return tf.cast(value, self.density_dtype)
-        return tf.convert_to_tensor(value, self.density_dtype)
+        """Casts a tensor, an array, or a number to `density_dtype`."""
+        return to_dtype(value, self.density_dtype)
 
     def add_density_weight(self, shape: Sequence[int], initializer: Any, name: str) -> Any:
         """Adds a trainable parameter of the distribution, kept out of autocasting."""

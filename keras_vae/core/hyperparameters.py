@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-import tensorflow as tf
 
+from keras_vae.core.initializers import Constant
 from keras_vae.core.numerics import density_dtype
 
 
@@ -45,8 +45,7 @@ class Steerable(keras.layers.Layer):
         """Adds a number that is kept as a non-trainable weight, and moved by a controller alone."""
         return self.add_weight(
             shape=(),
-            # Keras's `Constant` would round the value to float32 on its way to float64.
-            initializer=lambda shape, dtype: tf.fill(shape, tf.constant(value, dtype)),
+            initializer=Constant(value),
             dtype=density_dtype(self.variable_dtype),
             trainable=False,
             autocast=False,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 SCALE_FLOOR = 1e-4
@@ -16,6 +17,20 @@ SCALE_CEILING = 1e4
 def density_dtype(variable_dtype: str) -> str:
     """Returns the dtype of densities and their reductions: float64 for float64, else float32."""
     return "float64" if keras.backend.standardize_dtype(variable_dtype) == "float64" else "float32"
+
+
+def to_dtype(value: Any, dtype: str | tf.DType) -> tf.Tensor:
+    """Returns a number, a list of numbers, an array or a tensor as a tensor in `dtype`.
+
+    `tf.cast` alone takes floats of Python by way of float32, and integers by way of int32.
+
+    Example:
+        >>> float(to_dtype(0.1, "float64"))
+        0.1
+    """
+    if isinstance(value, (int, float, list, tuple)):
+        value = np.asarray(value)
+    return tf.cast(value, dtype)
 
 
 def positive_scale(

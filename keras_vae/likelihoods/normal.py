@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from keras_vae.core import checks
+from keras_vae.core.initializers import Constant
 from keras_vae.core.numerics import SCALE_CEILING, SCALE_FLOOR, inverse_scale, positive_scale
 from keras_vae.likelihoods.base import Likelihood, serializable
 
@@ -94,7 +94,7 @@ class Normal(Likelihood):
         """Checks the decoder's output shape and adds the weight of a learned scale."""
         super().build(params_shape)
         if isinstance(self._scale, str):
-            start = keras.initializers.Constant(inverse_scale(self.initial_scale))
+            start = Constant(inverse_scale(self.initial_scale))
             self.raw_scale = self.add_density_weight(self._scale_shape, start, "raw_scale")
 
     def call(self, params: tf.Tensor) -> tfd.Independent:

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from keras_vae import bounds
 from keras_vae.core import checks
+from keras_vae.core.numerics import to_dtype
 from keras_vae.core.terms import Terms
 from keras_vae.objectives.base import draws_of
 
@@ -145,7 +146,7 @@ class ScoreFunction(Reparameterized):
     def _baseline(self, values: tf.Tensor, of_others: Any, given: tf.Tensor | float) -> Any:
         if self.baseline == "none":
             return tf.zeros_like(values)
-        given = tf.cast(given, values.dtype) + tf.zeros_like(values)
+        given = to_dtype(given, values.dtype) + tf.zeros_like(values)
         # The number of samples is static: a Python integer wherever an objective asks for it.
         if values.shape[0] == 1:
             return given

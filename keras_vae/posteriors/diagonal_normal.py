@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from keras_vae.core.initializers import Constant
 from keras_vae.core.normal import MultivariateNormalDiag
 from keras_vae.core.numerics import inverse_scale, positive_scale
 from keras_vae.posteriors.base import Posterior, serializable
@@ -50,7 +51,7 @@ class DiagonalNormal(Posterior):
             self.latent_dim,
             # A scale that varies much at the start would add noise before it adds information.
             kernel_initializer=keras.initializers.VarianceScaling(0.01, "fan_avg", "uniform"),
-            bias_initializer=keras.initializers.Constant(inverse_scale(1.0)),
+            bias_initializer=Constant(inverse_scale(1.0)),
             dtype=self.dtype_policy,
             name="raw_scale",
         )

@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from keras_vae.core import checks
+from keras_vae.core.initializers import Constant
 from keras_vae.core.numerics import inverse_scale, positive_scale
 from keras_vae.priors.base import Infer, Prior, serializable
 
@@ -54,7 +55,7 @@ class ConditionalNormal(Prior):
         return keras.layers.Dense(
             self.latent_dim,
             kernel_initializer="zeros",
-            bias_initializer=keras.initializers.Constant(bias),
+            bias_initializer=Constant(bias),
             dtype=self.dtype_policy,
             name=name,
         )

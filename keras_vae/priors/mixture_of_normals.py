@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from keras_vae.core import checks
+from keras_vae.core.initializers import Constant
 from keras_vae.core.mixture import MixtureSameFamily
 from keras_vae.core.numerics import SCALE_FLOOR, inverse_scale, positive_scale
 from keras_vae.priors.base import Infer, Prior, serializable
@@ -76,7 +77,7 @@ class MixtureOfNormals(Prior):
         shape = (self.num_components, self.latent_dim)
         # Equal components would have equal gradients and stay equal for ever.
         spread = keras.initializers.RandomNormal(stddev=1.0, seed=self.seed)
-        unit = keras.initializers.Constant(inverse_scale(1.0))
+        unit = Constant(inverse_scale(1.0))
         self.logits = self.add_density_weight(shape[:1], "zeros", "logits")
         self.locs = self.add_density_weight(shape, spread, "locs")
         self.raw_scales = self.add_density_weight(shape, unit, "raw_scales")

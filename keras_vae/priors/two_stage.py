@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from keras_vae.core import checks
+from keras_vae.core.initializers import Constant
 from keras_vae.core.numerics import inverse_scale, positive_scale
 from keras_vae.core.randomness import fold, seed_tensor
 from keras_vae.priors.base import Infer, Prior, serializable
@@ -135,7 +136,7 @@ class TwoStage(Prior):
         """Builds the perceptrons and makes gamma, which starts at one; needs no shape."""
         self.encoder.build((None, self.latent_dim))
         self.decoder.build((None, self.latent_dim))
-        unit = keras.initializers.Constant(inverse_scale(1.0))
+        unit = Constant(inverse_scale(1.0))
         self.raw_gamma = self.add_density_weight((), unit, "raw_gamma")
 
     @property

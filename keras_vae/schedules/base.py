@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_vae.core import checks
 from keras_vae.core.figures import frame_lightly, new_figure
+from keras_vae.core.numerics import to_dtype
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,8 +45,11 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         Returns:
             Tensor of the shape of `step`, in `keras.config.floatx()`.
         """
-        t = tf.maximum(_float64(step), 0.0)
-        return tf.cast(self.value_at(t), keras.config.floatx())
+        return tf.cast(self.exactly_at(step), keras.config.floatx())
+
+    def exactly_at(self, step: Any) -> tf.Tensor:
+        """Returns the values as a call does, but in float64."""
+        return self.value_at(tf.maximum(to_dtype(step, tf.float64), 0.0))
 
     def value_at(self, t: tf.Tensor) -> tf.Tensor:
         """Returns the values at steps t >= 0, a float64 tensor: one of the same shape and dtype."""
@@ -79,13 +83,6 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         axes.set(xlabel="optimizer step", ylabel="value", title=type(self).__name__)
         frame_lightly(axes)
         return figure
-
-
-def _float64(step: Any) -> tf.Tensor:
-    # Numbers of Python would become int32 or float32 on their way to a tensor.
-    if isinstance(step, (int, float, list, tuple, np.ndarray, np.generic)):
-        return tf.constant(np.asarray(step, np.float64))
-    return tf.cast(step, tf.float64)
 
 
 def _span(steps: Any) -> tuple[int, int]:
