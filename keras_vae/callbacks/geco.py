@@ -24,9 +24,12 @@ class GECO(keras.callbacks.Callback):
 
     η is per unit of the constraint: 3e-3 suits a summed squared error of tens, a distance of about
     1 wants correspondingly more. `clip` keeps λ from winding up over the first steps, at which the
-    networks cannot meet the constraint yet. Where λ swings, a smaller η or α calms it. The
-    multiplicative rule of the published MNIST table (references below) is
-    `GECO(learning_rate=1.0, alpha=0.99, clip=(0.9, 1.1), every=100)`.
+    networks cannot meet the constraint yet. Where λ swings, a smaller η or α calms it.
+
+    The multiplicative rule of the published MNIST table (references below) is
+    `GECO(learning_rate=1.0, alpha=0.99, clip=(0.9, 1.1), every=100)`, but that its code counts the
+    steps from 0 and waits for two epochs: λ first moves at its step 400, the 401st, of 200 steps an
+    epoch. With `warmup_steps=399` it moves as often, each time one step earlier.
 
     Args:
         learning_rate: η > 0.

@@ -55,6 +55,33 @@ RULES = {
 }
 
 
+def published(constraints, every, wait, multiplier):
+    """Return λ after each step by the code of the MNIST table, which counts from 0."""
+    found, average = [], constraints[0]
+    for step, constraint in enumerate(constraints):
+        average = 0.99 * average + 0.01 * constraint
+        if step % every == 0 and step >= wait:
+            multiplier *= np.clip(np.exp(average), 0.9, 1.1)
+        found.append(multiplier)
+    return found
+
+
+def test_a_warm_up_gives_the_published_rule_one_step_earlier():
+    constraints = np.random.default_rng(0).normal(0.0, 0.3, size=60)
+    wanted = published([constraints[0], *constraints], every=5, wait=20, multiplier=0.5)
+    numbers = {"learning_rate": 1.0, "clip": (0.9, 1.1), "every": 5, "warmup_steps": 19}
+    average, seen, multiplier = (keras.Variable(value) for value in (0.0, 0.0, 0.5))
+    average = kv.controllers.MovingAverage("ma", average, seen, "constraint", decay=0.99)
+    rule = kv.controllers.MultiplierRule("lambda", multiplier, average, **numbers)
+    found = []
+    for step, constraint in enumerate(constraints):
+        for variable, value in rule.after_step(step, {"constraint": constraint}):
+            variable.assign(value)
+        found.append(float(multiplier))
+    np.testing.assert_allclose(found, wanted[1:], rtol=1e-6)
+    assert found[18] == 0.5 != found[19], "the first four moves are left out"
+
+
 def replay(constraints, rule, multiplier):
     averages, multipliers, average = [], [], None
     for step, constraint in enumerate(constraints, start=1):
