@@ -1,8 +1,17 @@
 # Everything runs in .venv, made once and made anew when setup.cfg or pyproject.toml change.
 PYTHON ?= python3
 
+SHELL := bash
+
 # TensorFlow's notes on its start-up; 0 shows them all.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+# Some are written before TensorFlow reads that level. A script for sed that removes them from stderr:
+NOTES = /^WARNING: All log messages before absl::InitializeLog/d; \
+	/^[IW][0-9]{4} .*\.cc:[0-9]+\]/d; /Unable to register cu[A-Z]+ factory/d
+
+# pip shows errors and no warnings, which are about its own settings and newer versions of itself.
+QUIET := -qq --disable-pip-version-check
 
 .PHONY: help demo test lint types test-lowest clean
 .DEFAULT_GOAL := help
@@ -11,8 +20,8 @@ help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
 demo: .venv/installed  ## train, judge, draw and export a VAE on real digits; check the export
-	.venv/bin/python examples/mnist_5k.py
-	.venv/bin/python examples/check_saved_model.py saved_models/mnist_5k/1
+	$(call without-notes,.venv/bin/python examples/mnist_5k.py)
+	$(call without-notes,.venv/bin/python examples/check_saved_model.py saved_models/mnist_5k/1)
 
 test: .venv/installed  ## the whole test suite
 	.venv/bin/python -m pytest -n 2 --dist worksteal
@@ -34,15 +43,16 @@ clean:  ## remove environments and what tests, builds and the demo left
 
 .venv/installed: setup.cfg pyproject.toml
 	$(call new-environment,.venv,14)
-	.venv/bin/python -m pip install --quiet --editable '.[test,dev]'
+	@.venv/bin/python -m pip install $(QUIET) --editable '.[test,dev]'
 	@touch $@
 
 .venv-lowest/installed: setup.cfg pyproject.toml tests/lowest.py
 	$(call new-environment,.venv-lowest,13)
 	.venv-lowest/bin/python tests/lowest.py > .venv-lowest/constraints.txt
-	.venv-lowest/bin/python -m pip install --quiet --constraint .venv-lowest/constraints.txt --editable '.[test]'
+	@.venv-lowest/bin/python -m pip install $(QUIET) --constraint .venv-lowest/constraints.txt --editable '.[test]'
 	@touch $@
 
+# pip is upgraded because pip 23 can search for hours.
 # 1: the folder; 2: the first minor version of Python that is too new (for the lowest versions: 3.13)
 define new-environment
 @$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
@@ -51,5 +61,12 @@ define new-environment
 @rm -rf $(1)
 @echo "Installing into $(1) (once; some minutes)"
 @$(PYTHON) -m venv $(1)
-$(1)/bin/python -m pip install --quiet --upgrade pip  # pip 23 can search for hours
+@$(1)/bin/python -m pip install $(QUIET) --upgrade pip
+endef
+
+# Runs a command, shown as make shows it, whose errors and warnings are seen and whose notes are not.
+define without-notes
+@echo '$(1)'
+@set -o pipefail; { $(1) 2>&1 >&3 | \
+	sed -u -E '$(if $(filter 3,$(TF_CPP_MIN_LOG_LEVEL)),$(NOTES))' >&2; } 3>&1
 endef

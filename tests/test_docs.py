@@ -1,4 +1,8 @@
-"""Each page of docs/ has an entry for every public name of its room, and its snippets run."""
+"""Each page of docs/ has an entry for every public name of its room, and runs as it is pasted.
+
+A page's snippets run one after the other in a namespace that is empty at first: what they need is
+on the page. README.md has a test of its own, and is read here for its links.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +12,12 @@ import re
 import subprocess
 import sys
 
-import keras
-import numpy as np
 import pytest
 import tensorflow as tf
 
 import keras_vae as kv
 
 ROOT = pathlib.Path(__file__).parent.parent
-IMAGE = (8, 8, 1)
 
 # Page: the room, and the names that need an entry there: a heading, a snippet that begins with
 # the call, a formula, a reference. A name whose page is not here has no page of its own.
@@ -26,7 +27,7 @@ STEERING |= {"OneCycleLearningRate", "GECO", "KLController", "StopWhenConstraint
 EVALUATIONS = {"mean_kl", "marginal_kl", "mutual_information", "kl_decomposition"}
 EVALUATIONS |= {"reconstruction_error", "rate_distortion", "inference_gap"}
 EVALUATIONS |= {"log_likelihood", "annealed_importance_sampling", "bidirectional_check"}
-EVALUATIONS |= {"active_units", "report"}
+EVALUATIONS |= {"active_units", "report", "fit_posterior"}
 DISTANCES = {"frechet_distance", "feature_moments", "frechet_between_moments", "kernel_distance"}
 DISTANCES |= {"frechet_at_infinity", "manifold_scores", "inception_features", "classifier_features"}
 DISENTANGLEMENT = {"beta_vae_score", "factor_vae_score", "mutual_information_gap", "sap_score"}
@@ -44,7 +45,10 @@ PAGES = {
     "schedules": ("kv.schedules", set(kv.schedules.__all__) - ABSTRACT),
 }
 # Pages without an entry for each name; their snippets run all the same.
-GUIDES = {"distribution", "learning_rate", "published", "training"}
+GUIDES = {"data", "distribution", "learning_rate", "networks", "published", "serving", "training"}
+# Pages without snippets.
+PROSE = {"README", "performance"}
+ALL = {*PAGES, *GUIDES, *PROSE}
 # Pages whose snippets make strategies, which disturb those of other tests in the process.
 ALONE = {"distribution"}
 # Entries that are this project's own, or common knowledge.
@@ -63,37 +67,27 @@ def entries(page):
     return {part.partition("\n")[0].strip("`"): part for part in parts}
 
 
-def blocks(page):
-    return re.findall(r"^```python\n(.*?)^```", text(page), re.DOTALL | re.MULTILINE)
+def blocks(page, language="python"):
+    return re.findall(rf"^```{language}\n(.*?)^```", text(page), re.DOTALL | re.MULTILINE)
 
 
-@pytest.fixture
-def names(tmp_path, monkeypatch):
-    """Return what snippets may use, and run them in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    likelihood = kv.likelihoods.Bernoulli(IMAGE)
-    network = {"encoder": kv.networks.MLPEncoder((4,)), "decoder": kv.networks.MLPDecoder(IMAGE)}
-    posterior = kv.posteriors.DiagonalNormal(2)
-    model = kv.VAE(**network, posterior=posterior, likelihood=likelihood)
-    model.compile("adam")
-    return {
-        "kv": kv,
-        "keras": keras,
-        "np": np,
-        "tf": tf,
-        "os": os,
-        **network,
-        "posterior": posterior,
-        "likelihood": likelihood,
-        "model": model,
-        "data": np.random.default_rng(0).uniform(size=(16, *IMAGE)).astype("float32"),
-        "features": keras.Sequential([keras.Input(IMAGE), keras.layers.Flatten()]),
-    }
+def run(page):
+    """Run the snippets of a page in turn, and return what they have defined."""
+    names = {}
+    for block in blocks(page):
+        exec(compile(block, f"docs/{page}.md", "exec"), names)
+    return names
+
+
+def anchors(text):
+    """Return the anchors of a page's headings, as Markdown renderers make them."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_every_page_is_held():
     pages = {path.stem for path in (ROOT / "docs").glob("*.md")}
-    assert pages == {*PAGES, *GUIDES}
+    assert pages == ALL
 
 
 @pytest.mark.parametrize(("page", "name"), CASES)
@@ -106,34 +100,50 @@ def test_an_entry_has_a_formula_a_snippet_and_a_reference(page, name):
 
 
 @pytest.mark.parametrize("page", sorted({*PAGES, *GUIDES} - ALONE))
-def test_snippets_run(page, names):
-    assert blocks(page)
-    for block in blocks(page):
-        exec(compile(block, f"docs/{page}.md", "exec"), names)
+def test_a_page_runs_as_it_is_pasted(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(page)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", sorted(ALONE))
-def test_snippets_run_in_a_process_of_their_own(page, tmp_path):
-    names = "import keras, numpy as np, tensorflow as tf, keras_vae as kv"
-    data = "data = np.random.default_rng(0).uniform(size=(16, 8, 8, 1)).astype('float32')"
-    code = "\n".join([names, data, *blocks(page)])
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+def test_a_page_runs_in_a_process_of_its_own(page, tmp_path):
+    done = execute([sys.executable, "-c", "\n".join(blocks(page))], tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_an_objective_of_ones_own_works(names):
-    for block in blocks("objectives"):
-        exec(block, names)
-    terms = names["model"].compute_terms(tf.zeros([3, *IMAGE]), 2)
+@pytest.mark.slow
+def test_the_command_line_reads_what_serving_exports(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run("serving")
+    (commands,) = blocks("serving", "bash")
+    cli = f"{sys.executable} -m tensorflow.python.tools.saved_model_cli"
+    commands = re.sub("^saved_model_cli", cli, commands, flags=re.MULTILINE)
+    done = execute(["bash", "-ec", commands], tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "inputs['count']" in done.stdout and "Result for output key mean" in done.stdout
+
+
+def execute(command, folder):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def test_an_objective_of_ones_own_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = run("objectives")
+    terms = names["model"].compute_terms(tf.zeros([3, *names["image"]]), 2)
     assert names["Entropic"]().loss(terms).shape == 3
 
 
-@pytest.mark.parametrize("page", sorted({*PAGES, *GUIDES}))
-def test_links_lead_to_files(page):
-    for path in re.findall(r"`((?:examples|benchmarks|docs)/[^`\s]*)`", text(page)):
-        assert (ROOT / path).exists(), path
-    for path in re.findall(r"\]\((?!http)([^)#]+)", text(page)):
-        assert (ROOT / "docs" / path).exists(), path
+@pytest.mark.parametrize("path", ["README.md", *sorted(f"docs/{page}.md" for page in ALL)])
+def test_links_lead_to_files_and_headings(path):
+    page = ROOT / path
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.M)
+    for name in re.findall(r"`((?:examples|benchmarks|docs)/[^`\s]*)`", text):
+        assert (ROOT / name).exists(), name
+    for name, anchor in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", text):
+        target = page.parent / name if name else page
+        assert target.exists(), name
+        if anchor:
+            assert anchor in anchors(target.read_text(encoding="utf-8")), f"{name}#{anchor}"

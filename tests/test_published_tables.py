@@ -282,10 +282,10 @@ def test_columns_without_anything_are_left_out():
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_the_readme_quotes_the_results(name):
+def test_the_page_quotes_the_results(name):
     path = f"benchmarks/results/{name}.md"
     known = {row["model"]: row for row in tables((ROOT / path).read_text())}
-    _, _, after = (ROOT / "README.md").read_text().partition(f"]({path})")
+    _, _, after = (ROOT / "docs" / "published.md").read_text().partition(f"](../{path})")
     quoted = tables(after[after.index("|") :].partition("\n\n")[0])
     assert known.keys() - {row["model"] for row in quoted} <= {
         "GECO with kappa^2 = 17, `callbacks.GECO()`"
