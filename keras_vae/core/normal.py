@@ -1,4 +1,4 @@
-"""Multivariate normals: draws that are fast under XLA, too, and densities under many of them."""
+"""Multivariate normals: moments read off the parameters, fast draws, densities under many."""
 
 from __future__ import annotations
 
@@ -12,31 +12,55 @@ tfd = tfp.distributions
 
 
 class MultivariateNormalDiag(tfd.MultivariateNormalDiag):
-    """`tfd.MultivariateNormalDiag` with draws that are fast under XLA.
+    """`tfd.MultivariateNormalDiag` with draws that are fast under XLA and moments that export.
 
     z = loc + scale_diag * noise,  noise ~ N(0, I)
+
+    Both parameters must be given. The moments are the parameters themselves; those of TFP compute
+    shapes by operations that converters to other runtimes do not have.
 
     Example:
         >>> MultivariateNormalDiag(tf.zeros([3, 2]), tf.ones([3, 2])).sample(5, seed=[0, 1]).shape
         TensorShape([5, 3, 2])
     """
 
+    def _mean(self) -> tf.Tensor:
+        return _broadcast(self.loc, self.parameters["scale_diag"])
+
+    def _stddev(self) -> tf.Tensor:
+        return _broadcast(tf.abs(self.parameters["scale_diag"]), self.loc)
+
     def _call_sample_n(self, sample_shape: Any, seed: Any = None, **kwargs: Any) -> tf.Tensor:
         return _draws(self, sample_shape, seed, **kwargs)
 
 
 class MultivariateNormalTriL(tfd.MultivariateNormalTriL):
-    """`tfd.MultivariateNormalTriL` with draws that are fast under XLA.
+    """`tfd.MultivariateNormalTriL` with draws that are fast under XLA and moments that export.
 
     z = loc + scale_tril noise,  noise ~ N(0, I)
+
+    Both parameters must be given, and `scale_tril` be zero above the diagonal. See
+    `MultivariateNormalDiag` for the moments.
 
     Example:
         >>> MultivariateNormalTriL(tf.zeros([3, 2]), tf.eye(2)).sample(5, seed=[0, 1]).shape
         TensorShape([5, 3, 2])
     """
 
+    def _mean(self) -> tf.Tensor:
+        return _broadcast(self.loc, self.parameters["scale_tril"][..., 0])
+
+    def _stddev(self) -> tf.Tensor:
+        rows = tf.reduce_sum(tf.square(self.parameters["scale_tril"]), axis=-1)
+        return _broadcast(tf.sqrt(rows), self.loc)
+
     def _call_sample_n(self, sample_shape: Any, seed: Any = None, **kwargs: Any) -> tf.Tensor:
         return _draws(self, sample_shape, seed, **kwargs)
+
+
+def _broadcast(values: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
+    """Returns `values` in the shape that both have together."""
+    return tf.convert_to_tensor(values) + tf.zeros_like(other)
 
 
 def log_densities(q: tfd.Distribution, z: tf.Tensor) -> tf.Tensor:

@@ -27,8 +27,24 @@ def log_partition(logits: tf.Tensor) -> tf.Tensor:
     return tf.where(near_zero, series, closed)
 
 
+def mean_of(logits: tf.Tensor) -> tf.Tensor:
+    """Returns the mean, the derivative of `log_partition`: 1 / (1 - exp(-l)) - 1 / l.
+
+    Near l = 0, where both terms have a pole, it is the series; otherwise the first term is written
+    as (1 + 1 / tanh(l/2)) / 2, which no l lets overflow. By `tanh` and not `expm1`, because every
+    runtime that models are exported to has it.
+    """
+    near_zero = tf.abs(logits) < 0.3
+    l2 = tf.square(logits)
+    terms = 1 / 12 - l2 * (1 / 720 - l2 * (1 / 30240 - l2 * (1 / 1209600 - l2 / 47900160)))
+    # The branch not taken must be finite as well: `where` multiplies its gradient by zero.
+    safe = tf.where(near_zero, tf.ones_like(logits), logits)
+    closed = (1.0 + 1.0 / tf.tanh(safe / 2)) / 2 - 1.0 / safe
+    return tf.where(near_zero, 0.5 + logits * terms, closed)
+
+
 class _ContinuousBernoulli(tfd.ContinuousBernoulli):
-    """`tfd.ContinuousBernoulli` with a log-density of fewer operations."""
+    """`tfd.ContinuousBernoulli` with a log-density and a mean of fewer operations."""
 
     def _log_prob(self, event: tf.Tensor) -> tf.Tensor:
         log_density = over_one_axis(
@@ -36,6 +52,9 @@ class _ContinuousBernoulli(tfd.ContinuousBernoulli):
         )
         outside = (event < 0) | (event > 1)
         return tf.where(outside, tf.constant(float("-inf"), log_density.dtype), log_density)
+
+    def _mean(self) -> tf.Tensor:
+        return mean_of(self.logits)
 
 
 @serializable
@@ -85,6 +104,6 @@ class ContinuousBernoulli(Likelihood):
         low = -high
         for _ in range(60):
             middle = (low + high) / 2
-            below = tfd.ContinuousBernoulli(logits=middle, dtype=mean.dtype).mean() < mean
+            below = mean_of(middle) < mean
             low, high = tf.where(below, middle, low), tf.where(below, high, middle)
         return (low + high) / 2

@@ -224,12 +224,6 @@ def _check_rows(y: tf.Tensor, rows: int | None) -> None:
 
 def _join(values: tf.Tensor, condition: tf.Tensor) -> tf.Tensor:
     """Joins `condition` `[..., C]` to the last axis of `values`; both are broadcast before it."""
-    leading = tf.broadcast_dynamic_shape(tf.shape(values)[:-1], tf.shape(condition)[:-1])
-    static = tf.broadcast_static_shape(values.shape[:-1], condition.shape[:-1])
-
-    def repeated(part: tf.Tensor) -> tf.Tensor:
-        whole = tf.broadcast_to(part, tf.concat([leading, tf.shape(part)[-1:]], axis=0))
-        whole.set_shape([*static, part.shape[-1]])
-        return whole
-
-    return tf.concat([repeated(values), repeated(condition)], axis=-1)
+    # By adding zeros: shapes computed in the graph take operations that other runtimes lack.
+    wide = values + tf.zeros_like(condition[..., :1])
+    return tf.concat([wide, condition + tf.zeros_like(values[..., :1])], axis=-1)

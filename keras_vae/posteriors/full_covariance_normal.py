@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -69,6 +70,17 @@ class FullCovarianceNormal(Posterior):
     ) -> tfd.MultivariateNormalTriL:
         """Returns q(z|x) of its parameters."""
         loc, entries = parameters
-        raw = tfp.math.fill_triangular(entries)  # [B, D, D]
-        diagonal = positive_scale(tf.linalg.diag_part(raw) + inverse_scale(1.0))
-        return MultivariateNormalTriL(loc, tf.linalg.set_diag(raw, diagonal))
+        return MultivariateNormalTriL(loc, _cholesky_factor(entries, self.latent_dim))
+
+
+def _cholesky_factor(entries: tf.Tensor, size: int) -> tf.Tensor:
+    """Returns L `[B, D, D]` of its entries `[B, D (D + 1) / 2]`, in the order of TFP.
+
+    `tfp.math.fill_triangular` and `tf.linalg.set_diag` give the same by operations on matrices
+    that other runtimes do not have.
+    """
+    square = tf.concat([entries[:, size:], tf.reverse(entries, [-1])], axis=-1)  # [B, D * D]
+    diagonal = positive_scale(square[:, :: size + 1] + inverse_scale(1.0))  # [B, D]
+    raw = tf.reshape(square, [-1, size, size])
+    below = np.tri(size, k=-1, dtype=bool)
+    return tf.where(below, raw, diagonal[:, tf.newaxis] * tf.constant(np.eye(size), entries.dtype))
