@@ -44,6 +44,11 @@ class Support:
     high: float = math.inf
     integer: bool = False
 
+    @property
+    def num_values(self) -> float:
+        """Number of values that an element can have; infinite where it is a real number."""
+        return self.high - self.low + 1 if self.integer else math.inf
+
     def __str__(self) -> str:
         """Completes the sentence "x must be ..."."""
         kind = "whole numbers " if self.integer else ""
@@ -115,6 +120,15 @@ class Likelihood(Head):
         """Shape that a decoder's output must have, without the batch."""
         return self.shape
 
+    @property
+    def discrete_dimensions(self) -> int | None:
+        """Number of dimensions that bits/dim divides by, or None where it says nothing.
+
+        It is for data of finitely many values, such as pixels 0..255 and classes. Of a density, it
+        would depend on the unit of x; and binary data are reported in nats.
+        """
+        return math.prod(self.shape) if 2 < self.support.num_values < math.inf else None
+
     def standardize(self, x: Any) -> tf.Tensor:
         """Turns data as users give it into the tensor `[B, *event_shape]` that has a density.
 
@@ -168,7 +182,9 @@ class Likelihood(Head):
             raise ValueError(
                 f"Argument `decoder` must return tensors of shape [batch, *params_shape] with "
                 f"params_shape={self.params_shape}, as {type(self).__name__}(shape={self.shape}) "
-                f"requires. Received: a decoder with output shape {tuple(params_shape)}"
+                "requires. Build it with that shape, such as "
+                "keras_vae.networks.ConvDecoder(likelihood.params_shape). "
+                f"Received: a decoder with output shape {tuple(params_shape)}"
             )
 
     def get_config(self) -> dict[str, Any]:

@@ -35,6 +35,11 @@ class OneHotSupport(Support):
     integer: bool = True
     num_classes: int = 2
 
+    @property
+    def num_values(self) -> float:
+        """Number of classes that an element can be."""
+        return self.num_classes
+
     def __str__(self) -> str:
         """Completes the sentence "x must be ..."."""
         last = self.num_classes - 1

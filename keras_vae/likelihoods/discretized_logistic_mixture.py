@@ -100,7 +100,8 @@ class DiscretizedLogisticMixture(Likelihood):
 
     `mean()` is the mean before rounding, which differs from the exact one by less than 1/2: by up
     to that for scales near zero, by about 0.01 at a scale of one pixel, and (float32) by 0.04 at
-    the largest scale. `sample` is exact. Bits per dimension are nats / (ln 2 * dimensions).
+    the largest scale. `sample` is exact. A model logs `bits_per_dim`, -elbo / (ln 2 * dimensions).
+    A decoder that fits is `keras_vae.networks.ConvDecoder(likelihood.params_shape)`.
 
     Args:
         shape: Shape E of one datum, `(..., C)`.

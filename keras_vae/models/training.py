@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_vae import bounds
 from keras_vae.core import checks, workers
 from keras_vae.models import execution, graph_errors, inputs
 from keras_vae.models.steps import SteppingModel
@@ -38,6 +39,11 @@ class ObjectiveTrainer(SteppingModel):
         # By name and steps per execution: what a function was made for, and the function.
         self._functions: dict[tuple[str, int], tuple[Any, Any]] = {}
         self._calls = {"train_function": 0, "test_function": 0}
+
+    @property
+    def discrete_dimensions(self) -> int | None:
+        """Number of dimensions of x, if `bits_per_dim` is to be in the logs; here None."""
+        return None
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -148,6 +154,9 @@ class ObjectiveTrainer(SteppingModel):
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Measures loss, elbo, reconstruction and kl, as `keras.Model.evaluate` does.
 
+        For data of finitely many, but more than two, values there is also `bits_per_dim`, which is
+        -elbo / (ln 2 * dimensions).
+
         Raises:
             ValueError: If there is no data, or data without a density.
         """
@@ -186,8 +195,14 @@ class ObjectiveTrainer(SteppingModel):
             return super().predict(x, *args, **kwargs)
 
     def get_metrics_result(self) -> dict[str, Any]:
-        """Returns the means since the last reset, and the numbers that are driven."""
-        return {**super().get_metrics_result(), **self._driven_numbers()}
+        """Returns the means since the last reset, and the numbers that are driven.
+
+        `bits_per_dim` is the mean of `elbo` in another unit.
+        """
+        results, dimensions = super().get_metrics_result(), self.discrete_dimensions
+        if dimensions is not None:
+            results["bits_per_dim"] = bounds.bits_per_dimension(-results["elbo"], dimensions)
+        return {**results, **self._driven_numbers()}
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         # Keras reads a batch for it: that lets a pass over short data count as an epoch, and fails

@@ -132,6 +132,11 @@ class VAE(LatentVariableModel):
         encoder, decoder = (self.encoder, self.posterior_head), (self.decoder, self.likelihood_head)
         return trainable_of(encoder=encoder, decoder=decoder, prior=(self.prior_head,))
 
+    @property
+    def discrete_dimensions(self) -> int | None:
+        """Number of dimensions of x, if `bits_per_dim` is to be in the logs: the likelihood's."""
+        return self.likelihood_head.discrete_dimensions
+
     # What a conditional model does differently.
 
     def _encoder_input_shape(self, x_shape: Shape) -> Shape:

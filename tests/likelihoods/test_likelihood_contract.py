@@ -268,6 +268,7 @@ def test_a_decoder_of_another_shape_gets_an_error_with_both_shapes(make):
         with pytest.raises(ValueError) as error:
             make().check_params_shape(shape)
         assert str(head.params_shape) in str(error.value) and str(shape) in str(error.value)
+        assert "ConvDecoder(likelihood.params_shape)" in str(error.value)
 
 
 @every_head
