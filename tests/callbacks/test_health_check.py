@@ -238,6 +238,26 @@ def test_standardized_vectors_are_healthy():
     assert check.findings == []
 
 
+@pytest.mark.parametrize(
+    ("momentum", "found"), [(0.999, ["training and evaluation mode apart"]), (0.5, [])]
+)
+def test_statistics_that_lag_behind(x, momentum, found):
+    """A KL of some nats in training is none, or another, in evaluation; dropout changes little."""
+    check = kv.callbacks.HealthCheck()
+    history = train(normalized(momentum), x, check, epochs=20, **GRAPH)
+    assert symptoms(check) == found and history["kl"][-1] > 1.0
+    modes = check._known.look().modes
+    assert modes.training_kl > 1.0 and modes.are_apart == bool(found)
+
+
+def normalized(momentum):
+    """Return a model whose encoder normalizes batches, far from their first statistics."""
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Dense(8), keras.layers.BatchNormalization(momentum=momentum)]
+    layers += [keras.layers.Activation("tanh"), keras.layers.Dropout(0.1, seed=1)]
+    return make(encoder=keras.Sequential([keras.Input(SHAPE), *layers]))
+
+
 # Ways of training, and kinds of models.
 
 
@@ -323,10 +343,11 @@ def test_an_own_model_is_judged_by_what_it_has(x):
     assert symptoms(check) == ["beta still zero"]
 
 
-def test_the_training_is_the_same_to_the_bit(x):
+@pytest.mark.parametrize("make_model", [make, lambda: normalized(0.9)], ids=["dense", "batches"])
+def test_the_training_is_the_same_to_the_bit(x, make_model):
     weights = []
     for callbacks in ([], [kv.callbacks.HealthCheck()]):
-        model = make()
+        model = make_model()
         model.compile("adam", jit_compile=False)
         model.fit(x, batch_size=BATCH, epochs=2, verbose=0, callbacks=callbacks)
         weights.append(model.get_weights())

@@ -11,6 +11,7 @@ from keras_vae.callbacks.health.evidence import (
     Evidence,
     Examination,
     Limits,
+    Modes,
     Multiplier,
     Number,
     Skips,
@@ -28,6 +29,7 @@ HEALTHY = Examination(
     posterior_scale=0.05,
     decoder_gradient=0.3,
     posterior_learns=True,
+    modes=Modes(25.0, -100.0, 24.0, -99.0),
 )
 COLLAPSED = dataclasses.replace(
     HEALTHY, active_units=0, kl=np.full(50, 1e-3), error=52.0, spread=0.01
@@ -174,6 +176,27 @@ def test_a_gradient_of_exactly_zero_is_a_dead_decoder():
     assert "exactly zero" in judge(latent.dead_decoder, evidence(still), before=[])
     frozen = dataclasses.replace(HEALTHY, decoder_gradient=None)
     assert judge(latent.dead_decoder, evidence(frozen)) is None
+
+
+@pytest.mark.parametrize(
+    ("modes", "told"),
+    [
+        pytest.param((77.0, -300.0, 0.003, -310.0), True, id="evaluation sees nothing"),
+        pytest.param((20.0, -100.0, 500.0, -900.0), True, id="evaluation explodes"),
+        pytest.param((20.0, -100.0, 20.0, -150.0), True, id="statistics of the decoder"),
+        pytest.param((30.0, -110.0, 15.0, -90.0), False, id="dropout"),
+        pytest.param((30.0, -100.0, 29.0, -110.0), False, id="noise of batches"),
+        pytest.param((0.9, -100.0, 0.001, -100.5), False, id="less than a nat"),
+    ],
+)
+def test_training_and_evaluation_mode_apart(modes, told):
+    seen = evidence(dataclasses.replace(HEALTHY, modes=Modes(*modes)))
+    assert (judge(latent.modes_apart, seen) is not None) == told
+    early = dataclasses.replace(seen, step=40)
+    assert judge(latent.modes_apart, early) is None
+    assert (judge(latent.modes_apart, dataclasses.replace(early, last=True)) is not None) == told
+    without = evidence(dataclasses.replace(HEALTHY, modes=None))
+    assert judge(latent.modes_apart, without) is None
 
 
 @pytest.mark.parametrize(

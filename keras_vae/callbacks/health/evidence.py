@@ -40,6 +40,34 @@ class DataRange:
 
 
 @dataclasses.dataclass(frozen=True)
+class Modes:
+    """What the same examples have in training mode and in evaluation mode, nats.
+
+    Attributes:
+        training_kl: Mean of the KL of all dimensions in training mode.
+        training_elbo: Mean of the ELBO in training mode.
+        kl: Mean of the KL in evaluation mode.
+        elbo: Mean of the ELBO in evaluation mode.
+    """
+
+    training_kl: float
+    training_elbo: float
+    kl: float
+    elbo: float
+
+    @property
+    def are_apart(self) -> bool:
+        """Whether one KL is a quarter of the other, or evaluation loses more than a KL is worth.
+
+        Differences of a nat are none. With dropout the KL is smaller in evaluation and the ELBO
+        larger, both by less than that.
+        """
+        smaller, larger = sorted((self.training_kl, self.kl))
+        lost = self.training_elbo - self.elbo
+        return (larger > 1.0 and smaller < 0.25 * larger) or lost > max(larger, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
 class Examination:
     """What a model makes of some examples, at the mean of q(z|x).
 
@@ -55,6 +83,7 @@ class Examination:
         decoder_gradient: The largest element of the gradient of the decoder's weights, or None
             without any.
         posterior_learns: Whether the loss has a gradient for q(z|x).
+        modes: The two modes compared, or None where no layer keeps statistics for evaluation.
     """
 
     active_units: int
@@ -67,6 +96,7 @@ class Examination:
     posterior_scale: float | None
     decoder_gradient: float | None
     posterior_learns: bool
+    modes: Modes | None
 
     @property
     def total_kl(self) -> float:

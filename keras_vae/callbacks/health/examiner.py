@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_vae.callbacks.health.evidence import DataRange, Examination
+from keras_vae.callbacks.health.evidence import DataRange, Examination, Modes
+from keras_vae.core.hyperparameters import Steerable
+from keras_vae.core.terms import Terms
 from keras_vae.evaluation.active_units import units_of
 from keras_vae.models import VAE
+
+_MODES = tuple(f"modes.{field.name}" for field in dataclasses.fields(Modes))
 
 
 class Examiner:
@@ -33,6 +41,10 @@ class Examiner:
     def __init__(self, model: VAE, threshold: float = 0.01):
         self._model = model
         self._threshold = threshold
+        # Of networks alone: those of heads and the objective are numbers that are driven.
+        networks = [layer for layer in model.layers if not isinstance(layer, Steerable)]
+        self._state = [v for network in networks for v in network.non_trainable_variables]
+        self._has_statistics = any(tf.as_dtype(v.dtype).is_floating for v in self._state)
         self._function = tf.function(self._measure, autograph=False, reduce_retracing=True)
 
     def __call__(self, x: tf.Tensor, y: Any, posterior_learns: bool) -> Examination:
@@ -48,6 +60,7 @@ class Examiner:
             posterior_scale=_float_or_none(found.pop("posterior_scale", None)),
             decoder_gradient=_float_or_none(found.pop("decoder_gradient", None)),
             posterior_learns=posterior_learns,
+            modes=_modes_or_none(found),
             **{name: float(value) for name, value in found.items()},
         )
 
@@ -92,7 +105,31 @@ class Examiner:
         gradients = tape.gradient(log_p_x, model.decoder.trainable_variables)
         if gradients:
             found["decoder_gradient"] = _largest(gradients)
+        if self._has_statistics:
+            found |= self._modes(x, y, terms)
         return found
+
+    def _modes(self, x: tf.Tensor, y: Any, evaluated: Terms) -> dict[str, tf.Tensor]:
+        """Returns what `Modes` holds, under these names."""
+        with _unchanged(self._state):
+            trained = self._model.compute_terms(x, 1, True, 0, y)
+        means = (trained.kl_total, trained.elbo, evaluated.kl_total, evaluated.elbo)
+        return dict(zip(_MODES, map(tf.reduce_mean, means), strict=True))
+
+
+@contextlib.contextmanager
+def _unchanged(state: Sequence[keras.Variable]) -> Iterator[None]:
+    """Takes back what is assigned meanwhile: statistics, and the seeds of layers that draw."""
+    before = [tf.identity(tf.convert_to_tensor(variable)) for variable in state]
+    yield
+    for variable, value in zip(state, before, strict=True):
+        variable.assign(value)
+
+
+def _modes_or_none(found: dict[str, Any]) -> Modes | None:
+    """Takes what `Modes` holds out of what was found."""
+    values = [float(found.pop(name)) for name in _MODES if name in found]
+    return Modes(*values) if values else None
 
 
 def _mean_square(difference: tf.Tensor) -> tf.Tensor:

@@ -106,3 +106,20 @@ def likelihood_scale_at_floor(
         " share it (scale='shared'), add noise to the data, or use a likelihood of whole numbers "
         "(DiscretizedLogisticMixture)"
     )
+
+
+def modes_apart(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
+    """Detects statistics kept for evaluation that are not those of the training.
+
+    They lag behind in the first steps; so it takes `grace` steps, or the end of the training.
+    """
+    modes = None if now.seen is None else now.seen.modes
+    if modes is None or not modes.are_apart or not (now.last or now.step >= limits.grace):
+        return None
+    return (
+        f"in training mode the KL is {modes.training_kl:.3g} nats and the ELBO "
+        f"{modes.training_elbo:.4g}, in evaluation mode, on the same examples, {modes.kl:.3g} and "
+        f"{modes.elbo:.4g}: the moving statistics of a layer such as BatchNormalization do not "
+        "describe the batches of the training. Give it a smaller momentum (0.9; pretrained "
+        "networks have 0.999), train longer, freeze it, or use GroupNormalization in its place"
+    )

@@ -17,6 +17,7 @@ SYMPTOMS: dict[str, Symptom] = {
     "KL explosion": latent.kl_explosion,
     "posterior collapse": latent.posterior_collapse,
     "dead decoder": latent.dead_decoder,
+    "training and evaluation mode apart": latent.modes_apart,
     "likelihood scale at its floor": latent.likelihood_scale_at_floor,
     "posterior scale at its floor": latent.posterior_scale_at_floor,
     "multiplier at its bound": steps.multiplier_at_bound,
