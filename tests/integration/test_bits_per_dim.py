@@ -42,7 +42,7 @@ def uniform_classes():
 
 @pytest.mark.parametrize("kind", ["one", "replicas"])
 def test_eight_equal_classes_take_three_bits(kind, request):
-    """Fails for nats, for a division by 5 x 8, for the loss (whose beta is 0) and the last batch."""
+    """Fails for nats, a division by 5 x 8, the loss (whose beta is 0), and unequal batches."""
     strategy = request.getfixturevalue("replicas") if kind == "replicas" else None
     with strategy.scope() if strategy else tf.device("CPU:0"):
         model = uniform_classes()
