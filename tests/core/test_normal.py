@@ -35,6 +35,16 @@ def test_draws_are_those_of_tfp(kind, shape):
 
 
 @pytest.mark.parametrize("kind", ["diag", "tril"])
+def test_moments_are_those_of_tfp(kind):
+    ours, theirs = both(kind)
+    scale = ours.parameters["scale_diag" if kind == "diag" else "scale_tril"]
+    wide, one = (type(q)(tf.ones([4], tf.float64), scale) for q in (ours, theirs))
+    for one_of_ours, one_of_theirs in ((ours, theirs), (wide, one)):
+        np.testing.assert_array_equal(one_of_ours.mean(), one_of_theirs.mean())
+        np.testing.assert_allclose(one_of_ours.stddev(), one_of_theirs.stddev(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["diag", "tril"])
 def test_draws_without_a_seed_differ(kind):
     ours, _ = both(kind)
     assert ours.sample(5).shape == (5, 3, 4)

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from keras_vae.core.numerics import inverse_scale, positive_scale
 from keras_vae.posteriors import AutoregressiveFlow, DiagonalNormal, FullCovarianceNormal
 
 tfd = tfp.distributions
@@ -246,3 +247,13 @@ def test_json_round_trip_with_build_config(head):
 def test_bad_arguments_are_named(call, name):
     with pytest.raises(ValueError, match=f"Argument `{name}`"):
         call()
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_the_factor_is_filled_in_the_order_of_tfp(size):
+    """A model that was saved with another order would have another covariance."""
+    head, entries = FullCovarianceNormal(size, dtype="float64"), features(3, size * (size + 1) // 2)
+    found = head.distribution((features(3, size), entries)).parameters["scale_tril"]
+    raw = tfp.math.fill_triangular(entries)
+    diagonal = positive_scale(tf.linalg.diag_part(raw) + inverse_scale(1.0))
+    np.testing.assert_array_equal(found, tf.linalg.set_diag(raw, diagonal))
