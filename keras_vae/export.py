@@ -10,10 +10,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_vae.core import checks, workers
+from keras_vae.core import checks
 from keras_vae.core.randomness import fold
-from keras_vae.models import VAE, graph_errors
+from keras_vae.models import VAE
 from keras_vae.models.importance import importance_estimate
+from keras_vae.training import errors, workers
 
 __all__ = ["export_saved_model"]
 
@@ -141,7 +142,7 @@ def _traced(function: Callable[..., Any], specs: dict[str, tf.TensorSpec]) -> An
 
 def _positive(count: tf.Tensor) -> tf.Tensor:
     rule = "Argument `count` must be an integer >= 1. Received: count={}"
-    return graph_errors.require(count >= 1, lambda: tf.strings.format(rule, count), count)
+    return errors.require(count >= 1, lambda: tf.strings.format(rule, count), count)
 
 
 def _stateless(seed: tf.Tensor) -> tf.Tensor:

@@ -19,7 +19,7 @@ from keras_vae.core import checks
 from keras_vae.core.figures import frame_lightly, new_figure
 from keras_vae.core.loss_scaling import without_loss_scaling
 from keras_vae.models import LatentVariableModel
-from keras_vae.models.inputs import Data
+from keras_vae.training.data import Data
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

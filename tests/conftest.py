@@ -32,7 +32,7 @@ def graphs_by_default(request, monkeypatch):
     XLA takes two seconds to compile a small model. What it computes is tested by name.
     """
     if "default_execution" not in request.keywords:
-        monkeypatch.setattr("keras_vae.models.execution.xla_is_faster", lambda layers: False)
+        monkeypatch.setattr("keras_vae.training.execution.xla_is_faster", lambda layers: False)
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ files are not kept in the repository; only the public API is used, so that both 
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import json
 import os
@@ -165,15 +166,17 @@ def make_callbacks(model: kv.VAE, mode: str) -> list[Any]:
     return [*callbacks, kv.callbacks.HealthCheck(non_finite=policy)]
 
 
+@functools.cache
+def replicas() -> tf.distribute.Strategy:
+    """Returns two logical CPUs; one strategy for all, as its operations are numbered."""
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
 def train(name: str, mode: str, folder: str) -> tuple[kv.VAE, dict[str, Any], Any]:
     """Returns a trained model, its logs, and the data for its evaluation."""
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy("mixed_bfloat16" if mode == "mixed_bfloat16" else "float32")
-    strategy = (
-        tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-        if mode == "replicas"
-        else tf.distribute.get_strategy()
-    )
+    strategy = replicas() if mode == "replicas" else tf.distribute.get_strategy()
     with strategy.scope():
         model = MODELS[name]()
         optimizer: Any = keras.optimizers.Adam(1e-2, global_clipnorm=50.0)
@@ -213,7 +216,9 @@ def compute_digest(name: str, mode: str) -> dict[str, str]:
     if mode == "graph":
         logs = model.evaluate(data, return_dict=True, verbose=0)
         likelihood = kv.evaluation.log_likelihood(model, data, num_samples=7, verbose=False)
-        images = model.sample(4, seed=1) if name != "ConditionalVAE" else model.sample(3, y=[0, 1, 2])
+        images = (
+            model.sample(4, seed=1) if name != "ConditionalVAE" else model.sample(3, y=[0, 1, 2])
+        )
         found["evaluations"] = digest_of(
             [*(np.asarray(logs[key]) for key in sorted(logs)), likelihood.mean, images]
         )

@@ -24,6 +24,7 @@ LEVELS = [
         "optimizers",
         "controllers",
     },
+    {"training"},
     {"objectives"},
     {"models"},
     {"export", "plotting"},

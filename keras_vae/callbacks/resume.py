@@ -11,7 +11,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_vae.core import checks, workers
+from keras_vae.core import checks
+from keras_vae.training import workers
 
 _NAME = re.compile(r"epoch_(\d+)\.weights\.h5")
 

@@ -8,6 +8,10 @@ import tensorflow as tf
 
 from keras_vae.core.draws import Draws
 
+# Names of what is measured of every batch, and of what must be finite.
+MEASURES = ("elbo", "reconstruction", "kl")
+QUANTITIES = ("log p(x|z)", "KL(q(z|x) || p(z))")
+
 
 class Terms(NamedTuple):
     """What a model computes from a batch of B examples with S samples of z each, in nats.
@@ -27,6 +31,17 @@ class Terms(NamedTuple):
     log_q: tf.Tensor
     kl: tf.Tensor
     draws: Draws | None = None
+
+    @property
+    def measures(self) -> dict[str, tf.Tensor]:
+        """What `MEASURES` names, each `[B]`."""
+        values = (self.elbo, self.reconstruction, self.kl_total)
+        return dict(zip(MEASURES, values, strict=True))
+
+    @property
+    def quantities(self) -> tuple[tf.Tensor, ...]:
+        """What `QUANTITIES` names, in the order of computation."""
+        return self.log_p_x, self.kl
 
     @property
     def log_w(self) -> tf.Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_vae.core import checks
 from keras_vae.evaluation.reading import standardized
-from keras_vae.models.inputs import Data
+from keras_vae.training.data import Data
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,8 +16,8 @@ from keras_vae.core import checks
 from keras_vae.core.randomness import fold, purpose, seed_tensor
 from keras_vae.evaluation.reading import checked_with_parameters
 from keras_vae.models import VAE
-from keras_vae.models.inputs import any_number_of
 from keras_vae.objectives import estimators
+from keras_vae.training.data import any_number_of
 
 # Decays of Adam's moments, as Kingma and Ba chose them.
 _FIRST, _SECOND = 0.9, 0.999

@@ -15,7 +15,7 @@ from keras_vae.evaluation.fit_posterior import fit_posterior
 from keras_vae.evaluation.reading import checked_vae, standardized, with_progress
 from keras_vae.models import VAE
 from keras_vae.models.chunks import chunk_of
-from keras_vae.models.inputs import any_number_of, first_examples
+from keras_vae.training.data import any_number_of, first_examples
 
 # MiB for what is decoded at once.
 _MEMORY = 256.0

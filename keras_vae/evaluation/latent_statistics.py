@@ -10,8 +10,9 @@ import tensorflow as tf
 from keras_vae import bounds
 from keras_vae.core.randomness import fold, purpose, seed_tensor
 from keras_vae.evaluation.active_units import ActiveUnits, units_of
-from keras_vae.models import VAE, graph_errors
-from keras_vae.models.inputs import any_number_of, first_examples, inputs_of
+from keras_vae.models import VAE
+from keras_vae.training import errors
+from keras_vae.training.data import any_number_of, first_examples, inputs_of
 
 # Samples of z for every x where the KL has no closed form: their noise is far below the spread of
 # the KL over the data.
@@ -65,7 +66,7 @@ class LatentReader:
         spec = tf.nest.map_structure(any_number_of, inputs_of(data.element_spec))
         number = tf.TensorSpec([], tf.int32)
         function = tf.function(self._moments, autograph=False).get_concrete_function(spec, number)
-        self._function = graph_errors.as_python_errors(function)
+        self._function = errors.as_python_errors(function)
 
     def __call__(self, threshold: float, num_examples: int | None) -> LatentStatistics:
         """Returns the statistics of the first examples of the data, or of all."""

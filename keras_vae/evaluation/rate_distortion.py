@@ -14,7 +14,7 @@ from keras_vae.core.figures import frame_lightly, new_figure
 from keras_vae.evaluation.estimate import Estimate, estimate_of
 from keras_vae.evaluation.reading import checked_model, map_batches
 from keras_vae.models import LatentVariableModel
-from keras_vae.models.inputs import Data
+from keras_vae.training.data import Data
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

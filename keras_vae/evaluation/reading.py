@@ -12,8 +12,9 @@ import tensorflow as tf
 from keras_vae.core import checks
 from keras_vae.core.progress import with_progress
 from keras_vae.core.randomness import fold, seed_tensor
-from keras_vae.models import VAE, LatentVariableModel, graph_errors
-from keras_vae.models.inputs import Data, any_number_of
+from keras_vae.models import VAE, LatentVariableModel
+from keras_vae.training import errors
+from keras_vae.training.data import Data, any_number_of
 from keras_vae.posteriors import Posterior
 
 
@@ -103,4 +104,4 @@ def _traced(function: Callable[..., Any], inputs: list[tf.Tensor]) -> Callable[.
         x, y = (*inputs, None)[:2]
         return function(x, y, seed)
 
-    return graph_errors.as_python_errors(run)
+    return errors.as_python_errors(run)

@@ -10,10 +10,11 @@ import tensorflow as tf
 
 from keras_vae.core import checks
 from keras_vae.core.terms import Terms
-from keras_vae.models.training import ObjectiveTrainer
+from keras_vae.objectives import ELBO, Objective
+from keras_vae.training.model import ObjectiveModel
 
 
-class LatentVariableModel(ObjectiveTrainer):
+class LatentVariableModel(ObjectiveModel):
     """A Keras model that is trained by an objective made of log-densities.
 
     A subclass says what its terms are by `compute_terms`, which data it takes by `standardize` and
@@ -47,6 +48,13 @@ class LatentVariableModel(ObjectiveTrainer):
         >>> bool(tf.reduce_all(abs(log_w - tfd.Normal(0.0, 2.0**0.5).log_prob(0.0)) < 1e-5))
         True
     """
+
+    def __init__(self, objective: Objective | None = None, seed: int = 0, **kwargs: Any):
+        objective = ELBO() if objective is None else objective
+        if not isinstance(objective, Objective):
+            rule = "must be an instance of keras_vae.objectives.Objective"
+            raise checks.invalid("objective", rule, objective)
+        super().__init__(objective, seed, **kwargs)
 
     # What a subclass says.
 

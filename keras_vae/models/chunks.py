@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_vae.models.inputs import any_number_of
+from keras_vae.training.data import any_number_of
 
 # Tensors of the largest size that are alive at once in a pass without gradients, as measured with
 # dense and convolutional decoders.

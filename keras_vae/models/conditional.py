@@ -11,9 +11,9 @@ import tensorflow_probability as tfp
 from keras_vae.core import checks
 from keras_vae.core.head import serializable
 from keras_vae.likelihoods import Support
-from keras_vae.models import graph_errors
+from keras_vae.training import errors
 from keras_vae.models.parts import Shape, output_shape, serialized
-from keras_vae.models.support import inside
+from keras_vae.training.support import inside
 from keras_vae.models.vae import VAE
 
 tfd = tfp.distributions
@@ -146,7 +146,7 @@ class ConditionalVAE(VAE):
         y = self._labels(y)
         rows = tf.shape(y)[0]
         rule = "Argument `y` must have a row for each of the num_samples. Received: {} rows for {}"
-        y = graph_errors.require(
+        y = errors.require(
             rows == num_samples, lambda: tf.strings.format(rule, (rows, num_samples)), y
         )
         prior = self._prior(self._condition(y))

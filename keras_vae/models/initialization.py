@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_vae.core import checks
-from keras_vae.models import inputs
+from keras_vae.training.data import Data
 from keras_vae.networks import OutputBias
 
 
@@ -19,7 +19,7 @@ def initialize_output_bias(model: Any, data: Any) -> None:
         rule = "must end with keras_vae.networks.OutputBias()"
         raise checks.invalid("decoder", rule, model.decoder)
     total, count = 0.0, 0
-    for x, _ in inputs.Data.of("data", data).checked_batches(model._checked):
+    for x, _ in Data.of("data", data).checked_batches(model._checked):
         total, count = total + tf.reduce_sum(x, axis=0), count + len(x)
     mean = total / count  # [*event_shape]
     biases[-1].bias.assign(model.likelihood_head.params_from_mean(mean))

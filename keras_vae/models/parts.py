@@ -29,17 +29,6 @@ def instance(argument: str, value: Any, kind: type) -> Any:
     return value
 
 
-def check_not_symbolic(argument: str, value: Any) -> None:
-    """Raises a `ValueError` for what `keras.Input` returns."""
-    if isinstance(value, keras.KerasTensor):
-        rule = (
-            "must be an array or a tensor, for no output of a Functional model is a distribution: "
-            "in one, use model(x), which reconstructs, model.encoder(x) or model.decoder(z), or "
-            "call this method within `call` of a layer of your own"
-        )
-        raise checks.invalid(argument, rule, value)
-
-
 def output_shape(argument: str, network: keras.layers.Layer, input_shape: Shape) -> Shape:
     """Builds a network and returns the shape of its output."""
     try:

@@ -33,7 +33,7 @@ def _is_shared(part: Any) -> bool:
 
 
 def _check_shares_weights(other: Any, model: Any) -> None:
-    own = [*model.prior_head.weights, *model.objective.weights, model._trained_batches]
+    own = [*model.prior_head.weights, *model.objective.weights, model.trained_batches]
     known = {id(weight) for weight in [*own, *other.weights]}
     lost = [weight.path for weight in model.weights if id(weight) not in known]
     if lost:

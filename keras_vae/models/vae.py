@@ -24,17 +24,17 @@ from keras_vae.models.parts import (
     Shape,
     check_gradients,
     check_latent,
-    check_not_symbolic,
     flat,
     instance,
     output_shape,
     serialized,
     trainable_of,
 )
-from keras_vae.models.support import inside
+from keras_vae.training.support import inside
 from keras_vae.objectives import Objective
 from keras_vae.posteriors import Posterior
 from keras_vae.priors import Prior, StandardNormal
+from keras_vae.training.data import check_not_symbolic
 
 tfd = tfp.distributions
 

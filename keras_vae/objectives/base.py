@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -29,6 +29,9 @@ class Objective(Steerable):
         measure_names: What it measures besides the loss, for the logs.
         pathwise: Whether its gradient comes through the samples of z, so that a posterior that
             cannot be reparameterized would learn nothing by it.
+        loss_parts: Parts of the model that minimize a loss of their own, as of
+            `model.trainable_parts`. `loss` then returns a mapping with the loss of each of them,
+            and under `""` that of all others.
         controllers: Rules of its own, which run at every training step without a callback.
 
     Example:
@@ -42,6 +45,7 @@ class Objective(Steerable):
 
     measure_names: tuple[str, ...] = ()
     pathwise: bool = True
+    loss_parts: tuple[str, ...] = ()
     controllers: Sequence[Controller] = ()
 
     def __init__(self, num_samples: int = 1, **kwargs: Any):
@@ -49,11 +53,14 @@ class Objective(Steerable):
         self.num_samples = checks.integer("num_samples", num_samples)
         self.built = True
 
-    def loss(self, terms: Terms) -> tf.Tensor:
-        """Returns what the optimizer minimizes, of each example: Tensor `[B]`, nats."""
+    def loss(self, terms: Terms) -> tf.Tensor | Mapping[str, tf.Tensor]:
+        """Returns what the optimizer minimizes, of each example: Tensor `[B]`, nats.
+
+        With `loss_parts`, a mapping from `""` and each of these parts to such a tensor.
+        """
         raise NotImplementedError
 
-    def loss_and_measures(self, terms: Terms) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    def loss_and_measures(self, terms: Terms) -> tuple[Any, dict[str, tf.Tensor]]:
         """Returns the loss `[B]`, and what `measure_names` tells of, each `[B]`."""
         return self.loss(terms), {}
 

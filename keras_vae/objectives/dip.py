@@ -11,10 +11,10 @@ import tensorflow_probability as tfp
 from keras_vae import bounds, penalties
 from keras_vae.core import checks
 from keras_vae.core.head import serializable
-from keras_vae.core.replicas import global_batch_covariance, global_batch_mean
 from keras_vae.core.terms import Terms
 from keras_vae.objectives.base import draws_of
 from keras_vae.objectives.elbo import ELBO
+from keras_vae.training.replicas import global_batch_covariance, global_batch_mean
 
 tfd = tfp.distributions
 

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_vae as kv
-from keras_vae.core import workers
+from keras_vae.training import workers
 
 IMAGE = (8, 8, 1)
 RNG = np.random.default_rng(0)

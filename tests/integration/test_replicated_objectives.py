@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_vae as kv
-from keras_vae.core import replicas as core_replicas
+from keras_vae.training import replicas as core_replicas
 
 OBJECTIVES = {
     "total correlation": lambda: kv.objectives.BetaTC(40, 0.5, 6.0, 2.0, sampling="stratified"),

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import keras_vae as kv
-from keras_vae.models.execution import Compiled, steps_at_a_time
+from keras_vae.training.execution import Compiled, steps_per_call
 
 EXECUTIONS = {
     "default": {},
@@ -121,7 +121,7 @@ def within(steps):
 
 @pytest.mark.parametrize("name", list(within(1)))
 def test_what_steers_a_training_waits_for_no_step(name):
-    assert steps_at_a_time([within(10)[name]], None) == 10
+    assert steps_per_call([within(10)[name]], None) == 10
 
 
 @pytest.mark.parametrize(
@@ -130,9 +130,9 @@ def test_what_steers_a_training_waits_for_no_step(name):
 def test_a_checkpoint_is_made_when_it_is_due(tmp_path, save_freq, steps):
     path = tmp_path / "model.keras"
     checkpoint = keras.callbacks.ModelCheckpoint(path, save_freq=save_freq)
-    assert steps_at_a_time([checkpoint], None) == steps
+    assert steps_per_call([checkpoint], None) == steps
     backup = keras.callbacks.BackupAndRestore(tmp_path / "backup", save_freq=save_freq)
-    assert steps_at_a_time([backup], None) == steps
+    assert steps_per_call([backup], None) == steps
 
 
 def steps_made(model, x, **options):
@@ -149,7 +149,7 @@ def test_no_more_steps_are_made_than_asked_for(make_vae, x):
     assert steps_made(make_vae(), x, steps_per_epoch=25) == (25, 5)
 
 
-def test_steered_trainings_make_ten_steps_at_a_time(make_vae, x, tmp_path):
+def test_steered_trainings_make_ten_steps_per_call(make_vae, x, tmp_path):
     steering = within(20)
     several = [steering["annealing"], steering["one-cycle"]]
     several += [keras.callbacks.ModelCheckpoint(tmp_path / "model.keras", save_freq="epoch")]
@@ -166,4 +166,4 @@ def test_a_callback_that_wants_every_batch_sees_it(make_vae, x):
     assert steps_made(make_vae(), x, steps_per_epoch=20, callbacks=[look]) == (20, 20)
     assert seen == list(range(20))
     at_epochs = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None)
-    assert steps_at_a_time([at_epochs]) == 10
+    assert steps_per_call([at_epochs]) == 10

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_vae as kv
-from keras_vae.models import execution
+from keras_vae.training import execution
 
 SHAPE = (8, 8, 1)
 
@@ -94,7 +94,7 @@ def test_what_was_asked_for_is_saved_not_what_was_chosen(tmp_path, x):
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_steps_at_a_time_change_no_number(x, jit_compile):
+def test_steps_per_call_change_no_number(x, jit_compile):
     # Batches of 8, 8 and 4.
     results = [
         trained(make(), x, jit_compile=jit_compile, steps_per_execution=steps)
@@ -146,7 +146,7 @@ class EveryBatch(keras.callbacks.Callback):
     ],
 )
 def test_how_many_steps_are_made_at_a_time(callbacks, totals, expected):
-    assert execution.steps_at_a_time(callbacks, *totals) == expected
+    assert execution.steps_per_call(callbacks, *totals) == expected
 
 
 def test_no_step_is_made_in_excess_where_the_data_repeat(x):

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_vae as kv
-from keras_vae.models import non_finite
+from keras_vae.training import non_finite
 
 SHAPE, BATCH = (4, 3), 8
 
@@ -119,7 +119,7 @@ def test_a_skipped_step_leaves_no_trace(x, bad_x, options, optimizer):
     other = make()  # XLA draws other noise
     other.compile(OPTIMIZERS[optimizer](), **{**options, "steps_per_execution": 1})
     first = fit(other, x[:BATCH], kv.callbacks.GECO())
-    other._trained_batches.assign_add(1)
+    other.trained_batches.assign_add(1)
     second = fit(other, x[2 * BATCH :], kv.callbacks.GECO())
     assert_same(state(model), state(other))
     for name in ("loss", "elbo", "kl", "constraint"):
@@ -141,7 +141,7 @@ def test_a_step_that_is_bad_on_one_replica_is_skipped_by_all(x, bad_x, replicas)
         other = make()
         other.compile(keras.optimizers.Adam(0.05))
     fit(other, x[:BATCH], kv.callbacks.GECO())
-    other._trained_batches.assign_add(1)
+    other.trained_batches.assign_add(1)
     fit(other, x[2 * BATCH :], kv.callbacks.GECO())
     assert_same(state(model), state(other))
 

@@ -26,8 +26,9 @@ from keras_vae.callbacks.health.first_examples import FirstExamples
 from keras_vae.callbacks.health.symptoms import SYMPTOMS
 from keras_vae.controllers import MultiplierRule, ScheduledValue
 from keras_vae.core import checks
-from keras_vae.models import VAE, LatentVariableModel, non_finite
-from keras_vae.models.inputs import Data, first_examples
+from keras_vae.models import VAE, LatentVariableModel
+from keras_vae.training import non_finite
+from keras_vae.training.data import Data, first_examples
 
 _SIZE = 256
 
@@ -237,7 +238,11 @@ class _Parts:
 
     @property
     def skipped_name(self) -> str:
-        return non_finite.names_of(self.model.trainable_variables)[int(np.asarray(self._first))]
+        model = self.model
+        names = non_finite.names_of_quantities(
+            model.objective.loss_parts, model.trainable_variables
+        )
+        return names[int(np.asarray(self._first))]
 
     def _examples(self) -> tuple[tf.Tensor, Any] | None:
         """Returns two examples or more, or None."""

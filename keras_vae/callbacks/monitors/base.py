@@ -12,7 +12,7 @@ import keras
 from keras_vae.callbacks.monitors.summaries import SummaryWriter, check_log_dir
 from keras_vae.core import checks
 from keras_vae.models import VAE
-from keras_vae.models.inputs import Data
+from keras_vae.training.data import Data
 
 
 class Monitor(keras.callbacks.Callback):

@@ -15,8 +15,8 @@ from keras_vae.callbacks.monitors.summaries import SummaryWriter, check_log_dir
 from keras_vae.controllers import Step, StepHook
 from keras_vae.core import checks
 from keras_vae.core.numerics import density_dtype
-from keras_vae.core.replicas import sum_over_replicas
 from keras_vae.models import LatentVariableModel
+from keras_vae.training.replicas import sum_over_replicas
 
 
 class GradientMonitor(keras.callbacks.Callback):

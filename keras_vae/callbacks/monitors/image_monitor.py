@@ -14,7 +14,7 @@ from keras_vae import plotting
 from keras_vae.callbacks.monitors.base import Monitor, path_of
 from keras_vae.callbacks.monitors.frames import Frames, pixels, png
 from keras_vae.core import checks
-from keras_vae.models.inputs import first_examples
+from keras_vae.training.data import first_examples
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from keras_vae.core import checks
 from keras_vae.evaluation.reading import with_progress
-from keras_vae.models.inputs import Data
+from keras_vae.training.data import Data
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_vae.evaluation.reading import map_batches
 from keras_vae.models import VAE
-from keras_vae.models.inputs import Data
+from keras_vae.training.data import Data
 
 # Draws of z for every x behind the ELBO.
 _NUM_DRAWS = 8

@@ -1,9 +1,10 @@
-"""How steps are run: by XLA or as a graph, and how many at a time."""
+"""How steps are run: by XLA or as a graph, on one device or replicas, and how many a call."""
 
 from __future__ import annotations
 
 import functools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -11,10 +12,10 @@ import keras
 import tensorflow as tf
 
 from keras_vae.core import checks
-from keras_vae.core.replicas import replica_id
+from keras_vae.training.replicas import replica_id
 
 # Enough to hide what Keras does between two executions, few enough to interrupt a training soon.
-STEPS_AT_A_TIME = 10
+STEPS_PER_CALL = 10
 
 # XLA's convolutions on a CPU are slower than those of the graph.
 _CONVOLUTIONS = (
@@ -54,7 +55,7 @@ def xla_is_faster(layers: Iterable[keras.layers.Layer]) -> bool:
     return not any(isinstance(layer, _CONVOLUTIONS) for layer in layers)
 
 
-def steps_at_a_time(callbacks: Iterable[Any], *totals: int | None) -> int:
+def steps_per_call(callbacks: Iterable[Any], *totals: int | None) -> int:
     """Returns how many steps may be made between two calls of the callbacks.
 
     Args:
@@ -63,8 +64,8 @@ def steps_at_a_time(callbacks: Iterable[Any], *totals: int | None) -> int:
     """
     if any(_wants_every_batch(callback) for callback in callbacks):
         return 1
-    limit = math.gcd(*(total for total in totals if total)) or STEPS_AT_A_TIME
-    return max(n for n in range(1, STEPS_AT_A_TIME + 1) if limit % n == 0)
+    limit = math.gcd(*(total for total in totals if total)) or STEPS_PER_CALL
+    return max(n for n in range(1, STEPS_PER_CALL + 1) if limit % n == 0)
 
 
 def _wants_every_batch(callback: Any) -> bool:
@@ -101,10 +102,10 @@ class Compiled:
         """Calls the function, in a graph that is being traced, or eagerly."""
         key = int(tf.get_static_value(tf.convert_to_tensor(replica_id())))
         if key not in self._by_replica:
-            self._by_replica[key] = self._made(args)
+            self._by_replica[key] = self._compile(args)
         return self._by_replica[key](*args)
 
-    def _made(self, args: Any) -> Callable[..., Any]:
+    def _compile(self, args: Any) -> Callable[..., Any]:
         # A function of its own: TensorFlow would count the traces of all models together, and warn.
         function = functools.partial(self._function)
         compiled = tf.function(function, jit_compile=True, reduce_retracing=True, autograph=False)
@@ -148,7 +149,7 @@ def _example(tensor: tf.Tensor | None) -> tf.Tensor | None:
     return tf.zeros([size or 1 for size in tensor.shape], tensor.dtype)
 
 
-def on_replicas(
+def run_on_replicas(
     step: Callable[[Any], Any], strategy: tf.distribute.Strategy, steps: int, run_eagerly: bool
 ) -> Callable[[Any], Any]:
     """Makes what Keras calls a train or test function, for several replicas.
@@ -163,7 +164,7 @@ def on_replicas(
         run_eagerly: Whether to run Python at every step.
     """
 
-    def one(data: Any) -> Any:
+    def run_one(data: Any) -> Any:
         present = keras.tree.map_structure(
             lambda part: None if isinstance(part, tf.experimental.Optional) else part, data
         )
@@ -171,15 +172,15 @@ def on_replicas(
         # Each has its own until the means over all of them are read.
         return tf.nest.map_structure(lambda v: strategy.experimental_local_results(v)[0], logs)
 
-    def of_next(iterator: Any) -> Any:
-        return one(iterator.get_next())
+    def run_next_one(iterator: Any) -> Any:
+        return run_one(iterator.get_next())
 
     run, run_next = (
         part if run_eagerly else tf.function(part, autograph=False, reduce_retracing=True)
-        for part in (one, of_next)
+        for part in (run_one, run_next_one)
     )
 
-    def several(iterator: Any) -> Any:
+    def run_several(iterator: Any) -> Any:
         if not isinstance(iterator, tf.distribute.DistributedIterator):
             return run(next(iterator))  # From `train_on_batch` and the like.
         # Not by a loop of the graph, in which collective operations insist on a single batch size.
@@ -191,4 +192,45 @@ def on_replicas(
                 break
         return logs
 
-    return several
+    return run_several
+
+
+class StepFunctions:
+    """The functions that Keras calls for a batch, or for several, each made once for its hooks."""
+
+    def __init__(self) -> None:
+        # By name and steps a call: what a function was made for, and the function.
+        self._made: dict[tuple[str, int], tuple[Any, Any]] = {}
+        self.calls = Counter[str]()
+
+    def forget(self, name: str) -> None:
+        """Makes all functions of this name anew: Keras has been compiled since."""
+        self._made = {key: value for key, value in self._made.items() if key[0] != name}
+
+    def get(
+        self, name: str, steps: int, made_for: Any, make: Callable[[], Any], force: bool
+    ) -> Callable[..., Any]:
+        """Returns the function of a name that makes so many steps.
+
+        Args:
+            name: `"train_function"` or `"test_function"`.
+            steps: Steps of a call.
+            made_for: The keys that its trace depends on, and what must live as long as they do:
+                while a hook lives, no other has a key with the same ids in it.
+            make: Makes the function.
+            force: Whether to make it anew in any case.
+        """
+        keys, _ = made_for
+        (known, _), function = self._made.get((name, steps), ((None, None), None))
+        if force or known != keys:
+            function = self._count_calls(name, make())
+            self._made = {**self._made, (name, steps): (made_for, function)}
+        return function
+
+    def _count_calls(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(iterator: Any) -> Any:
+            logs = function(iterator)
+            self.calls[name] += 1
+            return logs
+
+        return counted

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_vae.core import checks
 from keras_vae.likelihoods import Support
-from keras_vae.models.support import OutsideSupport, inside
+from keras_vae.training.support import OutsideSupport, inside
 
 _ARRAYS = (np.ndarray, tf.Tensor)
 _CHUNK = 1024
@@ -237,6 +237,18 @@ class Data(NamedTuple):
         facts = facts if earlier is None else facts.after(earlier.facts)
         where = "the array" if self.name == "x" else f"`{self.name}`"
         return OutsideSupport(error.rule, facts, where)
+
+
+def check_not_symbolic(argument: str, value: Any) -> None:
+    """Raises a `ValueError` for what `keras.Input` returns."""
+    if isinstance(value, keras.KerasTensor):
+        rule = (
+            "must be an array or a tensor, for no output of a Functional model is a distribution: "
+            "in one, use model(x), which reconstructs, model.encoder(x) or model.decoder(z), or "
+            "call this method within `call` of a layer of your own"
+        )
+        raise checks.invalid(argument, rule, value)
+
 
 
 def as_array(value: Any) -> Any:

@@ -1,8 +1,8 @@
-"""Steps of any optimizer on replicas that are those of one device."""
+"""The optimizer's part of a step: the same on replicas as on one device, and only if it is made."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_vae.core import checks
 from keras_vae.core.loss_scaling import without_loss_scaling
-from keras_vae.core.replicas import sum_over_replicas
+from keras_vae.training.replicas import sum_over_replicas
 
 
 def apply(optimizer: Any, gradients: Sequence[Any], variables: Sequence[Any]) -> None:
@@ -37,6 +37,44 @@ def apply(optimizer: Any, gradients: Sequence[Any], variables: Sequence[Any]) ->
     optimizer.apply(gradients, variables)
 
 
+def run_if(
+    good: tf.Tensor | bool, function: Callable[[Sequence[Any]], None], gradients: Sequence[Any]
+) -> None:
+    """Calls a function of the gradients if the step is made, which may only turn out in the graph.
+
+    Args:
+        good: Whether it is, the same on every replica.
+        function: Which applies the gradients.
+        gradients: Those of this replica.
+    """
+    if good is True or (tf.executing_eagerly() and bool(good)):
+        function(gradients)
+    elif tf.executing_eagerly():
+        return
+    elif not tf.distribute.has_strategy():
+        tf.cond(good, lambda: _return_true(function, gradients), lambda: True)
+    else:
+        merge = _merge_if(function)
+        tf.distribute.get_replica_context().merge_call(merge, args=(good, gradients))
+
+
+def _merge_if(function: Callable[[Sequence[Any]], None]) -> Callable[..., None]:
+    # The optimizer merges the replicas, which it cannot within a branch of one replica.
+    def merge(strategy: tf.distribute.Strategy, goods: Any, gradients: Sequence[Any]) -> None:
+        def run_on_replicas() -> bool:
+            strategy.extended.call_for_each_replica(function, args=(gradients,))
+            return True
+
+        tf.cond(strategy.experimental_local_results(goods)[0], run_on_replicas, lambda: True)
+
+    return merge
+
+
+def _return_true(function: Callable[[Sequence[Any]], None], gradients: Sequence[Any]) -> bool:
+    function(gradients)
+    return True
+
+
 def check_supported(optimizer: Any, run_eagerly: bool) -> None:
     """Raises if Keras cannot run an optimizer on replicas: by conditions in a graph."""
     if run_eagerly:
@@ -50,6 +88,19 @@ def check_supported(optimizer: Any, run_eagerly: bool) -> None:
             continue
         rule = f"must have {option}=None on several replicas, unless with run_eagerly=True"
         raise checks.invalid("optimizer", rule, f"{option}={value}")
+
+
+def numbers_of(optimizer: Any) -> dict[str, keras.Variable]:
+    """Returns the numbers of an optimizer: the rates of its parts, or the learning rate.
+
+    A learning rate that a schedule of Keras computes is none.
+    """
+    optimizer = without_loss_scaling(optimizer)
+    if hasattr(optimizer, "hyperparameters"):
+        return dict(optimizer.hyperparameters)
+    learning_rate = getattr(optimizer, "learning_rate", None)
+    held = isinstance(learning_rate, keras.Variable)
+    return {"learning_rate": learning_rate} if held else {}
 
 
 def _needs_sum(optimizer: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_vae.models import graph_errors
+from keras_vae.training import errors
 
 
 class Facts(NamedTuple):
@@ -60,7 +60,7 @@ def inside(support: Any, argument: str, rule: str, values: tf.Tensor) -> tf.Tens
         if not bool(contained):
             raise OutsideSupport(rule, Facts(*map(np.asarray, _facts(support, values))))
         return values
-    return graph_errors.require(
+    return errors.require(
         contained, lambda: _sentence(rule, _facts(support, values), "the batch"), values
     )
 

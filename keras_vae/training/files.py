@@ -1,0 +1,55 @@
+"""Files of a model, which are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from keras_vae.core import checks
+
+_ONE_FILE = (".keras", ".weights.h5")
+_UNREADABLE = (".h5", ".hdf5")
+
+
+class UnsavedMean(keras.metrics.Mean):
+    """A mean that is no part of files.
+
+    It begins anew with every epoch; and to read it takes all workers, of which the chief writes.
+    """
+
+    def save_own_variables(self, store: Any) -> None:
+        pass
+
+    def load_own_variables(self, store: Any) -> None:
+        pass
+
+
+def check_format(filepath: Any) -> None:
+    """Raises a `ValueError` if Keras would write a model to this file but not read it back."""
+    path = pathlib.PurePath(str(filepath))
+    if path.suffix in _UNREADABLE:
+        stem = path.name.removesuffix(path.suffix).removesuffix(".weights")
+        rule = (
+            f"must end with `.keras`, for Keras writes a model like this one to {path.suffix} but "
+            f"cannot read it back: take model.save('{stem}.keras'), or "
+            f"model.save_weights('{stem}.weights.h5') for the weights alone"
+        )
+        raise checks.invalid("filepath", rule, str(filepath))
+
+
+def write(save: Callable[..., None], filepath: Any, overwrite: bool) -> None:
+    """Writes a file under another name first, unless it is none, or none of this machine."""
+    path = str(filepath) if isinstance(filepath, (str, os.PathLike)) else ""
+    if "://" in path or not path.endswith(_ONE_FILE) or (os.path.exists(path) and not overwrite):
+        save(filepath, overwrite=overwrite)  # Keras knows what to do, or whom to ask.
+        return
+    target = pathlib.Path(path)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
+        written = pathlib.Path(folder, target.name)
+        save(written)
+        os.replace(written, target)

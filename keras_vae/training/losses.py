@@ -1,0 +1,61 @@
+"""One loss for the whole model, or one for each part of it, and their gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from keras_vae.core import checks
+
+
+def by_part(loss: Any, parts: Sequence[str]) -> dict[str, tf.Tensor]:
+    """Returns the losses of an objective by the part that minimizes them, each `[B]`.
+
+    Args:
+        loss: Tensor `[B]`, or a mapping from parts to such; that of `""` is minimized by all parts
+            that have none of their own.
+        parts: The parts that the objective says have a loss of their own.
+
+    Raises:
+        ValueError: If the loss is of other parts.
+    """
+    found = dict(loss) if isinstance(loss, Mapping) else {"": loss}
+    expected = ["", *parts]
+    if sorted(found) != sorted(expected):
+        rule = f"must return a loss for each of {expected}, as `loss_parts` says"
+        raise checks.invalid("objective", rule, list(found))
+    return {part: found[part] for part in expected}
+
+
+def gradients(tape: tf.GradientTape, totals: Mapping[str, tf.Tensor], model: Any) -> list[Any]:
+    """Returns the gradient of each trainable variable: that of the loss of its own part alone.
+
+    Args:
+        tape: Which has seen the losses; a persistent one where there are several.
+        totals: The losses by part, scalars.
+        model: Whose `trainable_parts` say which variable is in which part.
+    """
+    variables = model.trainable_variables
+    if len(totals) == 1:
+        return tape.gradient(totals[""], variables)
+    owner = {id(v): part for part, own in model.trainable_parts.items() for v in own}
+    found: dict[int, Any] = {}
+    for part, total in totals.items():
+        own = [v for v in variables if _loss_of(owner.get(id(v), ""), totals) == part]
+        found |= zip(map(id, own), tape.gradient(total, own), strict=True)
+    return [found[id(variable)] for variable in variables]
+
+
+def check_parts(objective: Any, model: Any) -> None:
+    """Raises a `ValueError` if the objective has a loss for a part that the model has not."""
+    known = list(model.trainable_parts)
+    for part in objective.loss_parts:
+        if part not in known:
+            rule = f"must have losses for parts of the model, which are {known}"
+            raise checks.invalid("objective", rule, list(objective.loss_parts))
+
+
+def _loss_of(part: str, totals: Mapping[str, tf.Tensor]) -> str:
+    return part if part in totals else ""

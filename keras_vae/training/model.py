@@ -1,0 +1,434 @@
+"""A Keras model that is trained by an objective: Keras's protocol around the training step."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_vae import bounds
+from keras_vae.controllers import StepHook
+from keras_vae.core import checks
+from keras_vae.training import errors, execution, files, losses, optimization, workers
+from keras_vae.training.data import Data, as_array, check_not_symbolic
+from keras_vae.training.hooks import hyperparameters_of
+from keras_vae.training.non_finite import Raise
+from keras_vae.training.step import TrainingStep
+
+
+class ObjectiveModel(keras.Model):
+    """A Keras model whose loss is an objective of its terms.
+
+    `TrainingStep` says what happens to a batch. Here is what Keras asks of a model: how it is
+    compiled, which functions make the steps, and what `fit` and its relatives do before and after.
+    Files of the model are written whole or not at all, and by one process of several.
+
+    Args:
+        objective: What to minimize.
+        seed: Seed of all noise in training and evaluation, an integer >= 0.
+        **kwargs: Passed on to `keras.Model`.
+
+    Attributes:
+        initial_epoch: The `initial_epoch` of the last `fit`, for callbacks.
+    """
+
+    # What `keras.Model` has, which comes without types.
+    run_eagerly: bool
+    steps_per_execution: int
+    jit_compile: bool
+    train_function: Any
+    test_function: Any
+    distribute_strategy: tf.distribute.Strategy
+
+    def __init__(self, objective: Any, seed: int = 0, **kwargs: Any):
+        # Data keep their precision under mixed policies: each network casts its own inputs.
+        super().__init__(autocast=False, **kwargs)
+        self.objective = objective
+        self.seed = checks.integer("seed", seed, minimum=0)
+        self.initial_epoch = 0
+        # Whether XLA is the choice of "auto", which must not make a model fail.
+        self.jit_is_optional = True
+        # Not the optimizer's iterations: those stand still while gradients accumulate and when a
+        # step is skipped, and begin anew with another optimizer.
+        self.trained_batches = self.add_weight(
+            shape=(),
+            dtype="int64",
+            initializer="zeros",
+            trainable=False,
+            autocast=False,
+            aggregation="only_first_replica",
+            name="trained_batches",
+        )
+        self._training_step = TrainingStep(self)
+        self._functions = execution.StepFunctions()
+        self._asked: dict[str, Any] = {}
+
+    # What callbacks see of the step.
+
+    @property
+    def hyperparameters(self) -> dict[str, keras.Variable]:
+        """The numbers that a controller can drive, by name.
+
+        Where several layers have a number of one name, the layer's name comes before it.
+        """
+        return hyperparameters_of(self)
+
+    @property
+    def hooks(self) -> dict[str, StepHook]:
+        """What is attached to the train step now, by name."""
+        return self._training_step.hooks.by_name
+
+    def attach(self, hook: StepHook, by: str = "") -> None:
+        """Lets a hook run inside the train step: a controller, or what only looks at the step.
+
+        Args:
+            hook: The hook.
+            by: Name of the callback that attaches it, for errors.
+
+        Raises:
+            ValueError: If it is no hook, another controller drives the same number, or a hook has
+                the name.
+        """
+        self._training_step.hooks.attach(hook, by)
+
+    def detach(self, hook: StepHook) -> None:
+        """Takes a hook out of the train step; a number keeps the last value."""
+        self._training_step.hooks.detach(hook)
+
+    @property
+    def non_finite(self) -> Raise:
+        """What a step does when a quantity of it is not finite; reset at the end of `fit`."""
+        return self._training_step.policy
+
+    @non_finite.setter
+    def non_finite(self, policy: Raise) -> None:
+        self._training_step.policy = policy
+
+    @property
+    def discrete_dimensions(self) -> int | None:
+        """Number of dimensions of x, if `bits_per_dim` is to be in the logs; here None."""
+        return None
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether the model lives on one device, outside of any strategy."""
+        # A strategy merges its replicas, even a single one, which XLA cannot.
+        return self._distribute_strategy is None
+
+    # Compiling.
+
+    def compile(
+        self,
+        optimizer: Any = "adam",
+        *,
+        run_eagerly: bool = False,
+        steps_per_execution: int | str = "auto",
+        jit_compile: bool | str = "auto",
+        **kwargs: Any,
+    ) -> None:
+        """Sets the optimizer; the objective, given to the constructor, is the loss.
+
+        Args:
+            optimizer: Name or instance of a Keras optimizer.
+            run_eagerly: Whether to run Python at every step, to look inside.
+            steps_per_execution: How many steps are made at a time. `"auto"` makes ten, or as many
+                as divide `steps_per_epoch`, and one where a callback wants to see every batch.
+            jit_compile: Whether XLA compiles the steps. `"auto"` lets it where it is the faster and
+                can: on a CPU for all models but convolutional ones.
+            **kwargs: Passed on to `keras.Model.compile`; losses and metrics are refused.
+
+        Raises:
+            ValueError: If a loss or metrics are given, or what replicas do not support.
+        """
+        for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
+            if kwargs.get(name) is not None:
+                raise ValueError(
+                    f"Argument `{name}` must be left out: the loss is the model's `objective`, and "
+                    f"loss, elbo, reconstruction and kl are measured. Received: "
+                    f"{name}={kwargs[name]!r}"
+                )
+        if steps_per_execution != "auto":
+            checks.integer("steps_per_execution", steps_per_execution)
+        if not isinstance(jit_compile, bool):
+            checks.option("jit_compile", jit_compile, ["auto"])
+        if not self.is_alone:
+            optimization.check_supported(optimizer, run_eagerly)
+        losses.check_parts(self.objective, self)
+        super().compile(
+            optimizer=optimizer,
+            run_eagerly=run_eagerly,
+            steps_per_execution=1 if steps_per_execution == "auto" else steps_per_execution,
+            jit_compile=jit_compile,
+            **kwargs,
+        )
+        self._asked = {"steps_per_execution": steps_per_execution, "jit_compile": jit_compile}
+        self.jit_is_optional = jit_compile == "auto"
+
+    def _resolve_auto_jit_compile(self) -> bool:
+        # Keras's own answer is no, wherever there are but CPUs.
+        supported = all(layer.supports_jit for layer in self._flatten_layers())
+        return supported and execution.xla_is_faster(self._flatten_layers())
+
+    def get_compile_config(self) -> dict[str, Any]:
+        config = super().get_compile_config()
+        # As asked, for another machine may choose otherwise.
+        return {**config, **self._asked} if config else config
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    # Training and evaluation.
+
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Trains the model, as `keras.Model.fit` does.
+
+        Args:
+            x: Array of examples, or anything else that `keras.Model.fit` takes, such as a table of
+                pandas or a `tf.data.Dataset` of batches `x`, `(x, y)` or `(x, y, sample_weight)`.
+            y: Array of what the model is conditioned on, for conditional models; else ignored.
+            *args: Passed on to `keras.Model.fit`.
+            **kwargs: Passed on to `keras.Model.fit`. With `sample_weight` w, `loss` is
+                sum(w * loss) / N plus regularizers, whatever the sum of the weights, and `elbo`,
+                `reconstruction` and `kl` are weighted means, sum(w * elbo) / sum(w).
+
+        Raises:
+            ValueError: If there is no data, or data without a density. Arrays are looked through
+                before the first step, every batch of a dataset before its step.
+        """
+        validation = Data.of("validation_data", kwargs.get("validation_data"))
+        training = Data.of("x", x, y, kwargs.get("sample_weight"))
+        training.check(self._checked)
+        if validation.x is not None:
+            validation.check(self._checked)
+        if kwargs.get("class_weight") is not None and training.is_array and training.y is None:
+            raise checks.invalid("class_weight", "needs labels `y`", kwargs["class_weight"])
+        if kwargs.get("validation_data") is not None:
+            kwargs["validation_data"] = validation.with_labels().as_tuple()
+        x, y, kwargs = training.for_keras(kwargs)
+        if isinstance(x, tf.data.Dataset) and not args:
+            kwargs.setdefault("shuffle", False)  # Keras warns of its own default, True.
+        if not self.built and training.shape is not None:
+            self.build(training.shape)
+        calls = self._functions.calls["train_function"]
+        bound = inspect.signature(super().fit).bind(x, y, *args, **kwargs).arguments
+        totals = bound.get("steps_per_epoch"), bound.get("validation_steps")
+        if training.is_array and bound.get("shuffle", True):
+            workers.check_order(self.distribute_strategy)
+        with self._running(bound.get("callbacks"), *totals):
+            self._begin_training(bound.get("callbacks"), bound.get("initial_epoch", 0))
+            history = super().fit(x, y, *args, **kwargs)
+        if history.epoch and self._functions.calls["train_function"] == calls:
+            raise checks.invalid("x", "must hold at least one batch", x)
+        return history
+
+    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Measures loss, elbo, reconstruction and kl, as `keras.Model.evaluate` does.
+
+        For data of finitely many, but more than two, values there is also `bits_per_dim`, which is
+        -elbo / (ln 2 * dimensions).
+
+        Raises:
+            ValueError: If there is no data, or data without a density.
+        """
+        data = Data.of("x", x, y, kwargs.get("sample_weight"))
+        within_fit = kwargs.get("_use_cached_eval_dataset")  # which `fit` has checked
+        if not within_fit:
+            data.check(self._checked)
+        x, y, kwargs = data.for_keras(kwargs)
+        calls = self._functions.calls["test_function"]
+        bound = inspect.signature(super().evaluate).bind(x, y, *args, **kwargs).arguments
+        running = self._running(bound.get("callbacks"), bound.get("steps"))
+        with contextlib.nullcontext() if within_fit else running:
+            result = super().evaluate(x, y, *args, **kwargs)
+        if self._functions.calls["test_function"] == calls:
+            raise checks.invalid("x", "must hold at least one batch", x)
+        return result
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """Returns the means of p(x|z) at the posterior means, as `keras.Model.predict` does.
+
+        Args:
+            x: Data as `fit` takes them; `(x, y)` for conditional models.
+            *args: Passed on to `keras.Model.predict`.
+            **kwargs: Passed on to `keras.Model.predict`.
+
+        Returns:
+            Array `[N, *event_shape]`, in the units of x.
+        """
+        data = Data.of("x", x)
+        x = data.x if data.y is None else (data.x, data.y)
+        with self._given_back():
+            return super().predict(x, *args, **kwargs)
+
+    def _begin_training(self, callbacks: Any, initial_epoch: int) -> None:
+        """Takes from the arguments of `fit` what the step depends on."""
+        callbacks = keras.tree.flatten(callbacks or [])
+        if any(isinstance(one, keras.callbacks.CallbackList) for one in callbacks):
+            rule = "must be a list of callbacks: Keras tells a CallbackList of no further training"
+            raise checks.invalid("callbacks", rule, callbacks)
+        backs_up = any(isinstance(one, keras.callbacks.BackupAndRestore) for one in callbacks)
+        if backs_up and workers.several(self.distribute_strategy):
+            rule = "must hold keras_vae.callbacks.Resume, not BackupAndRestore, on several workers"
+            raise checks.invalid("callbacks", f"{rule}: all would write to one file", callbacks)
+        self.initial_epoch = initial_epoch
+        self._training_step.hooks.attach_stand_ins(callbacks, getattr(self, "optimizer", None))
+
+    @contextlib.contextmanager
+    def _running(self, callbacks: Any, *totals: int | None) -> Iterator[None]:
+        """Lets as many steps make a call as is best, if that is left to the model."""
+        before = self.steps_per_execution
+        # Several workers must agree, whatever callbacks each of them has.
+        apart = self.run_eagerly or workers.several(self.distribute_strategy)
+        if self._asked.get("steps_per_execution") == "auto" and not apart:
+            flat = keras.tree.flatten(callbacks or [])
+            self.steps_per_execution = execution.steps_per_call(flat, *totals)
+        try:
+            with self._given_back():
+                yield
+        finally:
+            self.steps_per_execution = before
+
+    @contextlib.contextmanager
+    def _given_back(self) -> Iterator[None]:
+        """Takes out what callbacks put in and left: no training ended, or it broke off.
+
+        And says so plainly where it broke off because a worker is gone.
+        """
+        policy = self.non_finite
+        try:
+            with (
+                self._training_step.hooks.detached_after(),
+                workers.loss_told(self.distribute_strategy),
+            ):
+                yield
+        finally:
+            self.non_finite = policy
+
+    # Steps, and the functions that make them.
+
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        return self._training_step.train(data)
+
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+        return self._training_step.test(data)
+
+    def predict_step(self, data: Any) -> Any:
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+        if isinstance(x, tuple):  # `predict` has no argument for labels.
+            x, y, _ = keras.utils.unpack_x_y_sample_weight(x)
+        return self(x, y=y, training=False)
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        return list(self._training_step.means.values())
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        """Returns the means since the last reset, and the numbers that are driven.
+
+        `bits_per_dim` is the mean of `elbo` in another unit.
+        """
+        results, dimensions = super().get_metrics_result(), self.discrete_dimensions
+        if dimensions is not None:
+            results["bits_per_dim"] = bounds.bits_per_dimension(-results["elbo"], dimensions)
+        step = self._training_step
+        driven = {**step.hooks.logged, **step.policy.logged}
+        numbers = {name: tf.identity(variable) for name, variable in driven.items()}
+        return {**results, **numbers}
+
+    def make_train_function(self, force: bool = False) -> Any:
+        # Once: to build it again would begin the loss scale of half precision anew.
+        if self.built and not self.optimizer.built:
+            with contextlib.nullcontext() if self.is_alone else self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
+        return self._get_function("train_function", super().make_train_function, force)
+
+    def make_test_function(self, force: bool = False) -> Any:
+        return self._get_function("test_function", super().make_test_function, force)
+
+    def make_predict_function(self, force: bool = False) -> Any:
+        # XLA would compile a cheap pass for seconds, and once more for a last partial batch.
+        with self._without_xla():
+            return super().make_predict_function(force)
+
+    def _get_function(self, name: str, make: Callable[..., Any], force: bool) -> Any:
+        """Returns a function of Keras that suits the hooks there are and the steps of a call."""
+        if getattr(self, name) is None:
+            self._functions.forget(name)
+        step = self._training_step
+        keys = [step.policy.key, *sorted(hook.key for hook in step.hooks)]
+        function = self._functions.get(
+            name,
+            self.steps_per_execution,
+            (keys, self.hooks),
+            functools.partial(self._make_new_function, name, make),
+            force,
+        )
+        setattr(self, name, function)
+        return function
+
+    def _make_new_function(self, name: str, make: Callable[..., Any]) -> Callable[..., Any]:
+        """Makes what Keras calls with an iterator: without XLA, so that data can be refused."""
+        trains = name == "train_function"
+        self._training_step.prepare_training() if trains else self._training_step.prepare_test()
+        if not self.is_alone:
+            step = self.train_step if trains else self.test_step
+            given = self.distribute_strategy, self.steps_per_execution, self.run_eagerly
+            return errors.as_python_errors(execution.run_on_replicas(step, *given))
+        with self._without_xla():
+            make(force=True)
+        return errors.as_python_errors(getattr(self, name))
+
+    @contextlib.contextmanager
+    def _without_xla(self) -> Iterator[None]:
+        jit_compile, self.jit_compile = self.jit_compile, False
+        try:
+            yield
+        finally:
+            self.jit_compile = jit_compile
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        # Keras reads a batch for it: that lets a pass over short data count as an epoch, and fails
+        # for tuples on several workers.
+        if not self.built:
+            super()._maybe_symbolic_build(iterator, data_batch)
+
+    def _checked(self, x: Any, y: Any = None) -> tuple[tf.Tensor, Any]:
+        """Returns standardized data, whose values are checked where they are at hand."""
+        check_not_symbolic("x", x)
+        x, y = self.standardize(*map(as_array, (x, y)))
+        return self.check_support(x, y) if tf.executing_eagerly() else (x, y)
+
+    # Files.
+
+    def save(self, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:
+        """Saves the model, as `keras.Model.save` does; of several workers, the chief does.
+
+        Args:
+            filepath: File, `*.keras`; one of this name is replaced when all is written.
+            overwrite: Whether to replace without a question.
+            **kwargs: Passed on to `keras.Model.save`.
+
+        Raises:
+            ValueError: If the file would be one of HDF5, `*.h5`, of which Keras cannot read models
+                back whose `call` is written in Python.
+        """
+        files.check_format(filepath)
+        if workers.writes(self.distribute_strategy):
+            files.write(functools.partial(super().save, **kwargs), filepath, overwrite)
+
+    def save_weights(self, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:
+        """Saves the weights, as `keras.Model.save_weights` does; of several workers the chief does.
+
+        Args:
+            filepath: File, `*.weights.h5`; one of this name is replaced when all is written.
+            overwrite: Whether to replace without a question.
+            **kwargs: Passed on to `keras.Model.save_weights`.
+        """
+        if workers.writes(self.distribute_strategy):
+            files.write(functools.partial(super().save_weights, **kwargs), filepath, overwrite)

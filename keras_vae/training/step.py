@@ -1,0 +1,334 @@
+"""One step of training, from a batch to its logs, and one of evaluation.
+
+`TrainingStep` reads in the order in which a step runs: attempt, admit, apply, move, log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import keras
+import tensorflow as tf
+
+from keras_vae.controllers import Step, StepHook
+from keras_vae.core.hyperparameters import Steerable
+from keras_vae.core.randomness import fold, purpose, seed_tensor
+from keras_vae.core.terms import MEASURES, Terms
+from keras_vae.training import losses, non_finite, optimization
+from keras_vae.training.data import checked_weights
+from keras_vae.training.execution import Compiled
+from keras_vae.training.files import UnsavedMean
+from keras_vae.training.hooks import Hooks, weighted_means
+from keras_vae.training.replicas import global_batch_size, replica_id
+
+
+class Attempt(NamedTuple):
+    """A training step that has not moved anything yet.
+
+    Attributes:
+        gradients: One for each trainable variable, None where its loss does not depend on it.
+        measures: Values of the examples, each `[B]`.
+        weights: Weights of the examples, `[B]`; zeros once the step is left out.
+        made: Ones, `[B]`; zeros once the step is left out.
+        first_bad: Number of the first quantity that is not finite, or -1; None once it is known
+            that all of them are finite.
+        remembered: The model's state before the forward pass, where the policy may restore it.
+    """
+
+    gradients: Sequence[Any]
+    measures: Mapping[str, tf.Tensor]
+    weights: tf.Tensor
+    made: tf.Tensor
+    first_bad: tf.Tensor | None
+    remembered: Sequence[tf.Tensor]
+
+
+class Trainable(Protocol):
+    """What a step asks of a model: of Keras, the first few, and of `LatentVariableModel`."""
+
+    optimizer: Any
+    jit_compile: bool
+    distribute_strategy: tf.distribute.Strategy
+    trainable_variables: list[keras.Variable]
+    non_trainable_variables: list[keras.Variable]
+    losses: list[tf.Tensor]
+
+    objective: Any
+    seed: int
+    jit_is_optional: bool
+    is_alone: bool
+    trained_batches: keras.Variable
+
+    def _flatten_layers(self) -> Iterable[keras.layers.Layer]: ...
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        """Returns the logs."""
+
+    def standardize(self, x: Any, y: Any = None) -> tuple[tf.Tensor, Any]:
+        """Turns data as users give it into tensors that have a density."""
+
+    def check_support(self, x: tf.Tensor, y: Any = None) -> tuple[tf.Tensor, Any]:
+        """Returns standardized data, whose use raises if it has no density."""
+
+    def compute_terms(
+        self, x: tf.Tensor, num_samples: int, training: bool, seed: tf.Tensor, y: Any
+    ) -> Terms:
+        """Returns the log-densities of standardized data."""
+
+
+class TrainingStep:
+    """How one batch trains a model.
+
+    On one device XLA compiles the step as a whole. On replicas, which exchange gradients before
+    they are applied, it compiles the attempt alone, and so it does where a hook observes the step,
+    which may use any operation.
+
+    Args:
+        model: The `ObjectiveModel` that is trained.
+
+    Attributes:
+        hooks: What callbacks have attached to the step.
+        policy: What happens when a quantity of the step is not finite.
+        means: The metrics, by name.
+    """
+
+    def __init__(self, model: Trainable):
+        self._model = model
+        self._objective = model.objective
+        self.hooks = Hooks()
+        self.policy: non_finite.Raise = non_finite.Raise()
+        names = ("loss", *MEASURES, *self._objective.measure_names)
+        self.means = {name: UnsavedMean(name=name) for name in names}
+        self._run_step: Callable[..., Any] = self._run_in_parts
+        self._run_attempt: Callable[..., Any] = self._attempt
+        self._run_optimizer: Callable[..., Any] = self._apply_gradients
+        self._run_test: Callable[..., Any] = self._test
+        self._run_measure: Callable[..., Any] = self._measure
+
+    # The whole step, in TensorFlow's graph: what may refuse data or raise stays out of XLA.
+
+    def train(self, data: Any) -> dict[str, tf.Tensor]:
+        """Trains on a batch `x`, `(x, y)` or `(x, y, sample_weight)`, and returns the logs."""
+        x, y, weights = self._read(data)
+        # Past the end of the data, or with data that are refused, nothing must move: not even what
+        # does not depend on them, such as the count of a batch of a known size.
+        with tf.control_dependencies([x, weights]):
+            number = tf.convert_to_tensor(self._model.optimizer.iterations)
+            for hook in self._all_hooks():
+                hook.before_step(number)
+            batch_size, replica = global_batch_size(weights), tf.convert_to_tensor(replica_id())
+            logs, first_bad = self._run_step(x, y, weights, batch_size, replica)
+            return self._checked(logs, first_bad)
+
+    def _run_whole(self, *given: Any) -> tuple[dict[str, tf.Tensor], tf.Tensor | None]:
+        return self._advance(given, self._attempt(*given))
+
+    def _run_in_parts(self, *given: Any) -> tuple[dict[str, tf.Tensor], tf.Tensor | None]:
+        attempt = self._run_attempt(*given)
+        attempt = self._checked(attempt, attempt.first_bad)
+        if self.policy.raises:
+            attempt = attempt._replace(first_bad=None)
+        return self._advance(given, attempt)
+
+    # 1. Attempt: one forward pass, a loss for each part of the model, gradients.
+
+    def _attempt(
+        self, x: tf.Tensor, y: Any, weights: tf.Tensor, batch_size: tf.Tensor, replica: tf.Tensor
+    ) -> Attempt:
+        model, remembered = self._model, self.policy.remember(self._floating_state())
+        with tf.GradientTape(persistent=bool(self._objective.loss_parts)) as tape:
+            seed = self._seed("train", model.trained_batches, replica)
+            terms = model.compute_terms(x, self._objective.num_samples, True, seed, y)
+            loss, own_measures = self._objective.loss_and_measures(terms)
+            by_part = losses.by_part(loss, self._objective.loss_parts)  # each [B]
+            penalty = self._penalty(by_part[""].dtype)
+            # Replicas add up their gradients, so each divides by what all of them hold.
+            shared = penalty / model.distribute_strategy.num_replicas_in_sync
+            scaled = {
+                part: model.optimizer.scale_loss(tf.reduce_sum(weights * own) / batch_size + shared)
+                for part, own in by_part.items()
+            }
+        gradients = losses.gradients(tape, scaled, model)
+        measures = {
+            "loss": weights * by_part[""] + penalty,
+            **terms.measures,
+            **own_measures,
+        }
+        # Loss scaling makes gradients overflow on purpose, and skips those steps itself.
+        scales = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+        quantities = [*terms.quantities, *by_part.values(), *([] if scales else gradients)]
+        first_bad = non_finite.first_bad(quantities)
+        return Attempt(gradients, measures, weights, tf.ones_like(weights), first_bad, remembered)
+
+    # 2. to 5. Admit, apply, move, log.
+
+    def _advance(
+        self, given: Sequence[Any], attempt: Attempt
+    ) -> tuple[dict[str, tf.Tensor], tf.Tensor | None]:
+        x, y, *_ = given
+        hooks, number = self._all_hooks(), tf.convert_to_tensor(self._model.optimizer.iterations)
+        attempt, good = self._admit(attempt)
+        with tf.control_dependencies([x, number, attempt.made]):
+            means, known = weighted_means(hooks, attempt.measures, attempt.weights)
+            shift = sum([hook.loss_shift(means) for hook in hooks], 0.0)
+            self._observe(hooks, Step(number, x, y, *self._seen(attempt)))
+            self._apply(attempt, good)
+            self._move(hooks, number, means, known)
+        loss = attempt.measures["loss"] + attempt.weights * shift
+        logs = self._log({**attempt.measures, "loss": loss}, attempt.weights, attempt.made)
+        return logs, attempt.first_bad
+
+    def _admit(self, attempt: Attempt) -> tuple[Attempt, tf.Tensor | bool]:
+        """Returns the attempt, without weight if it is left out, and whether it is made.
+
+        The answer is the same on every replica, also on one without data.
+        """
+        good = self.policy.admit(attempt.first_bad, len(self._names_of_quantities()))
+        if self.policy.raises:
+            return attempt, good
+        measures = {
+            name: tf.where(good, value, tf.zeros_like(value))
+            for name, value in attempt.measures.items()
+        }
+        weights, made = (
+            tf.where(good, value, tf.zeros_like(value)) for value in (attempt.weights, attempt.made)
+        )
+        return attempt._replace(measures=measures, weights=weights, made=made), good
+
+    def _seen(self, attempt: Attempt) -> tuple[Any, ...]:
+        scale = tf.convert_to_tensor(self._model.optimizer.scale_loss(tf.ones(())))
+        return attempt.weights, attempt.measures, attempt.gradients, scale
+
+    def _observe(self, hooks: Sequence[StepHook], step: Step) -> None:
+        for hook in hooks:
+            hook.observe(step)
+
+    def _apply(self, attempt: Attempt, good: tf.Tensor | bool) -> None:
+        """Lets the optimizer make the step, or undoes what the forward pass did to the state."""
+        if attempt.remembered:
+            for variable, before in zip(self._floating_state(), attempt.remembered, strict=True):
+                variable.assign(tf.where(good, variable, before))
+        optimization.run_if(good, self._run_optimizer, attempt.gradients)
+        counts = good if self.policy.raises else True
+        self._model.trained_batches.assign_add(tf.cast(counts, tf.int64))
+
+    def _apply_gradients(self, gradients: Sequence[Any]) -> None:
+        variables = self._model.trainable_variables
+        optimization.apply(self._model.optimizer, gradients, variables)
+
+    def _move(
+        self,
+        hooks: Sequence[StepHook],
+        number: tf.Tensor,
+        means: Mapping[str, tf.Tensor],
+        known: tf.Tensor,
+    ) -> None:
+        """Moves what the hooks steer in a closed loop, if the optimizer made its step."""
+        # It has not where gradients still accumulate, or overflowed under loss scaling.
+        stepped = known & (self._model.optimizer.iterations > number)
+        updates = [pair for hook in hooks for pair in hook.after_step(number, means)]
+        for variable, value in updates:
+            variable.assign(tf.where(stepped, value, variable))
+
+    def _log(
+        self, measures: Mapping[str, tf.Tensor], weights: tf.Tensor, made: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        for name, values in measures.items():
+            # The loss has the weights in it already, as Keras's losses do.
+            self.means[name].update_state(values, made if name == "loss" else weights)
+        return self._model.get_metrics_result()
+
+    # Evaluation.
+
+    def test(self, data: Any) -> dict[str, tf.Tensor]:
+        """Measures a batch `x`, `(x, y)` or `(x, y, sample_weight)`, and returns the logs."""
+        x, y, weights = self._read(data)
+        with tf.control_dependencies([x, weights]):
+            return self._run_test(x, y, weights, tf.convert_to_tensor(replica_id()))
+
+    def _test(self, *given: Any) -> dict[str, tf.Tensor]:
+        _, _, weights, _ = given
+        return self._log(self._run_measure(*given), weights, tf.ones_like(weights))
+
+    def _measure(
+        self, x: tf.Tensor, y: Any, weights: tf.Tensor, replica: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        seed = self._seed("evaluate", self.means["loss"].count, replica)
+        terms = self._model.compute_terms(x, self._objective.num_samples, False, seed, y)
+        loss, own_measures = self._objective.loss_and_measures(terms)
+        loss = losses.by_part(loss, self._objective.loss_parts)[""]
+        return {
+            "loss": weights * loss + self._penalty(loss.dtype),
+            **terms.measures,
+            **own_measures,
+        }
+
+    # What XLA compiles.
+
+    def prepare_training(self) -> None:
+        """Chooses what XLA compiles of a training step, given the hooks there are now."""
+        hooks, alone = self._all_hooks(), self._model.is_alone
+        self._tell_driven(hooks)
+        whole = self._model.jit_compile and alone and not any(hook.observes for hook in hooks)
+        self._run_step = self._compile(self._run_whole) if whole else self._run_in_parts
+        self._run_attempt = self._compile(self._attempt)
+        self._run_optimizer = self._apply_gradients
+        if alone and not whole:
+            self._run_optimizer = self._compile(self._apply_gradients)
+
+    def prepare_test(self) -> None:
+        """Chooses what XLA compiles of a step of evaluation."""
+        alone = self._model.is_alone
+        self._run_test = self._compile(self._test) if alone else self._test
+        self._run_measure = self._measure if alone else self._compile(self._measure)
+
+    def _compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns the function, compiled by XLA if the model asks for it."""
+        if not self._model.jit_compile:
+            return function
+        return Compiled(function, optional=self._model.jit_is_optional)
+
+    def _tell_driven(self, hooks: Sequence[StepHook]) -> None:
+        """Tells each layer which of its numbers move during this training."""
+        driven = {id(getattr(hook, "variable", None)) for hook in hooks}
+        for layer in self._model._flatten_layers():
+            if isinstance(layer, Steerable):
+                numbers = layer.hyperparameters.items()
+                layer.driven = frozenset(name for name, v in numbers if id(v) in driven)
+
+    # What several of these need.
+
+    def _read(self, data: Any) -> tuple[tf.Tensor, Any, tf.Tensor]:
+        """Splits a batch into standardized x and y and weights `[B]`, all fit for a step."""
+        x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
+        x, y = self._model.check_support(*self._model.standardize(x, y))
+        if weights is None:
+            return x, y, tf.ones(tf.shape(x)[:1], x.dtype)
+        return x, y, checked_weights(weights, x)
+
+    def _checked(self, values: Any, first_bad: tf.Tensor | None) -> Any:
+        """Returns `values`, whose use raises if something was not finite and the policy says so."""
+        if first_bad is None or not self.policy.raises:
+            return values
+        return non_finite.require_finite(values, first_bad, self._names_of_quantities())
+
+    def _names_of_quantities(self) -> list[str]:
+        """Returns the names of what an attempt looks at, in the order of computation."""
+        return non_finite.names_of_quantities(self._model)
+
+    def _seed(self, what_for: str, count: Any, replica: tf.Tensor) -> tf.Tensor:
+        return fold(seed_tensor(self._model.seed), count, replica, purpose(what_for))
+
+    def _all_hooks(self) -> list[StepHook]:
+        return [*self._objective.controllers, *self.hooks]
+
+    def _floating_state(self) -> list[keras.Variable]:
+        """Returns what the forward pass may change."""
+        state = self._model.non_trainable_variables
+        return [v for v in state if tf.as_dtype(v.dtype).is_floating]
+
+    def _penalty(self, dtype: tf.DType) -> tf.Tensor:
+        """Returns the sum of regularizers and of what layers added by `add_loss`."""
+        added = [tf.cast(loss, dtype) for loss in self._model.losses]
+        return tf.add_n([tf.zeros((), dtype), *added])
