@@ -120,11 +120,16 @@ def require_finite(values: Any, first_bad: tf.Tensor, names: Sequence[str]) -> A
     return errors.require(first_bad < 0, message, values, kind=ArithmeticError)
 
 
-def names_of_quantities(model: Any) -> list[str]:
-    """Returns the names of what a step of the model looks at, in the order of computation."""
-    parts = [f"the loss of the {part}" for part in model.objective.loss_parts]
-    gradients = [f"the gradient of {variable.path}" for variable in model.trainable_variables]
-    return [*QUANTITIES, "the loss", *parts, *gradients]
+def names_of_quantities(parts: Sequence[str], variables: Sequence[keras.Variable]) -> list[str]:
+    """Returns the names of what a step looks at, in the order of computation.
+
+    Args:
+        parts: The parts of the model with a loss of their own.
+        variables: The trainable variables.
+    """
+    losses = [f"the loss of the {part}" for part in parts]
+    gradients = [f"the gradient of {variable.path}" for variable in variables]
+    return [*QUANTITIES, "the loss", *losses, *gradients]
 
 
 def _first_on_any_replica(first: tf.Tensor | None, count: int) -> tf.Tensor:

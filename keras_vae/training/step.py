@@ -315,7 +315,8 @@ class TrainingStep:
 
     def _names_of_quantities(self) -> list[str]:
         """Returns the names of what an attempt looks at, in the order of computation."""
-        return non_finite.names_of_quantities(self._model)
+        parts = self._objective.loss_parts
+        return non_finite.names_of_quantities(parts, self._model.trainable_variables)
 
     def _seed(self, what_for: str, count: Any, replica: tf.Tensor) -> tf.Tensor:
         return fold(seed_tensor(self._model.seed), count, replica, purpose(what_for))

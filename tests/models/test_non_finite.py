@@ -1,5 +1,7 @@
 """Steps with something that is not finite: named, skipped without a trace, or the end."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -36,7 +38,8 @@ class WithRule(keras.callbacks.Callback):
 
     @property
     def name(self):
-        return non_finite.names_of(self.model.trainable_variables)[int(self.first.numpy())]
+        names = non_finite.names_of_quantities((), self.model.trainable_variables)
+        return names[int(self.first.numpy())]
 
 
 @pytest.fixture
@@ -227,10 +230,10 @@ def test_the_first_bad_quantity_is_named(log_p_x, kl, loss, gradients, expected)
         for gradient in gradients
     ]
     terms = kv.Terms(log_p_x * ones, ones, ones, kl * tf.ones([2, 3]))
-    first = non_finite.first_bad(terms, tf.constant([0.0, loss]), made)
+    first = non_finite.first_bad([*terms.quantities, tf.constant([0.0, loss]), *made])
     variables = [keras.Variable(0.0, name=name) for name in ("w0", "w1")]
-    names = non_finite.names_of(variables)
+    names = non_finite.names_of_quantities((), variables)
     assert (None if int(first) < 0 else names[int(first)]) == expected
     if expected:
-        text = non_finite.message(first, variables).numpy().decode()
-        assert text.startswith(f"{expected} is not finite; ")
+        with pytest.raises(ArithmeticError, match=re.escape(f"{expected} is not finite; ")):
+            non_finite.require_finite(ones, first, names)
