@@ -13,9 +13,9 @@ from keras_vae.core import checks
 from keras_vae.core.progress import with_progress
 from keras_vae.core.randomness import fold, seed_tensor
 from keras_vae.models import VAE, LatentVariableModel
+from keras_vae.posteriors import Posterior
 from keras_vae.training import errors
 from keras_vae.training.data import Data, any_number_of
-from keras_vae.posteriors import Posterior
 
 
 def checked_model(model: Any, kind: type[keras.Model] = LatentVariableModel) -> Any:

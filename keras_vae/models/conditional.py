@@ -11,10 +11,10 @@ import tensorflow_probability as tfp
 from keras_vae.core import checks
 from keras_vae.core.head import serializable
 from keras_vae.likelihoods import Support
-from keras_vae.training import errors
 from keras_vae.models.parts import Shape, output_shape, serialized
-from keras_vae.training.support import inside
 from keras_vae.models.vae import VAE
+from keras_vae.training import errors
+from keras_vae.training.support import inside
 
 tfd = tfp.distributions
 

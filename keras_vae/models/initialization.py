@@ -7,8 +7,8 @@ from typing import Any
 import tensorflow as tf
 
 from keras_vae.core import checks
-from keras_vae.training.data import Data
 from keras_vae.networks import OutputBias
+from keras_vae.training.data import Data
 
 
 def initialize_output_bias(model: Any, data: Any) -> None:

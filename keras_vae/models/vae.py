@@ -30,11 +30,11 @@ from keras_vae.models.parts import (
     serialized,
     trainable_of,
 )
-from keras_vae.training.support import inside
 from keras_vae.objectives import Objective
 from keras_vae.posteriors import Posterior
 from keras_vae.priors import Prior, StandardNormal
 from keras_vae.training.data import check_not_symbolic
+from keras_vae.training.support import inside
 
 tfd = tfp.distributions
 

@@ -250,7 +250,6 @@ def check_not_symbolic(argument: str, value: Any) -> None:
         raise checks.invalid(argument, rule, value)
 
 
-
 def as_array(value: Any) -> Any:
     """Returns an array for what turns into one, such as a table of pandas; all else as it is.
 
