@@ -138,10 +138,10 @@ def test_a_checkpoint_is_made_when_it_is_due(tmp_path, save_freq, steps):
 def steps_made(model, x, **options):
     """Return how many steps a training makes, and how many executions of Keras they take."""
     model.compile("sgd", jit_compile=False)
-    before = model._calls["train_function"]
+    before = model._functions.calls["train_function"]
     data = tf.data.Dataset.from_tensor_slices(x).batch(4).repeat()
     model.fit(data, verbose=0, **options)
-    return int(model.optimizer.iterations), model._calls["train_function"] - before
+    return int(model.optimizer.iterations), model._functions.calls["train_function"] - before
 
 
 def test_no_more_steps_are_made_than_asked_for(make_vae, x):
