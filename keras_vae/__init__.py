@@ -16,7 +16,6 @@ from keras_vae import (
     priors,
     schedules,
 )
-from keras_vae.core.terms import Terms
 from keras_vae.core.version import __version__
 from keras_vae.export import export_saved_model
 from keras_vae.learning_rate_range import LearningRateRange, find_learning_rate
@@ -28,6 +27,7 @@ from keras_vae.models import (
     ConditionalVAE,
     LatentVariableModel,
 )
+from keras_vae.terms import Terms
 
 __all__ = [
     "BetaVAE",

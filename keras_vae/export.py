@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_vae.core import checks
-from keras_vae.core.randomness import fold
+from keras_vae.core.seeds import fold
 from keras_vae.models import VAE
 from keras_vae.models.importance import importance_estimate
 from keras_vae.training import errors, workers

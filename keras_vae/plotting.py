@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_vae.core import checks, discrete
+from keras_vae.core import checks
 from keras_vae.core.figures import frame_lightly, new_figure
+from keras_vae.distributions import discrete
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,8 +14,8 @@ import tensorflow_probability as tfp
 
 from keras_vae import bounds, penalties
 from keras_vae.core import checks
-from keras_vae.core.normal import log_densities
-from keras_vae.core.randomness import fold, purpose, seed_tensor
+from keras_vae.core.seeds import fold, purpose, seed_tensor
+from keras_vae.distributions.normal import log_densities
 from keras_vae.evaluation.estimate import Estimate
 from keras_vae.evaluation.reading import checked_with_parameters, map_batches, with_progress
 

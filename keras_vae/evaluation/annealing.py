@@ -13,7 +13,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from keras_vae.core import checks
-from keras_vae.core.randomness import fold, purpose
+from keras_vae.core.seeds import fold, purpose
 from keras_vae.evaluation.reading import checked_vae
 from keras_vae.models import VAE
 

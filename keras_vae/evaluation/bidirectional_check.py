@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vae.core import checks
-from keras_vae.core.randomness import fold, purpose, seed_tensor
+from keras_vae.core.seeds import fold, purpose, seed_tensor
 from keras_vae.evaluation.annealing import checked_annealing
 from keras_vae.evaluation.estimate import Estimate, estimate_of
 from keras_vae.evaluation.reading import run_batches

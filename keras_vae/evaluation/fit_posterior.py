@@ -13,7 +13,7 @@ import tensorflow_probability as tfp
 
 from keras_vae import bounds
 from keras_vae.core import checks
-from keras_vae.core.randomness import fold, purpose, seed_tensor
+from keras_vae.core.seeds import fold, purpose, seed_tensor
 from keras_vae.evaluation.reading import checked_with_parameters
 from keras_vae.models import VAE
 from keras_vae.objectives import estimators

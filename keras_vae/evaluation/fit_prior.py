@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vae.core import checks
-from keras_vae.core.randomness import fold, purpose, seed_tensor
+from keras_vae.core.seeds import fold, purpose, seed_tensor
 from keras_vae.evaluation.reading import checked_vae, map_batches
 from keras_vae.models.parts import check_latent, instance
 from keras_vae.priors import Prior

@@ -9,12 +9,12 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vae.core import checks
-from keras_vae.core.randomness import fold, purpose, seed_tensor
+from keras_vae.core.seeds import fold, purpose, seed_tensor
 from keras_vae.evaluation.estimate import Estimate, estimate_of
 from keras_vae.evaluation.fit_posterior import fit_posterior
 from keras_vae.evaluation.reading import checked_vae, standardized, with_progress
 from keras_vae.models import VAE
-from keras_vae.models.chunks import chunk_of
+from keras_vae.models.importance import chunk_of
 from keras_vae.training.data import any_number_of, first_examples
 
 # MiB for what is decoded at once.

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vae import bounds
-from keras_vae.core.randomness import fold, purpose, seed_tensor
+from keras_vae.core.seeds import fold, purpose, seed_tensor
 from keras_vae.evaluation.active_units import ActiveUnits, units_of
 from keras_vae.models import VAE
 from keras_vae.training import errors

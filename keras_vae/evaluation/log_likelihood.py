@@ -12,8 +12,7 @@ import tensorflow as tf
 from keras_vae.core import checks
 from keras_vae.evaluation.estimate import Estimate, estimate_of
 from keras_vae.evaluation.reading import checked_model, map_batches
-from keras_vae.models.chunks import MEMORY
-from keras_vae.models.importance import ImportanceEstimate, importance_estimate
+from keras_vae.models.importance import MEMORY, ImportanceEstimate, importance_estimate
 
 # Below 10 effective samples the bound is off by more than about 1/20 nat.
 _POOR, _ENOUGH_TO_JUDGE = 10.0, 100

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_vae.core import checks
 from keras_vae.core.progress import with_progress
-from keras_vae.core.randomness import fold, seed_tensor
+from keras_vae.core.seeds import fold, seed_tensor
 from keras_vae.models import VAE, LatentVariableModel
 from keras_vae.posteriors import Posterior
 from keras_vae.training import errors

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from keras_vae.core import discrete
+from keras_vae.distributions import discrete
 from keras_vae.likelihoods.base import MEAN_MARGIN, Likelihood, Support, serializable
 
 tfd = tfp.distributions

@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from keras_vae.core import checks
-from keras_vae.core.discrete import OneHotCategorical
+from keras_vae.distributions.discrete import OneHotCategorical
 from keras_vae.likelihoods.base import MEAN_MARGIN, Likelihood, Support, serializable
 
 tfd = tfp.distributions

@@ -9,8 +9,8 @@ import keras
 import tensorflow as tf
 
 from keras_vae.core import checks
-from keras_vae.core.terms import Terms
 from keras_vae.objectives import ELBO, Objective
+from keras_vae.terms import Terms
 from keras_vae.training.model import ObjectiveModel
 
 
@@ -31,7 +31,7 @@ class LatentVariableModel(ObjectiveModel):
         The linear model p(x|z) = N(z, 1) with the exact posterior q(z|x) = N(x / 2, 1 / 2):
 
         >>> import tensorflow_probability as tfp
-        >>> from keras_vae.core.randomness import seed_tensor
+        >>> from keras_vae.core.seeds import seed_tensor
         >>> tfd = tfp.distributions
         >>> class Linear(LatentVariableModel):
         ...     def standardize(self, x, y=None):

@@ -13,10 +13,8 @@ import tensorflow_probability as tfp
 
 from keras_vae import bounds
 from keras_vae.core import checks
-from keras_vae.core.draws import Draws, Path
 from keras_vae.core.head import serializable
-from keras_vae.core.randomness import fold, purpose, seed_tensor
-from keras_vae.core.terms import Terms
+from keras_vae.core.seeds import fold, purpose, seed_tensor
 from keras_vae.likelihoods import Likelihood
 from keras_vae.models import initialization, sharing
 from keras_vae.models.base import LatentVariableModel
@@ -33,6 +31,7 @@ from keras_vae.models.parts import (
 from keras_vae.objectives import Objective
 from keras_vae.posteriors import Posterior
 from keras_vae.priors import Prior, StandardNormal
+from keras_vae.terms import Draws, Path, Terms
 from keras_vae.training.data import check_not_symbolic
 from keras_vae.training.support import inside
 

@@ -9,9 +9,8 @@ import tensorflow as tf
 
 from keras_vae.controllers import Controller
 from keras_vae.core import checks
-from keras_vae.core.draws import Draws
 from keras_vae.core.hyperparameters import Steerable
-from keras_vae.core.terms import Terms
+from keras_vae.terms import Draws, Terms
 
 
 class Objective(Steerable):

@@ -10,8 +10,8 @@ import tensorflow_probability as tfp
 from keras_vae import bounds, penalties
 from keras_vae.core import checks
 from keras_vae.core.head import serializable
-from keras_vae.core.terms import Terms
 from keras_vae.objectives.base import Objective, draws_of
+from keras_vae.terms import Terms
 from keras_vae.training import replicas
 
 tfd = tfp.distributions

@@ -12,8 +12,8 @@ import tensorflow as tf
 from keras_vae.core import checks
 from keras_vae.core.head import serializable
 from keras_vae.core.hyperparameters import Steerable
-from keras_vae.core.terms import Terms
 from keras_vae.objectives.base import draws_of
+from keras_vae.terms import Terms
 
 
 class Constraint(Steerable):

@@ -11,9 +11,9 @@ import tensorflow_probability as tfp
 from keras_vae import bounds, penalties
 from keras_vae.core import checks
 from keras_vae.core.head import serializable
-from keras_vae.core.terms import Terms
 from keras_vae.objectives.base import draws_of
 from keras_vae.objectives.elbo import ELBO
+from keras_vae.terms import Terms
 from keras_vae.training.replicas import global_batch_covariance, global_batch_mean
 
 tfd = tfp.distributions

@@ -11,8 +11,8 @@ import tensorflow as tf
 from keras_vae import bounds
 from keras_vae.core import checks
 from keras_vae.core.head import serializable
-from keras_vae.core.terms import Terms
 from keras_vae.objectives.estimated import Estimated
+from keras_vae.terms import Terms
 from keras_vae.training.replicas import global_batch_mean
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import tensorflow as tf
 
 from keras_vae.controllers import MovingAverage
-from keras_vae.core.terms import Terms
 from keras_vae.objectives import estimators
 from keras_vae.objectives.base import Objective
+from keras_vae.terms import Terms
 
 BASELINE_DECAY = 0.99
 

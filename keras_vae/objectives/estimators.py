@@ -13,8 +13,8 @@ import tensorflow as tf
 from keras_vae import bounds
 from keras_vae.core import checks
 from keras_vae.core.numerics import to_dtype
-from keras_vae.core.terms import Terms
 from keras_vae.objectives.base import draws_of
+from keras_vae.terms import Terms
 
 
 class Reparameterized:

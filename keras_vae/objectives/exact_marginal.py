@@ -7,10 +7,11 @@ from typing import Any
 import tensorflow as tf
 
 from keras_vae import bounds
-from keras_vae.core import checks, discrete
+from keras_vae.core import checks
 from keras_vae.core.head import serializable
-from keras_vae.core.terms import Terms
+from keras_vae.distributions import discrete
 from keras_vae.objectives.base import Objective, draws_of
+from keras_vae.terms import Terms
 
 
 @serializable

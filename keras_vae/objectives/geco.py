@@ -12,11 +12,11 @@ from keras_vae import bounds
 from keras_vae.controllers import MovingAverage
 from keras_vae.core import checks
 from keras_vae.core.head import serializable
-from keras_vae.core.terms import Terms
 from keras_vae.objectives.base import Objective
 from keras_vae.objectives.constraints import Constraint, Distance
 from keras_vae.objectives.elbo import ELBO
 from keras_vae.objectives.importance_weighted import ImportanceWeighted
+from keras_vae.terms import Terms
 
 
 @serializable

@@ -11,10 +11,10 @@ from keras_vae import bounds
 from keras_vae.controllers import MovingAverage
 from keras_vae.core import checks
 from keras_vae.core.head import serializable
-from keras_vae.core.terms import Terms
 from keras_vae.objectives import estimators
 from keras_vae.objectives.base import Objective
 from keras_vae.objectives.estimated import BASELINE_DECAY
+from keras_vae.terms import Terms
 
 
 @serializable

@@ -9,11 +9,10 @@ import tensorflow as tf
 
 from keras_vae import bounds, penalties
 from keras_vae.core import checks
-from keras_vae.core.draws import Draws
 from keras_vae.core.head import serializable
-from keras_vae.core.terms import Terms
 from keras_vae.objectives.base import draws_of
 from keras_vae.objectives.estimated import Estimated
+from keras_vae.terms import Draws, Terms
 from keras_vae.training import replicas
 
 

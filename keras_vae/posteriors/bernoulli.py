@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from keras_vae.core import discrete
+from keras_vae.distributions import discrete
 from keras_vae.posteriors.base import serializable
 from keras_vae.posteriors.discrete import DiscretePosterior
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import tensorflow_probability as tfp
 
-from keras_vae.core import checks, discrete
+from keras_vae.core import checks
+from keras_vae.distributions import discrete
 from keras_vae.posteriors.base import serializable
 from keras_vae.posteriors.discrete import DiscretePosterior
 

@@ -10,8 +10,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from keras_vae.core.initializers import Constant
-from keras_vae.core.normal import MultivariateNormalDiag
 from keras_vae.core.numerics import inverse_scale, positive_scale
+from keras_vae.distributions.normal import MultivariateNormalDiag
 from keras_vae.posteriors.base import Posterior, serializable
 
 tfd = tfp.distributions

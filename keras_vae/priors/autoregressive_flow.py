@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from keras_vae.core import checks
-from keras_vae.core.flows import autoregressive_networks, masked_autoregressive_flow
+from keras_vae.distributions.flows import autoregressive_networks, masked_autoregressive_flow
 from keras_vae.priors.base import Infer, Prior, serializable
 
 tfd = tfp.distributions

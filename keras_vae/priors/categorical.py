@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras_vae.core import checks, discrete
+from keras_vae.core import checks
+from keras_vae.distributions import discrete
 from keras_vae.priors.base import serializable
 from keras_vae.priors.discrete import DiscretePrior
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from keras_vae.core import checks
 from keras_vae.core.progress import with_progress
-from keras_vae.core.randomness import fold, purpose, seed_tensor
+from keras_vae.core.seeds import fold, purpose, seed_tensor
 
 
 def checked_draws(prior: Any, z: Any) -> np.ndarray:

@@ -12,8 +12,8 @@ import tensorflow_probability as tfp
 
 from keras_vae.core import checks
 from keras_vae.core.initializers import Constant
-from keras_vae.core.mixture import MixtureSameFamily
 from keras_vae.core.numerics import SCALE_FLOOR, inverse_scale, positive_scale
+from keras_vae.distributions.mixture import MixtureSameFamily
 from keras_vae.priors.base import Infer, Prior, serializable
 from keras_vae.priors.fitting import checked_draws
 

@@ -13,7 +13,7 @@ import tensorflow_probability as tfp
 from keras_vae.core import checks
 from keras_vae.core.initializers import Constant
 from keras_vae.core.numerics import inverse_scale, positive_scale
-from keras_vae.core.randomness import fold, seed_tensor
+from keras_vae.core.seeds import fold, seed_tensor
 from keras_vae.priors.base import Infer, Prior, serializable
 
 tfd = tfp.distributions

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from keras_vae.core import checks
-from keras_vae.core.mixture import MixtureSameFamily
+from keras_vae.distributions.mixture import MixtureSameFamily
 from keras_vae.priors.base import Infer, Prior, serializable
 
 tfd = tfp.distributions

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_vae.core.terms import QUANTITIES
+from keras_vae.terms import QUANTITIES
 from keras_vae.training import errors
 from keras_vae.training.replicas import sum_over_replicas
 

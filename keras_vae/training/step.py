@@ -13,8 +13,8 @@ import tensorflow as tf
 
 from keras_vae.controllers import Step, StepHook
 from keras_vae.core.hyperparameters import Steerable
-from keras_vae.core.randomness import fold, purpose, seed_tensor
-from keras_vae.core.terms import MEASURES, Terms
+from keras_vae.core.seeds import fold, purpose, seed_tensor
+from keras_vae.terms import MEASURES, Terms
 from keras_vae.training import losses, non_finite, optimization
 from keras_vae.training.data import checked_weights
 from keras_vae.training.execution import Compiled

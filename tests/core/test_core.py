@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from keras_vae.core import checks
 from keras_vae.core.numerics import density_dtype, inverse_scale, positive_scale
-from keras_vae.core.randomness import fold, purpose, seed_tensor
+from keras_vae.core.seeds import fold, purpose, seed_tensor
 from keras_vae.training.replicas import global_batch_mean, global_batch_size, replica_id
 
 

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import keras_vae as kv
-from keras_vae.models.chunks import chunk_of
+from keras_vae.models.importance import chunk_of
 
 IMAGE = (4, 4, 1)
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import keras_vae as kv
-from keras_vae.core.draws import Draws, Path
+from keras_vae.terms import Draws, Path
 
 tfd = tfp.distributions
 ELBO, ImportanceWeighted = kv.objectives.ELBO, kv.objectives.ImportanceWeighted

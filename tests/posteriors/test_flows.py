@@ -6,7 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import keras_vae as kv
-from keras_vae.core.flows import (
+from keras_vae.distributions.flows import (
     LOG_SCALE_BOUND,
     SHIFT_BOUND,
     AutoregressiveNetwork,

@@ -6,7 +6,7 @@ import scipy.special
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from keras_vae.core import discrete
+from keras_vae.distributions import discrete
 from keras_vae.priors import Bernoulli, Categorical, StandardNormal
 
 tfd = tfp.distributions

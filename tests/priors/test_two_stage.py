@@ -10,7 +10,7 @@ from scipy import stats
 
 import keras_vae as kv
 from keras_vae.core.numerics import inverse_scale
-from keras_vae.models.chunks import chunk_of
+from keras_vae.models.importance import chunk_of
 
 D = 3
 GAMMA = 0.6

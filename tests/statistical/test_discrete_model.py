@@ -13,7 +13,7 @@ import tensorflow as tf
 
 import keras_vae as kv
 from keras_vae import bounds
-from keras_vae.core import discrete
+from keras_vae.distributions import discrete
 from keras_vae.objectives import estimators
 
 ELBO, ImportanceWeighted = kv.objectives.ELBO, kv.objectives.ImportanceWeighted

@@ -11,8 +11,8 @@ import tensorflow as tf
 
 import keras_vae as kv
 from keras_vae import bounds
-from keras_vae.core.draws import Path
 from keras_vae.objectives import estimators
+from keras_vae.terms import Path
 
 ELBO, ImportanceWeighted = kv.objectives.ELBO, kv.objectives.ImportanceWeighted
 

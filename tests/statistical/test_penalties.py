@@ -10,7 +10,7 @@ import tensorflow_probability as tfp
 
 import keras_vae as kv
 from keras_vae import penalties
-from keras_vae.core.draws import Draws, Path
+from keras_vae.terms import Draws, Path
 
 tfd = tfp.distributions
 

@@ -13,9 +13,9 @@ import tensorflow as tf
 
 from keras_vae.callbacks.health.evidence import DataRange, Examination, Modes
 from keras_vae.core.hyperparameters import Steerable
-from keras_vae.core.terms import Terms
 from keras_vae.evaluation.active_units import units_of
 from keras_vae.models import VAE
+from keras_vae.terms import Terms
 
 _MODES = tuple(f"modes.{field.name}" for field in dataclasses.fields(Modes))
 

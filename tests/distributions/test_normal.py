@@ -6,7 +6,11 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from scipy import stats
 
-from keras_vae.core.normal import MultivariateNormalDiag, MultivariateNormalTriL, log_densities
+from keras_vae.distributions.normal import (
+    MultivariateNormalDiag,
+    MultivariateNormalTriL,
+    log_densities,
+)
 from keras_vae.posteriors import AutoregressiveFlow, DiagonalNormal, FullCovarianceNormal
 
 tfd = tfp.distributions

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from keras_vae.core.mixture import MixtureSameFamily
+from keras_vae.distributions.mixture import MixtureSameFamily
 
 tfd = tfp.distributions
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from keras_vae.core.normal import log_densities
+from keras_vae.distributions.normal import log_densities
 
 tfd = tfp.distributions
 
