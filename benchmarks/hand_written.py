@@ -119,14 +119,18 @@ class HandWritten:
         bound = tf.reduce_logsumexp(log_w, axis=0) - math.log(self.num_samples)
         return -bound, elbo, reconstruction, kl
 
-    def _make_step(self, x: tf.Tensor) -> None:
-        seed = tf.stack([tf.cast(self.optimizer.iterations.value, tf.int32), 0])
-        noise_shape = [self.num_samples, x.shape[0], self.latent_dim]
-        noise = tf.random.stateless_normal(noise_shape, seed, alg="philox")
+    def advance(self, x: tf.Tensor, noise: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """Makes a step with given noise, and returns the measures before it."""
         with tf.GradientTape() as tape:
             measures = self.measures(x, noise)
             loss = tf.reduce_mean(measures[0])
         self.optimizer.apply(tape.gradient(loss, self.variables), self.variables)
+        return measures
+
+    def _make_step(self, x: tf.Tensor) -> None:
+        seed = tf.stack([tf.cast(self.optimizer.iterations.value, tf.int32), 0])
+        noise_shape = [self.num_samples, x.shape[0], self.latent_dim]
+        measures = self.advance(x, tf.random.stateless_normal(noise_shape, seed, alg="philox"))
         count = tf.cast(x.shape[0], tf.float32)
         self._sums.assign_add(tf.stack([*(tf.reduce_sum(m) for m in measures), count]))
 

@@ -1,4 +1,4 @@
-"""Measures examples/s of training: this package, a hand-written step, pythae, and the processor.
+"""Measures examples/s of training: this package, hand-written steps, pythae, and the processor.
 
 Contenders, in each row of model, K and batch size:
 
@@ -6,12 +6,20 @@ Contenders, in each row of model, K and batch size:
     fit_50         the same with `steps_per_execution=50`
     hand_written   a step written by hand, compiled by XLA as a whole: `hand_written.py`
     graph          the same without XLA
-    pythae         models, trainer and data loader of pythae on PyTorch: `pythae_worker.py`
+    jax            a step written by hand in JAX and optax: `peers/jax_step.py`
+    torch_compile  a step written by hand in PyTorch, with `torch.compile`: `peers/torch_step.py`
+    torch          the same without `torch.compile`
+    pythae         models, trainer and data loader of pythae on PyTorch: `peers/pythae_trainer.py`
     gathered       the same with batches gathered from a tensor in memory
     products       products of large float32 matrices, what the processor can do
 
     python -m benchmarks.throughput
-    python -m benchmarks.throughput --rows mlp_50_100 --without pythae
+    python -m benchmarks.throughput --rows mlp_50_100 --without pythae jax torch
+
+JAX, PyTorch and pythae run in processes of their own, each with a virtual environment in a folder
+of `--environments` (by default that of the variable `KERAS_VAE_PEERS`, else `runs/throughput`).
+They are made once, with the versions of `peers/environment.py`; what cannot be installed is left
+out.
 
 A repetition is a number of whole epochs that take at least `--seconds`. Contenders take turns, each
 repetition beginning with the next; tables give medians over the repetitions, and ratios are medians
@@ -20,11 +28,12 @@ One epoch to warm up, with tracing and compilation, does not count for anyone.
 
 The models are the network of Burda et al., 2016, 784-200-200-50 tanh with its mirrored decoder, and
 the convolutional one of `examples/mnist_5k.py`. The digits are binarized once, and shuffled in each
-epoch; for TensorFlow, by the pipeline of `kv.data.load`. Logs are the means of loss, ELBO,
-reconstruction and KL (of pythae, of the loss).
+epoch; for TensorFlow, by the pipeline of `kv.data.load`, and the hand-written steps in JAX and
+PyTorch gather their batches in memory. Logs are the means of loss, ELBO, reconstruction and KL (of
+pythae, of the loss).
 
 Results go to `benchmarks/results/throughput.json` and `.md`, which `docs/figures/throughput.py`
-draws. It takes about 30 minutes; rows that are measured anew replace the old ones.
+draws. It takes about 45 minutes; rows that are measured anew replace the old ones.
 """
 
 from __future__ import annotations
@@ -44,8 +53,9 @@ import numpy as np
 import tensorflow as tf
 
 import keras_vae as kv
-from benchmarks import peer, records
+from benchmarks import records
 from benchmarks.hand_written import IMAGE, HandWritten, operations_per_example
+from benchmarks.peers import environment
 
 RESULTS = records.FOLDER / "throughput.json"
 MATRIX_SIZE = 2048
@@ -54,12 +64,29 @@ LABELS = {
     "fit_50": "fit, 50 steps an execution",
     "hand_written": "hand-written, XLA",
     "graph": "hand-written, graph",
+    "jax": "JAX",
+    "torch_compile": "PyTorch, torch.compile",
+    "torch": "PyTorch",
     "pythae": "pythae",
     "gathered": "pythae, batches gathered in memory",
     "products": "products of matrices",
 }
-# Contenders that tables give ratios to.
-BASES = ("hand_written", "pythae", "gathered")
+# Contenders that tables give ratios to, and what their columns are called.
+BASES = {
+    "hand_written": "to hand-written",
+    "jax": "to JAX",
+    "torch_compile": "to torch.compile",
+    "pythae": "to pythae",
+    "gathered": "to pythae, gathered",
+}
+# Peer of each contender that runs in another process, and what it is asked for besides the row.
+PEERS: dict[str, tuple[str, dict[str, bool]]] = {
+    "jax": ("jax", {}),
+    "torch_compile": ("torch", {"compiled": True}),
+    "torch": ("torch", {"compiled": False}),
+    "pythae": ("pythae", {"gathered": False}),
+    "gathered": ("pythae", {"gathered": True}),
+}
 # A function that runs so many epochs, and returns the seconds they took.
 Contender = Callable[[int], float]
 
@@ -159,10 +186,12 @@ def hand_written(row: Row, args: argparse.Namespace, jit_compile: bool) -> Conte
     return run
 
 
-def pythae(row: Row, examples: int, worker: peer.Worker, gathered: bool) -> Contender:
-    """Returns the trainings by pythae."""
+def peer(
+    row: Row, examples: int, worker: environment.Worker, options: dict[str, bool]
+) -> Contender:
+    """Returns the trainings by a peer."""
     request: dict[str, Any] = {"network": row.network, "num_samples": row.num_samples}
-    request |= {"batch_size": row.batch_size, "examples": examples, "gathered": gathered}
+    request |= {"batch_size": row.batch_size, "examples": examples, **options}
     return lambda epochs: worker.ask(**request, epochs=epochs)["seconds"]
 
 
@@ -180,7 +209,9 @@ def products() -> Contender:
     return run
 
 
-def measure(row: Row, args: argparse.Namespace, worker: peer.Worker | None) -> dict[str, Any]:
+def measure(
+    row: Row, args: argparse.Namespace, workers: dict[str, environment.Worker]
+) -> dict[str, Any]:
     """Returns the speeds of all contenders in a row, one of each repetition."""
     examples = len(load(row, args)) * row.batch_size
     contenders = {
@@ -190,9 +221,9 @@ def measure(row: Row, args: argparse.Namespace, worker: peer.Worker | None) -> d
         "graph": hand_written(row, args, jit_compile=False),
         "products": products(),
     }
-    if worker is not None:
-        contenders["pythae"] = pythae(row, examples, worker, gathered=False)
-        contenders["gathered"] = pythae(row, examples, worker, gathered=True)
+    for name, (of_peer, options) in PEERS.items():
+        if of_peer in workers:
+            contenders[name] = peer(row, examples, workers[of_peer], options)
     epochs = {}
     for name, run in contenders.items():
         run(1)
@@ -231,17 +262,16 @@ def _quartiles(values: np.ndarray) -> list[float]:
 
 def table(rows: dict[str, dict[str, Any]]) -> str:
     """Returns a table of the rows, medians alone."""
-    lines = [
-        "| model | K | batch | contender | examples/s | quartiles | to hand-written | to pythae "
-        "| to pythae, gathered | of matrix products |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    bases = [base for base in BASES if any(base in row["speeds"] for row in rows.values())]
+    columns = ["model", "K", "batch", "contender", "examples/s", "quartiles"]
+    columns += [*(BASES[base] for base in bases), "of matrix products"]
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for name in (name for name in ROWS if name in rows):
         row, of_row = ROWS[name], summary(rows[name])
         for contender in (contender for contender in LABELS if contender in of_row):
             found = of_row[contender]
             low, speed, high = found["examples_per_second"]
-            ratios = [found.get(key) for key in (*(f"to_{base}" for base in BASES), "of_products")]
+            ratios = [found.get(key) for key in (*(f"to_{base}" for base in bases), "of_products")]
             cells = [f"{ratio[1]:.2f}" if ratio else "" for ratio in ratios]
             lines.append(
                 f"| {row.network} | {row.num_samples} | {row.batch_size} | {LABELS[contender]} "
@@ -260,19 +290,25 @@ def images_of(args: argparse.Namespace, folder: pathlib.Path) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def started(args: argparse.Namespace) -> Iterator[tuple[peer.Worker | None, dict[str, str]]]:
-    """Gives the process of pythae and its versions, or None and no versions."""
-    versions = None if "pythae" in args.without else peer.install(args.peer_environment)
-    if versions is None:
-        yield None, {}
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        images = images_of(args, pathlib.Path(folder))
-        worker = peer.Worker(args.peer_environment, images, threads=records.cores())
-        try:
-            yield worker, versions
-        finally:
-            worker.close()
+def started(
+    args: argparse.Namespace,
+) -> Iterator[tuple[dict[str, environment.Worker], dict[str, str]]]:
+    """Gives the processes of the peers that can be had, by name, and the versions they run."""
+    versions = {}
+    for name in (name for name in environment.PEERS if name not in args.without):
+        found = environment.install(name, args.environments / name)
+        if found is not None:
+            versions[name] = found
+    with contextlib.ExitStack() as stack:
+        workers = {}
+        if versions:
+            folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            images = images_of(args, folder)
+        for name in versions:
+            module, folder = environment.PEERS[name].module, args.environments / name
+            workers[name] = environment.Worker(module, folder, images, threads=records.cores())
+            stack.callback(workers[name].close)
+        yield workers, {k: v for found in versions.values() for k, v in found.items()}
 
 
 def main(arguments: list[str] | None = None) -> dict[str, dict[str, Any]]:
@@ -281,16 +317,15 @@ def main(arguments: list[str] | None = None) -> dict[str, dict[str, Any]]:
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--repetitions", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=2.0, help="of a repetition, at least")
-    parser.add_argument("--without", nargs="+", choices=["pythae"], default=[])
+    parser.add_argument("--without", nargs="+", choices=environment.PEERS, default=[])
     parser.add_argument("--data", default="mnist", help='or "mnist_5k", without a download')
-    environment = pathlib.Path("runs/throughput/pythae")
-    parser.add_argument("--peer-environment", type=pathlib.Path, default=environment)
+    parser.add_argument("--environments", type=pathlib.Path, default=environment.FOLDER)
     parser.add_argument("--results", type=pathlib.Path, default=RESULTS)
     args = parser.parse_args(arguments)
-    given = {k: v for k, v in vars(args).items() if k not in ("peer_environment", "without")}
-    with started(args) as (worker, versions):
+    given = {k: v for k, v in vars(args).items() if k not in ("environments", "without")}
+    with started(args) as (workers, versions):
         for name in args.rows:
-            row = measure(ROWS[name], args, worker)
+            row = measure(ROWS[name], args, workers)
             found = records.circumstances(argparse.Namespace(**given))
             found["versions"] |= versions
             results = records.read(args.results)

@@ -203,7 +203,7 @@ def test_operations_of_a_step_are_counted():
 def test_contenders_take_turns(tmp_path, capsys):
     benchmark, path = load("throughput"), tmp_path / "throughput.json"
     sizes = ["--data", "mnist_5k", "--rows", "mlp_1_1000", "--repetitions", "2", "--seconds", "0.1"]
-    rows = benchmark.main([*sizes, "--without", "pythae", "--results", str(path)])
+    rows = benchmark.main([*sizes, "--without", "pythae", "jax", "torch", "--results", str(path)])
     assert str(tmp_path) not in path.read_text(), "a path of the machine"
     assert json.loads(path.read_text())["cores"] >= 1
     row = rows["mlp_1_1000"]
@@ -216,33 +216,95 @@ def test_contenders_take_turns(tmp_path, capsys):
     table = capsys.readouterr().out
     assert f"| fit | {np.median(fit):,.0f} |" in table and "| pythae |" not in table
     assert (tmp_path / "throughput.md").read_text() in table
+    assert "JAX" not in table, "a column of a contender that was left out"
+
+
+def test_contenders_of_other_processes_are_asked_for_the_row():
+    benchmark = load("throughput")
+    asked = []
+
+    class Worker:
+        def ask(self, **request):
+            asked.append(request)
+            return {"seconds": 2.0}
+
+    row = benchmark.ROWS["mlp_5_100"]
+    for name, (of_peer, options) in benchmark.PEERS.items():
+        assert of_peer in load("peers.environment").PEERS and name in benchmark.LABELS
+        assert benchmark.peer(row, 30_000, Worker(), options)(3) == 2.0
+    same = {"network": "mlp", "num_samples": 5, "batch_size": 100, "examples": 30_000, "epochs": 3}
+    different = [
+        {},
+        {"compiled": True},
+        {"compiled": False},
+        {"gathered": False},
+        {"gathered": True},
+    ]
+    assert asked == [{**same, **options} for options in different]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("peer", "options"),
+    [("jax", {}), ("torch", {"compiled": False}), ("torch", {"compiled": True})],
+)
+def test_steps_of_peers_are_the_hand_written_one(peer, options, tmp_path):
+    environment = load("peers.environment")
+    folder = environment.FOLDER / peer
+    if environment.versions(peer, folder) is None:
+        pytest.skip(f"there is no environment of {peer} in {environment.FOLDER}")
+    images = tmp_path / "images.npy"
+    np.save(images, np.zeros([6, 784], "uint8"))
+    worker = environment.Worker(environment.PEERS[peer].module, folder, images, threads=2)
+    for network, num_samples in (("mlp", 1), ("mlp", 5), ("conv", 1)):
+        by_hand = load("hand_written").HandWritten(network, num_samples)
+        noise = np.random.default_rng(0)
+        for variable in by_hand.variables:
+            # Far from the initial weights, some of which are zero.
+            variable.assign_add(noise.normal(0.0, 0.03, variable.shape))
+        given = {f"weight_{i}": v.numpy() for i, v in enumerate(by_hand.variables)}
+        x = noise.integers(0, 2, (4, 6, 784)).astype("float32")
+        draws = noise.normal(size=(4, num_samples, 6, by_hand.latent_dim)).astype("float32")
+        np.savez(tmp_path / "steps.npz", x=x, noise=draws, **given)
+        row = {"network": network, "num_samples": num_samples, "batch_size": 6, "examples": 6}
+        answer = worker.ask(**row, **options, given=str(tmp_path / "steps.npz"))
+        steps = zip(x.reshape(-1, 6, 28, 28, 1), draws, strict=True)
+        wanted = [by_hand.advance(tf.constant(one), tf.constant(e))[0] for one, e in steps]
+        # From the second on they depend on gradients and Adam; a step lowers the loss by 2 to 5%.
+        np.testing.assert_allclose(answer["losses"], np.mean(wanted, axis=1), rtol=1e-4)
+        first, later = (worker.ask(**row, **options, epochs=epochs) for epochs in (1, 20))
+        assert later["seconds"] > 0.0 and later["loss"] < 0.9 * first["loss"]
+    worker.close()
 
 
 def test_a_peer_that_cannot_be_installed_is_left_out(monkeypatch, tmp_path, capsys):
-    peer = load("peer")
+    peer = load("peers.environment")
 
     def no_room(*args, **options):
         raise OSError("no room")
 
     monkeypatch.setattr(peer.venv, "create", no_room)
-    assert peer.install(tmp_path / "pythae") is None
+    assert peer.install("pythae", tmp_path / "pythae") is None
     assert "Without pythae, which cannot be installed: no room" in capsys.readouterr().out
 
 
 def test_a_worker_answers_line_by_line_or_has_ended(monkeypatch, tmp_path):
-    peer = load("peer")
+    environment = load("peers.environment")
     python = tmp_path / "bin" / "python"
     python.parent.mkdir()
     python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
     script = "import json; print(json.dumps({'seconds': json.loads(input())['epochs']}))"
-    monkeypatch.setattr(peer, "WORKER", tmp_path / "worker.py")
-    peer.WORKER.write_text(script)
-    worker = peer.Worker(tmp_path, tmp_path / "images.npy", threads=1)
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    monkeypatch.setattr(environment, "PACKAGE", "package")
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "worker.py").write_text(f"{script}; raise SystemExit('no gcc')")
+    worker = environment.Worker("worker", tmp_path, tmp_path / "images.npy", threads=1)
     assert worker.ask(epochs=3) == {"seconds": 3}
-    with pytest.raises(RuntimeError, match="worker.py ended at the request"):
+    with pytest.raises(RuntimeError, match="worker ended at the request .*: no gcc"):
         worker.ask(epochs=4)
         worker.ask(epochs=5)
+    worker.close()
 
 
 @pytest.mark.slow

@@ -22,9 +22,14 @@ COLORS = {
     "fit_50": "#7fb3dd",
     "hand_written": "0.35",
     "graph": "0.7",
+    "jax": "C2",
+    "torch_compile": "C4",
+    "torch": "#cdb8e0",
     "pythae": "C1",
     "gathered": "#f7bb85",
 }
+# Bars on which the ratio is written in white.
+DARK = ("C0", "0.35", "C1", "C2", "C4")
 
 
 def draw(results: dict) -> Figure:
@@ -34,7 +39,7 @@ def draw(results: dict) -> Figure:
 
     rows = {name: row for name, row in throughput.ROWS.items() if name in results["rows"]}
     columns = max(1, -(-len(rows) // 2))
-    figure = new_figure(1.2 + 2.9 * columns, 4.6 if len(rows) > 1 else 2.8)
+    figure = new_figure(1.2 + 2.9 * columns, 5.6 if len(rows) > 1 else 3.3)
     panels = figure.subplots(min(2, len(rows)), columns, squeeze=False).T.ravel()
     for axes in panels[len(rows) :]:
         axes.set_visible(False)
@@ -66,7 +71,7 @@ def _title(row: object) -> str:
 
 
 def _ink(contender: str) -> dict:
-    return {"color": "white" if COLORS[contender] in ("C0", "0.35", "C1") else "black", "size": 9}
+    return {"color": "white" if COLORS[contender] in DARK else "black", "size": 9}
 
 
 def _few_ticks() -> MaxNLocator:
