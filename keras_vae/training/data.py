@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras_vae.core import checks
 from keras_vae.likelihoods import Support
+from keras_vae.training import iterators
 from keras_vae.training.support import OutsideSupport, inside
 
 _ARRAYS = (np.ndarray, tf.Tensor)
@@ -100,7 +101,8 @@ class Data(NamedTuple):
         """
         empty = True
         unweighted = self._replace(sample_weight=None)
-        for batch in unweighted.dataset(batch_size) if self.is_array else self._iterable():
+        given = unweighted.dataset(batch_size) if self.is_array else self._iterable()
+        for batch in iterators.elements_of(given):
             _, x, y, _ = self._batch(batch)
             if len(x):
                 empty = False
@@ -304,7 +306,7 @@ def first_examples(
 ) -> Iterator[list[tf.Tensor]]:
     """Yields `[x]` or `[x, y]` of batches until they hold so many examples; the last one is cut."""
     left = num_examples
-    for batch in map(inputs_of, data):
+    for batch in map(inputs_of, iterators.elements_of(data)):
         if left is not None and len(batch[0]) >= left:
             yield tf.nest.map_structure(lambda rows, end=left: rows[:end], batch)
             return

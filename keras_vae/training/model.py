@@ -14,7 +14,15 @@ import tensorflow as tf
 from keras_vae import bounds
 from keras_vae.controllers import StepHook
 from keras_vae.core import checks
-from keras_vae.training import errors, execution, files, losses, optimization, workers
+from keras_vae.training import (
+    errors,
+    execution,
+    files,
+    iterators,
+    losses,
+    optimization,
+    workers,
+)
 from keras_vae.training.data import Data, as_array, check_not_symbolic
 from keras_vae.training.hooks import hyperparameters_of
 from keras_vae.training.non_finite import Raise
@@ -298,11 +306,12 @@ class ObjectiveModel(keras.Model):
     def _given_back(self) -> Iterator[None]:
         """Takes out what callbacks put in and left: no training ended, or it broke off.
 
-        And says so plainly where it broke off because a worker is gone.
+        Says so plainly where it broke off because a worker is gone. Releases the iterators of data.
         """
         policy = self.non_finite
         try:
             with (
+                iterators.released_in_background(),
                 self._training_step.hooks.detached_after(),
                 workers.loss_told(self.distribute_strategy),
             ):
