@@ -1,18 +1,18 @@
 """Times epochs of Keras and of `fit`, and how idle the cores are meanwhile.
 
-At the end of a pass Keras waits for a thread of tf.data that may sleep for as long as the pass took;
-`fit` of this package leaves that to another thread (`keras_vae/models/iterators.py`). Contenders:
+At the end of a pass Keras often waits for a thread of tf.data, which may sleep for as long as the pass
+took. `fit` of this package lets another thread wait (`keras_vae/models/iterators.py`). Contenders:
 
-    keras     a plain Keras model of the same layers, an autoencoder
-    waiting   `fit` of a VAE that waits as Keras does
+    keras     an autoencoder of plain Keras with the same layers
+    waiting   `fit` of a VAE, waiting as Keras does
     fit       `fit` as it is
 
     python -m benchmarks.idle_epochs
 
-Each trains on arrays, and on a dataset as users write it, shuffled, batched and prefetched. They
-take turns, a call of some epochs at a time; what a call waits for after its last epoch counts with
-that epoch. The share of idle cores is 1 - processor time / (time * cores), of all calls of a
-contender; it means something where nothing else runs. Never is it 0: parts of a step have one thread.
+Each trains on arrays, and on a dataset as users write it: shuffled, batched and prefetched. They take
+turns, one call of a few epochs at a time. What a call waits for after its last epoch counts with that
+epoch. The share of idle cores is 1 - processor time / (time * cores), over all calls of a contender.
+It is never 0, as parts of a step have a single thread, and means nothing while other programs run.
 
 Results go to `benchmarks/results/idle_epochs.json` and `.md`.
 """

@@ -45,6 +45,20 @@ def test_trainings_take_turns_with_and_without_callbacks(tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_idle_epochs_are_timed_for_keras_and_for_fit(tmp_path):
+    results = tmp_path / "idle_epochs.json"
+    given = ["--data", "mnist_5k", "--split", "train", "--batch-size", "1000"]
+    given += ["--epochs", "2", "--repetitions", "1", "--results", str(results)]
+    rows = load("idle_epochs").main(given)
+    assert list(rows)[:3] == ["keras_arrays", "waiting_arrays", "fit_arrays"]
+    assert all(row["slowest"] >= row["mean"] > 0.0 for row in rows.values())
+    assert all(row["idle"] < 1.0 for row in rows.values())
+    calls = json.loads(results.read_text())["calls"]
+    assert all(len(call["epochs"]) == 2 for of_name in calls.values() for call in of_name)
+    assert "| dataset | fit |" in results.with_suffix(".md").read_text()
+
+
+@pytest.mark.slow
 def test_a_training_that_breaks_off_lets_the_others_go_on(monkeypatch, tmp_path):
     benchmark = load("steering")
 
