@@ -1,7 +1,8 @@
 """Times epochs of Keras and of `fit`, and how idle the cores are meanwhile.
 
-At the end of a pass Keras often waits for a thread of tf.data, which may sleep for as long as the pass
-took. `fit` of this package lets another thread wait (`keras_vae/models/iterators.py`). Contenders:
+At the end of a pass Keras often waits for a thread of tf.data, which may sleep for as long as the
+pass took. `fit` of this package lets another thread wait
+(`keras_vae/models/iterators.py`). Contenders:
 
     keras     an autoencoder of plain Keras with the same layers
     waiting   `fit` of a VAE, waiting as Keras does
@@ -9,10 +10,11 @@ took. `fit` of this package lets another thread wait (`keras_vae/models/iterator
 
     python -m benchmarks.idle_epochs
 
-Each trains on arrays, and on a dataset as users write it: shuffled, batched and prefetched. They take
-turns, one call of a few epochs at a time. What a call waits for after its last epoch counts with that
-epoch. The share of idle cores is 1 - processor time / (time * cores), over all calls of a contender.
-It is never 0, as parts of a step have a single thread, and means nothing while other programs run.
+Each trains on arrays, and on a dataset as users write it: shuffled, batched and prefetched. They
+take turns, one call of a few epochs at a time. What a call waits for after its last epoch counts
+with that epoch. The share of idle cores is 1 - processor time / (time * cores), over all calls of a
+contender. It is never 0, as parts of a step have a single thread, and means nothing while other
+programs run.
 
 Results go to `benchmarks/results/idle_epochs.json` and `.md`.
 """
