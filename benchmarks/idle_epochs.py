@@ -93,7 +93,7 @@ def train(
     if data == "dataset":
         slices = tf.data.Dataset.from_tensor_slices(given if len(given) > 1 else x)
         batches = slices.shuffle(len(x)).batch(args.batch_size).prefetch(tf.data.AUTOTUNE)
-        options = {"x": batches}
+        options = {"x": batches, "shuffle": False}
 
     def run() -> dict[str, Any]:
         ends = EpochEnds()
