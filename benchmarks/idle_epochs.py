@@ -2,7 +2,7 @@
 
 At the end of a pass Keras often waits for a thread of tf.data, which may sleep for as long as the
 pass took. `fit` of this package lets another thread wait
-(`keras_vae/models/iterators.py`). Contenders:
+(`keras_vae/training/iterators.py`). Contenders:
 
     keras     an autoencoder of plain Keras with the same layers
     waiting   `fit` of a VAE, waiting as Keras does
@@ -36,7 +36,7 @@ import tensorflow as tf
 import keras_vae as kv
 from benchmarks import records
 from benchmarks.hand_written import IMAGE
-from keras_vae.models import iterators
+from keras_vae.training import iterators
 
 RESULTS = records.FOLDER / "idle_epochs.json"
 CONTENDERS = ("keras", "waiting", "fit")
