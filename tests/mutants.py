@@ -70,6 +70,7 @@ def is_caught(one: Break, options: argparse.Namespace) -> bool:
                 shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
             elif source.exists():
                 shutil.copy(source, copy / name)
+        (copy / "tests" / "test_mutants.py").unlink()  # It fails in a copy with any break.
         broken = copy / "keras_vae" / one.path
         broken.write_text(broken.read_text().replace(one.old, one.new))
         rooms = [f"tests/{one.room}"] if (copy / "tests" / one.room).is_dir() else []
@@ -82,7 +83,11 @@ def fails(copy: Path, targets: list[str], options: argparse.Namespace) -> bool:
     command += ["-n", str(options.workers), "--dist", "worksteal"] if options.workers else []
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(copy)}
     given = {"cwd": copy, "env": environment, "stdout": subprocess.DEVNULL}
-    return subprocess.run(command, stderr=subprocess.DEVNULL, **given).returncode == 1
+    try:
+        code = subprocess.run(command, stderr=subprocess.DEVNULL, timeout=3600, **given).returncode
+    except subprocess.TimeoutExpired:
+        return True  # A training that does not end is noticed, too.
+    return code not in (0, 5)  # 5: there are no such tests.
 
 
 def table_of(results: list[tuple[Break, bool]]) -> str:

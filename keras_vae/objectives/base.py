@@ -28,9 +28,10 @@ class Objective(Steerable):
         measure_names: What it measures besides the loss, for the logs.
         pathwise: Whether its gradient comes through the samples of z, so that a posterior that
             cannot be reparameterized would learn nothing by it.
-        loss_parts: Parts of the model that minimize a loss of their own, as of
+        loss_parts: Parts of the model that minimize a loss of their own, named as in
             `model.trainable_parts`. `loss` then returns a mapping with the loss of each of them,
-            and under `""` that of all others.
+            and under `""` that of all others, which is the one in the logs. An estimator that
+            changes the gradient on its way back through z does so for the loss of every part.
         controllers: Rules of its own, which run at every training step without a callback.
 
     Example:

@@ -133,6 +133,9 @@ class GECO(Objective):
 def _checked_bound(bound: Any) -> ELBO | ImportanceWeighted:
     if not isinstance(bound, (ELBO, ImportanceWeighted)):
         raise checks.invalid("bound", "must be an ELBO or an ImportanceWeighted", bound)
+    if bound.loss_parts:
+        # GECO minimizes one Lagrangian of its rate and expectations, not its loss.
+        raise checks.invalid("bound", "must not have losses by part", bound.loss_parts)
     if isinstance(bound, ImportanceWeighted):
         name, known = bound.estimator.name, ("reparameterized", "sticking_the_landing")
         if name not in known or bound.elbo_weight > 0.0:

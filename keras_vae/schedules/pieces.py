@@ -1,4 +1,4 @@
-"""What does not move, moves in steps, or follows after a warm-up."""
+"""Constants, step functions, and a warm-up before another schedule."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def check_format(filepath: Any) -> None:
 
 
 def write(save: Callable[..., None], filepath: Any, overwrite: bool) -> None:
-    """Writes a file under another name first, unless it is none, or none of this machine."""
+    """Writes a file under another name first, unless the target is not a local file."""
     path = str(filepath) if isinstance(filepath, (str, os.PathLike)) else ""
     if "://" in path or not path.endswith(_ONE_FILE) or (os.path.exists(path) and not overwrite):
         save(filepath, overwrite=overwrite)  # Keras knows what to do, or whom to ask.

@@ -32,8 +32,10 @@ def by_part(loss: Any, parts: Sequence[str]) -> dict[str, tf.Tensor]:
 def gradients(tape: tf.GradientTape, totals: Mapping[str, tf.Tensor], model: Any) -> list[Any]:
     """Returns the gradient of each trainable variable: that of the loss of its own part alone.
 
+    Each loss after the first costs one more backward pass.
+
     Args:
-        tape: Which has seen the losses; a persistent one where there are several.
+        tape: The tape that recorded the losses; a persistent one where there are several.
         totals: The losses by part, scalars.
         model: Whose `trainable_parts` say which variable is in which part.
     """
@@ -49,12 +51,14 @@ def gradients(tape: tf.GradientTape, totals: Mapping[str, tf.Tensor], model: Any
 
 
 def check_parts(objective: Any, model: Any) -> None:
-    """Raises a `ValueError` if the objective has a loss for a part that the model has not."""
+    """Raises a `ValueError` if the objective has a loss for a part that the model does not have."""
+    parts = list(objective.loss_parts)
+    if not parts:
+        return
     known = list(model.trainable_parts)
-    for part in objective.loss_parts:
-        if part not in known:
-            rule = f"must have losses for parts of the model, which are {known}"
-            raise checks.invalid("objective", rule, list(objective.loss_parts))
+    if len(set(parts)) < len(parts) or not set(parts) <= set(known):
+        rule = f"must have one loss each for parts of the model, which are {known}"
+        raise checks.invalid("objective", rule, parts)
 
 
 def _loss_of(part: str, totals: Mapping[str, tf.Tensor]) -> str:

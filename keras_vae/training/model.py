@@ -151,7 +151,8 @@ class ObjectiveModel(keras.Model):
             **kwargs: Passed on to `keras.Model.compile`; losses and metrics are refused.
 
         Raises:
-            ValueError: If a loss or metrics are given, or what replicas do not support.
+            ValueError: If a loss or metrics are given, or what replicas do not support, or the
+                objective has a loss for a part that the model does not have.
         """
         for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
             if kwargs.get(name) is not None:
@@ -178,7 +179,7 @@ class ObjectiveModel(keras.Model):
         self.jit_is_optional = jit_compile == "auto"
 
     def _resolve_auto_jit_compile(self) -> bool:
-        # Keras's own answer is no, wherever there are but CPUs.
+        # Keras's own answer is no where there are only CPUs.
         supported = all(layer.supports_jit for layer in self._flatten_layers())
         return supported and execution.xla_is_faster(self._flatten_layers())
 
@@ -228,7 +229,7 @@ class ObjectiveModel(keras.Model):
         totals = bound.get("steps_per_epoch"), bound.get("validation_steps")
         if training.is_array and bound.get("shuffle", True):
             workers.check_order(self.distribute_strategy)
-        with self._running(bound.get("callbacks"), *totals):
+        with self._choose_steps_per_call(bound.get("callbacks"), *totals):
             self._begin_training(bound.get("callbacks"), bound.get("initial_epoch", 0))
             history = super().fit(x, y, *args, **kwargs)
         if history.epoch and self._functions.calls["train_function"] == calls:
@@ -251,7 +252,7 @@ class ObjectiveModel(keras.Model):
         x, y, kwargs = data.for_keras(kwargs)
         calls = self._functions.calls["test_function"]
         bound = inspect.signature(super().evaluate).bind(x, y, *args, **kwargs).arguments
-        running = self._running(bound.get("callbacks"), bound.get("steps"))
+        running = self._choose_steps_per_call(bound.get("callbacks"), bound.get("steps"))
         with contextlib.nullcontext() if within_fit else running:
             result = super().evaluate(x, y, *args, **kwargs)
         if self._functions.calls["test_function"] == calls:
@@ -271,7 +272,7 @@ class ObjectiveModel(keras.Model):
         """
         data = Data.of("x", x)
         x = data.x if data.y is None else (data.x, data.y)
-        with self._given_back():
+        with self._clean_up_after():
             return super().predict(x, *args, **kwargs)
 
     def _begin_training(self, callbacks: Any, initial_epoch: int) -> None:
@@ -288,7 +289,7 @@ class ObjectiveModel(keras.Model):
         self._training_step.hooks.attach_stand_ins(callbacks, getattr(self, "optimizer", None))
 
     @contextlib.contextmanager
-    def _running(self, callbacks: Any, *totals: int | None) -> Iterator[None]:
+    def _choose_steps_per_call(self, callbacks: Any, *totals: int | None) -> Iterator[None]:
         """Lets as many steps make a call as is best, if that is left to the model."""
         before = self.steps_per_execution
         # Several workers must agree, whatever callbacks each of them has.
@@ -297,16 +298,16 @@ class ObjectiveModel(keras.Model):
             flat = keras.tree.flatten(callbacks or [])
             self.steps_per_execution = execution.steps_per_call(flat, *totals)
         try:
-            with self._given_back():
+            with self._clean_up_after():
                 yield
         finally:
             self.steps_per_execution = before
 
     @contextlib.contextmanager
-    def _given_back(self) -> Iterator[None]:
-        """Takes out what callbacks put in and left: no training ended, or it broke off.
+    def _clean_up_after(self) -> Iterator[None]:
+        """Removes what callbacks attached and did not remove, and releases the iterators of data.
 
-        Says so plainly where it broke off because a worker is gone. Releases the iterators of data.
+        If the training broke off because a worker is gone, the error says so plainly.
         """
         policy = self.non_finite
         try:

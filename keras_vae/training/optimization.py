@@ -1,4 +1,4 @@
-"""The optimizer's part of a step: the same on replicas as on one device, and only if it is made."""
+"""How the optimizer makes its step: on replicas as on one device, or not at all."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def apply(optimizer: Any, gradients: Sequence[Any], variables: Sequence[Any]) ->
 def run_if(
     good: tf.Tensor | bool, function: Callable[[Sequence[Any]], None], gradients: Sequence[Any]
 ) -> None:
-    """Calls a function of the gradients if the step is made, which may only turn out in the graph.
+    """Calls a function of the gradients if the step is made.
+
+    Whether it is may be known only when the graph runs.
 
     Args:
         good: Whether it is, the same on every replica.
@@ -72,7 +74,7 @@ def _merge_if(function: Callable[[Sequence[Any]], None]) -> Callable[..., None]:
 
 def _return_true(function: Callable[[Sequence[Any]], None], gradients: Sequence[Any]) -> bool:
     function(gradients)
-    return True
+    return True  # Both branches of `tf.cond` must return the same.
 
 
 def check_supported(optimizer: Any, run_eagerly: bool) -> None:

@@ -45,7 +45,7 @@ class Attempt(NamedTuple):
 
 
 class Trainable(Protocol):
-    """What a step asks of a model: of Keras, the first few, and of `LatentVariableModel`."""
+    """What a step asks of a model: first of `keras.Model`, then of `LatentVariableModel`."""
 
     optimizer: Any
     jit_compile: bool
@@ -54,6 +54,7 @@ class Trainable(Protocol):
     non_trainable_variables: list[keras.Variable]
     losses: list[tf.Tensor]
 
+    trainable_parts: dict[str, list[keras.Variable]]
     objective: Any
     seed: int
     jit_is_optional: bool
@@ -95,10 +96,9 @@ class TrainingStep:
 
     def __init__(self, model: Trainable):
         self._model = model
-        self._objective = model.objective
         self.hooks = Hooks()
         self.policy: non_finite.Raise = non_finite.Raise()
-        names = ("loss", *MEASURES, *self._objective.measure_names)
+        names = ("loss", *MEASURES, *model.objective.measure_names)
         self.means = {name: UnsavedMean(name=name) for name in names}
         self._run_step: Callable[..., Any] = self._run_in_parts
         self._run_attempt: Callable[..., Any] = self._attempt
@@ -131,19 +131,20 @@ class TrainingStep:
             attempt = attempt._replace(first_bad=None)
         return self._advance(given, attempt)
 
-    # 1. Attempt: one forward pass, a loss for each part of the model, gradients.
+    # Attempt: one forward pass, a loss for each part of the model, gradients.
 
     def _attempt(
         self, x: tf.Tensor, y: Any, weights: tf.Tensor, batch_size: tf.Tensor, replica: tf.Tensor
     ) -> Attempt:
         model, remembered = self._model, self.policy.remember(self._floating_state())
-        with tf.GradientTape(persistent=bool(self._objective.loss_parts)) as tape:
+        with tf.GradientTape(persistent=bool(self._model.objective.loss_parts)) as tape:
             seed = self._seed("train", model.trained_batches, replica)
-            terms = model.compute_terms(x, self._objective.num_samples, True, seed, y)
-            loss, own_measures = self._objective.loss_and_measures(terms)
-            by_part = losses.by_part(loss, self._objective.loss_parts)  # each [B]
+            terms = model.compute_terms(x, self._model.objective.num_samples, True, seed, y)
+            loss, own_measures = self._model.objective.loss_and_measures(terms)
+            by_part = losses.by_part(loss, self._model.objective.loss_parts)  # each [B]
             penalty = self._penalty(by_part[""].dtype)
-            # Replicas add up their gradients, so each divides by what all of them hold.
+            # Replicas add up their gradients, so each divides by what all of them hold. Every loss
+            # has the whole penalty, of which a variable gets what depends on it, once.
             shared = penalty / model.distribute_strategy.num_replicas_in_sync
             scaled = {
                 part: model.optimizer.scale_loss(tf.reduce_sum(weights * own) / batch_size + shared)
@@ -161,7 +162,7 @@ class TrainingStep:
         first_bad = non_finite.first_bad(quantities)
         return Attempt(gradients, measures, weights, tf.ones_like(weights), first_bad, remembered)
 
-    # 2. to 5. Admit, apply, move, log.
+    # Admit, apply, move, log.
 
     def _advance(
         self, given: Sequence[Any], attempt: Attempt
@@ -172,7 +173,7 @@ class TrainingStep:
         with tf.control_dependencies([x, number, attempt.made]):
             means, known = weighted_means(hooks, attempt.measures, attempt.weights)
             shift = sum([hook.loss_shift(means) for hook in hooks], 0.0)
-            self._observe(hooks, Step(number, x, y, *self._seen(attempt)))
+            self._observe(hooks, number, (x, y), attempt)
             self._apply(attempt, good)
             self._move(hooks, number, means, known)
         loss = attempt.measures["loss"] + attempt.weights * shift
@@ -196,13 +197,13 @@ class TrainingStep:
         )
         return attempt._replace(measures=measures, weights=weights, made=made), good
 
-    def _seen(self, attempt: Attempt) -> tuple[Any, ...]:
+    def _observe(
+        self, hooks: Sequence[StepHook], number: tf.Tensor, data: tuple[Any, Any], attempt: Attempt
+    ) -> None:
         scale = tf.convert_to_tensor(self._model.optimizer.scale_loss(tf.ones(())))
-        return attempt.weights, attempt.measures, attempt.gradients, scale
-
-    def _observe(self, hooks: Sequence[StepHook], step: Step) -> None:
+        seen = (attempt.weights, attempt.measures, attempt.gradients, scale)
         for hook in hooks:
-            hook.observe(step)
+            hook.observe(Step(number, *data, *seen))
 
     def _apply(self, attempt: Attempt, good: tf.Tensor | bool) -> None:
         """Lets the optimizer make the step, or undoes what the forward pass did to the state."""
@@ -255,9 +256,9 @@ class TrainingStep:
         self, x: tf.Tensor, y: Any, weights: tf.Tensor, replica: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         seed = self._seed("evaluate", self.means["loss"].count, replica)
-        terms = self._model.compute_terms(x, self._objective.num_samples, False, seed, y)
-        loss, own_measures = self._objective.loss_and_measures(terms)
-        loss = losses.by_part(loss, self._objective.loss_parts)[""]
+        terms = self._model.compute_terms(x, self._model.objective.num_samples, False, seed, y)
+        loss, own_measures = self._model.objective.loss_and_measures(terms)
+        loss = losses.by_part(loss, self._model.objective.loss_parts)[""]
         return {
             "loss": weights * loss + self._penalty(loss.dtype),
             **terms.measures,
@@ -315,14 +316,14 @@ class TrainingStep:
 
     def _names_of_quantities(self) -> list[str]:
         """Returns the names of what an attempt looks at, in the order of computation."""
-        parts = self._objective.loss_parts
+        parts = self._model.objective.loss_parts
         return non_finite.names_of_quantities(parts, self._model.trainable_variables)
 
     def _seed(self, what_for: str, count: Any, replica: tf.Tensor) -> tf.Tensor:
         return fold(seed_tensor(self._model.seed), count, replica, purpose(what_for))
 
     def _all_hooks(self) -> list[StepHook]:
-        return [*self._objective.controllers, *self.hooks]
+        return [*self._model.objective.controllers, *self.hooks]
 
     def _floating_state(self) -> list[keras.Variable]:
         """Returns what the forward pass may change."""

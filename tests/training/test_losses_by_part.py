@@ -87,7 +87,7 @@ def test_a_part_that_the_model_lacks_is_refused():
     class Unknown(TwoLosses):
         loss_parts = ("discriminator",)
 
-    with pytest.raises(ValueError, match=r"losses for parts .*'encoder', 'decoder', 'prior'"):
+    with pytest.raises(ValueError, match=r"for parts .*'encoder', 'decoder', 'prior'"):
         make(Unknown())
 
 
