@@ -13,7 +13,7 @@ NOTES = /^WARNING: All log messages before absl::InitializeLog/d; \
 # pip shows errors and no warnings, which are about its own settings and newer versions of itself.
 QUIET := -qq --disable-pip-version-check
 
-.PHONY: help demo test lint types test-lowest clean
+.PHONY: help demo test test-all lint types test-lowest clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -23,8 +23,15 @@ demo: .venv/installed  ## train, judge, draw and export a VAE on real digits; ch
 	$(call without-notes,.venv/bin/python examples/mnist_5k.py)
 	$(call without-notes,.venv/bin/python examples/check_saved_model.py saved_models/mnist_5k/1)
 
-test: .venv/installed  ## the whole test suite
-	.venv/bin/python -m pytest -n 2 --dist worksteal
+# More options of pytest, such as ARGS="-k name".
+ARGS ?=
+PYTEST = .venv/bin/python -m pytest -n 2 --dist worksteal
+
+test: .venv/installed  ## the quick tests, before a change is sent; ARGS="-k name" runs some
+	$(PYTEST) -m "not full" $(ARGS)
+
+test-all: .venv/installed  ## all tests: in addition full products, benchmarks, workers
+	$(PYTEST) $(ARGS)
 
 lint: .venv/installed  ## ruff: rules and format
 	.venv/bin/python -m ruff check .
@@ -34,7 +41,7 @@ types: .venv/installed  ## the type checker
 	.venv/bin/python -m mypy keras_vae
 
 test-lowest: .venv-lowest/installed  ## the quick tests with the lowest supported versions
-	.venv-lowest/bin/python -m pytest -m "not slow"
+	.venv-lowest/bin/python -m pytest -m "not full"
 
 clean:  ## remove environments and what tests, builds and the demo left
 	rm -rf .venv .venv-lowest build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache runs

@@ -13,6 +13,8 @@ import keras
 import pytest
 import tensorflow as tf
 
+pytest.register_assert_rewrite("tests.contracts")
+
 # Two logical CPUs, so that MirroredStrategy(["CPU:0", "CPU:1"]) stands in for two GPUs. They share
 # one thread pool, and a test that names no device runs on CPU:0 as fast as with a single one.
 tf.config.set_logical_device_configuration(

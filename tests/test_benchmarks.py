@@ -15,6 +15,8 @@ import tensorflow as tf
 
 import keras_vae as kv
 
+pytestmark = pytest.mark.full
+
 ROOT = pathlib.Path(__file__).parent.parent
 
 
@@ -22,7 +24,6 @@ def load(name):
     return importlib.import_module(f"benchmarks.{name}")
 
 
-@pytest.mark.slow
 def test_estimators_are_timed(capsys):
     sizes = ["--num-samples", "2", "--batch-size", "4", "--steps", "1", "--repetitions", "1"]
     times = load("estimators").main([*sizes, "--no-jit"])
@@ -30,7 +31,6 @@ def test_estimators_are_timed(capsys):
     assert "doubly_reparameterized" in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_trainings_take_turns_with_and_without_callbacks(tmp_path, capsys):
     sizes = ["--data", "mnist_5k", "--batch-size", "500", "--epochs", "2"]
     results = tmp_path / "steering.json"
@@ -44,7 +44,6 @@ def test_trainings_take_turns_with_and_without_callbacks(tmp_path, capsys):
     assert f"{rows['all']['ratio']:.3f}" in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_idle_epochs_are_timed_for_keras_and_for_fit(tmp_path):
     results = tmp_path / "idle_epochs.json"
     given = ["--data", "mnist_5k", "--split", "train", "--batch-size", "1000"]
@@ -58,7 +57,6 @@ def test_idle_epochs_are_timed_for_keras_and_for_fit(tmp_path):
     assert "| dataset | fit |" in results.with_suffix(".md").read_text()
 
 
-@pytest.mark.slow
 def test_a_training_that_breaks_off_lets_the_others_go_on(monkeypatch, tmp_path):
     benchmark = load("steering")
 
@@ -72,7 +70,6 @@ def test_a_training_that_breaks_off_lets_the_others_go_on(monkeypatch, tmp_path)
         benchmark.main([*sizes, *paths])
 
 
-@pytest.mark.slow
 def test_trainings_of_several_seeds_are_compared(tmp_path):
     benchmark = load("one_cycle")
     paths = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results.json")]
@@ -88,7 +85,6 @@ def test_trainings_of_several_seeds_are_compared(tmp_path):
     assert " +- " in (tmp_path / "results.md").read_text()
 
 
-@pytest.mark.slow
 def test_annealed_trainings_end_with_the_whole_kl(tmp_path):
     benchmark = load("annealing")
     paths = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results.json")]
@@ -102,7 +98,6 @@ def test_annealed_trainings_end_with_the_whole_kl(tmp_path):
         assert [float(schedule(1000)(t)) for t in (0, 999)] == [0.0, 1.0]
 
 
-@pytest.mark.slow
 def test_beta_vaes_stand_beside_representations_of_known_scores(tfds_data_dir, tmp_path):
     if not pathlib.Path(tfds_data_dir, "dsprites").is_dir():
         pytest.skip(f"dsprites is not prepared in TFDS_DATA_DIR={tfds_data_dir}")
@@ -321,7 +316,6 @@ def test_a_worker_answers_line_by_line_or_has_ended(monkeypatch, tmp_path):
     worker.close()
 
 
-@pytest.mark.slow
 def test_the_growth_of_cost_is_measured_and_drawn(monkeypatch, tmp_path):
     benchmark, path = load("cost"), tmp_path / "cost.json"
     children = []

@@ -105,14 +105,14 @@ def test_a_page_runs_as_it_is_pasted(page, tmp_path, monkeypatch):
     assert run(page)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("page", sorted(ALONE))
 def test_a_page_runs_in_a_process_of_its_own(page, tmp_path):
     done = execute([sys.executable, "-c", "\n".join(blocks(page))], tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_the_command_line_reads_what_serving_exports(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run("serving")

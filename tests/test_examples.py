@@ -43,7 +43,7 @@ def mnist_5k(tmp_path_factory):
     return folder, _load("mnist_5k").main([*SHORTEST["mnist_5k"], *paths])
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_mnist_5k_judges_draws_and_exports(mnist_5k):
     folder, results = mnist_5k
     # K = 2 samples bound log p(x) at least as tightly as the ELBO; the slack is 4 times the largest
@@ -56,7 +56,7 @@ def test_mnist_5k_judges_draws_and_exports(mnist_5k):
     assert figures >= {"learning_curves", "reconstructions", "samples", "traversal", "latent_map"}
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_saved_model_equals_the_model_in_a_process_without_the_package(mnist_5k):
     folder, _ = mnist_5k
     command = [
@@ -72,7 +72,7 @@ def test_saved_model_equals_the_model_in_a_process_without_the_package(mnist_5k)
     assert result.stdout.count("equals the model's") == 5
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_check_notices_outputs_that_differ(mnist_5k):
     folder, _ = mnist_5k
     expected = folder / "saved" / "1" / "assets.extra" / "expected.json"
@@ -85,7 +85,7 @@ def test_check_notices_outputs_that_differ(mnist_5k):
         expected.write_text(original)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_each_estimate_of_a_mixture_is_below_the_exact_one(tmp_path):
     short = [*SHORTEST["mixture_of_gaussians"], "--runs", str(tmp_path)]
     results = _load("mixture_of_gaussians").main(short)
@@ -98,7 +98,7 @@ def test_each_estimate_of_a_mixture_is_below_the_exact_one(tmp_path):
     assert (tmp_path / "mixture.png").is_file()
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_monitoring_leaves_all_there_is_to_see(tmp_path):
     history = _load("monitoring").main([*SHORTEST["monitoring"], "--runs", str(tmp_path)])
     with (tmp_path / "logs.csv").open(newline="") as file:
@@ -113,7 +113,7 @@ def test_monitoring_leaves_all_there_is_to_see(tmp_path):
     assert len(files) == 3 and all((tmp_path / file).is_file() for file in files)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_classifier_gives_features_of_images_it_tells_apart(tmp_path):
     results = _load("train_classifier").main(
         [*SHORTEST["train_classifier"], "--runs", str(tmp_path)]

@@ -245,6 +245,7 @@ def test_below_the_limit_of_stability_of_a_quadratic(curvature, sweep):
     assert len(found.learning_rates) == len(found.losses) == len(found.smoothed) < 200
 
 
+@pytest.mark.full
 def test_adam_learns_more_at_the_suggested_rate():
     data = kv.data.load("mnist_5k", split="train", batch_size=64, binarize="dynamic")
     losses = {}

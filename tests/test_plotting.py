@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import keras_vae as kv
+from tests.small_models import make_vae
 
 
 def _canvas(figure) -> np.ndarray:
@@ -61,12 +62,7 @@ def test_reconstructions_stand_below_their_originals():
 
 
 def test_traversal_moves_one_dimension_a_row():
-    model = kv.VAE(
-        encoder=kv.networks.MLPEncoder((4,)),
-        decoder=kv.networks.MLPDecoder((1, 1, 1), (4,)),
-        posterior=kv.posteriors.DiagonalNormal(2),
-        likelihood=kv.likelihoods.Bernoulli((1, 1, 1)),
-    )
+    model = make_vae(shape=(1, 1, 1), units=4)
     x = np.full([1, 1, 1, 1], 0.5, np.float32)
     start = model.encode(x).mean().numpy()[0]
     canvas = _canvas(kv.plotting.latent_traversal(model, x, [1], span=2.0, steps=3))

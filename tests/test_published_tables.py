@@ -41,7 +41,7 @@ def small(folder, *options, passes=1):
     return ["--data", "mnist_5k", "--num-samples", "3", *recipe, *paths, *options]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.default_execution
 @pytest.mark.parametrize(("name", "row"), [("taming_vaes", "geco_own"), ("iwae_table", "dreg_5")])
 def test_a_row_goes_on_where_it_was_interrupted(name, row, tmp_path, monkeypatch):
@@ -78,7 +78,7 @@ def test_a_row_goes_on_where_it_was_interrupted(name, row, tmp_path, monkeypatch
     assert table.main(broken)[row]["3"]["machines"] == whole["machines"]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.default_execution
 def test_a_row_goes_on_after_a_real_kill(tmp_path):
     options = ["--rows", "vae_1", "--seeds", "3", "--every", "2"]
@@ -103,7 +103,7 @@ def test_a_row_goes_on_after_a_real_kill(tmp_path):
     assert {**again, **dict.fromkeys(clocks)} == {**whole, **dict.fromkeys(clocks)}
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_rows_stand_beside_what_was_published(tmp_path):
     rows = load("iwae_table").main(
         small(tmp_path, "--rows", "vae_1", "dreg_5", "--seeds", "0", "1")
@@ -129,7 +129,7 @@ def test_rows_stand_beside_what_was_published(tmp_path):
     assert len(right.lines) == 4  # Two rows of two seeds.
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_priors_and_flows_are_trained(tmp_path):
     names = ["flow_posterior", "mixture_prior", "vamp_prior"]
     rows = load("priors_table").main(small(tmp_path, "--rows", *names))
@@ -139,7 +139,7 @@ def test_priors_and_flows_are_trained(tmp_path):
         assert 0.0 < row["0"]["nll"] < -row["0"]["test"]["elbo"] - 0.5
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_recipes_are_judged_by_digits_that_trained_nothing(tmp_path, tfds_data_dir, capsys):
     table, key = load("recipes"), "muon_8_b500_both_no_bias"
     with pytest.raises(SystemExit):  # What the table has by default is no change of a row.
@@ -167,7 +167,7 @@ def test_results_of_another_setting_are_left_alone(tmp_path):
     assert path.read_text() == results and not (tmp_path / "mine").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_geco_is_held_against_the_report(tmp_path):
     recipe = ["--recipe", "passes=1", "batch_size=36"]  # 112 steps.
     rows = load("taming_vaes").main(small(tmp_path, "--rows", "geco", "geco_iwae_own", *recipe))
@@ -217,7 +217,7 @@ def test_a_line_of_the_logs_that_was_cut_off_is_left_out(tmp_path, monkeypatch):
     assert [line.get("loss") for line in training.logs(tmp_path)] == [None, 1.0, 2.0]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.default_execution
 def test_a_row_is_judged_by_the_average_of_its_weights(tmp_path):
     table, training = load("iwae_table"), load("training")
@@ -366,7 +366,7 @@ def test_other_rows_stay_out_of_a_table(given, wanted, capsys):
     assert re.search(wanted, capsys.readouterr().err)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("row", ["mnist_vae", "omniglot_flow_prior", "omniglot_dreg_50"])
 def test_baselines_are_trained(row, tmp_path, tfds_data_dir):
     data = load("baselines").ROWS[row].data.name

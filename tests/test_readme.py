@@ -14,7 +14,7 @@ README = pathlib.Path(__file__).parent.parent / "README.md"
 TEXT = README.read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_snippets_run_in_order(tmp_path):
     script = tmp_path / "readme.py"
     script.write_text(

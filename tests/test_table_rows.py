@@ -71,7 +71,7 @@ def test_what_layers_have_otherwise_is_noted():
     assert rows.described(precise) == {**usual, "dtype": "float64"}
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("name", TABLES)
 def test_every_row_is_a_model_that_can_be_saved(name, tmp_path):
     for row in importlib.import_module(f"benchmarks.{name}").ROWS.values():

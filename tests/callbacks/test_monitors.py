@@ -92,6 +92,7 @@ model.fit(x, batch_size=14, shuffle=False, epochs=5, verbose=0,
 """
 
 
+@pytest.mark.full
 def test_files_are_whole_after_a_kill_and_a_resume(make_vae, fit, x, tmp_path, events):
     command = [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path)]
     killed = subprocess.run(command, capture_output=True, text=True, check=False)

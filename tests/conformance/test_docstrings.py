@@ -7,6 +7,9 @@ import inspect
 import re
 
 import keras
+import pytest
+
+from tests import registry
 
 SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Example", "References")
 HEADING = re.compile(r"^([A-Z][A-Za-z]+):$", re.MULTILINE)
@@ -59,22 +62,31 @@ def arguments(thing):
     return [name for name in parameters if name not in ("self", "cls")]
 
 
-def test_docstring_starts_with_one_line(registry, public_name):
+@pytest.mark.parametrize("public_name", sorted(registry.public_objects()))
+def test_docstring(public_name):
     thing = registry.public_objects()[public_name]
     assert thing.__doc__, "no docstring"
+    check_form(thing)
+    check_arguments(thing)
+    if public_name not in RESULTS:
+        check_example(thing)
+    if inspect.isclass(thing):
+        check_methods(thing)
+
+
+def check_form(thing):
+    """Check the summary, the headings and their order, and that references have a year."""
     lines = inspect.cleandoc(thing.__doc__).split("\n")
     assert lines[0].endswith("."), lines[0]
     assert len(lines) == 1 or lines[1] == "", "the summary takes more than one line"
+    found = sections(thing.__doc__)
+    assert list(found) == sorted(set(found) & set(SECTIONS), key=SECTIONS.index)
+    references = found.get("References")
+    assert references is None or re.search(r"\b(19|20)\d\d\b", references), "no year"
 
 
-def test_sections_are_known_and_in_order(registry, public_name):
-    found = list(sections(registry.public_objects()[public_name].__doc__))
-    assert set(found) <= set(SECTIONS)
-    assert found == sorted(found, key=SECTIONS.index)
-
-
-def test_documented_arguments_are_those_of_the_signature(registry, public_name):
-    thing = registry.public_objects()[public_name]
+def check_arguments(thing):
+    """Check that the documented arguments are those of the signature."""
     told = sections(thing.__doc__)
     # The attributes of a result are what its constructor takes; those of other classes are more.
     documented = entries(told["Args"] if "Args" in told else told.get("Attributes", ""))
@@ -93,32 +105,22 @@ def _in_base(kind, name):
     return any(hasattr(base, name) for base in kind.__bases__)
 
 
-def test_example_is_collected_by_doctest(registry, public_name):
-    thing = registry.public_objects()[public_name]
+def check_example(thing):
+    """Check that doctest collects an example."""
     module = importlib.import_module(thing.__module__)
     found = {test.name: test for test in doctest.DocTestFinder().find(module)}
     test = found.get(f"{thing.__module__}.{thing.__qualname__}")
-    if public_name in RESULTS:
-        return
     assert test is not None, "doctest does not find it"
     assert test.examples, "no example"
     assert "Example" in sections(thing.__doc__)
 
 
-def test_every_reference_says_where_to_look(registry, public_name):
-    references = sections(registry.public_objects()[public_name].__doc__).get("References")
-    if references is not None:
-        assert re.search(r"\b(19|20)\d\d\b", references), "no year"
-
-
-def test_public_methods_are_documented(registry, public_name):
-    thing = registry.public_objects()[public_name]
-    if not inspect.isclass(thing):
-        return
-    for name, method in vars(thing).items():
+def check_methods(kind):
+    """Check that public methods are documented, with no argument that they do not have."""
+    for name, method in vars(kind).items():
         if name.startswith("_") or not inspect.isfunction(method):
             continue
-        overrides = any(hasattr(base, name) for base in thing.__bases__)
+        overrides = any(hasattr(base, name) for base in kind.__bases__)
         assert overrides or inspect.getdoc(method), f"{name} has no docstring"
         told = sections(inspect.getdoc(method) or "")
         documented = entries(told.get("Args", ""))

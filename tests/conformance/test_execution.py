@@ -7,6 +7,7 @@ import tensorflow as tf
 from tensorflow_probability.python.internal import samplers
 
 import keras_vae as kv
+from tests import registry
 
 MODES = {
     "eager": {"run_eagerly": True},
@@ -40,7 +41,7 @@ def same_noise(monkeypatch):
         monkeypatch.setattr(random, "stateless_uniform", uniform)
 
 
-def two_steps(registry, make, mode):
+def two_steps(make, mode):
     """Return losses and weights of the model that `make()` returns, after two steps."""
     keras.utils.set_random_seed(0)
     model = make()
@@ -51,9 +52,8 @@ def two_steps(registry, make, mode):
     return history, [w.numpy() for w in model.trainable_variables]
 
 
-# Every estimator once, each with another combination of heads, for a model costs a compilation by
-# XLA. Two steps, so that the moving average of the first is the baseline of the second. Relaxed
-# discrete posteriors have no score.
+# Every estimator once, each with another combination of heads. Two steps, so that the moving
+# average of the first is the baseline of the second. Relaxed discrete posteriors have no score.
 OBJECTIVES = {
     "diagonal, standard, Bernoulli, MLP": (
         lambda: kv.objectives.ImportanceWeighted(3, "score_function", num_groups=2)
@@ -73,22 +73,35 @@ OBJECTIVES = {
 }
 
 
-def test_modes_agree(registry, same_noise, combination):
+# XLA takes ten seconds for a model, and the contracts of the heads and of the objectives have
+# compiled the others, each by itself.
+QUICK = {"diagonal, standard, Bernoulli, MLP"}
+combinations = pytest.mark.parametrize(
+    "combination",
+    [
+        name if name in QUICK else pytest.param(name, marks=pytest.mark.full)
+        for name in sorted(registry.COMBINATIONS)
+    ],
+)
+
+
+@combinations
+def test_modes_agree(same_noise, combination):
     names = registry.COMBINATIONS[combination]
     # A new row trains by the default until it gets an objective above.
     objective = OBJECTIVES.get(combination, kv.objectives.ELBO)
-    check_modes(registry, lambda: registry.small_model(names, objective=objective()))
-
-
-def check_modes(registry, make):
-    eager, eager_weights = two_steps(registry, make, "eager")
+    eager, eager_weights = two_steps(lambda: small_model(names, objective), "eager")
     for mode in ("graph", "xla"):
-        other, other_weights = two_steps(registry, make, mode)
+        other, other_weights = two_steps(lambda: small_model(names, objective), mode)
         assert sorted(eager) == sorted(other) == ["elbo", "kl", "loss", "reconstruction"]
         for name in eager:
             close(other[name], eager[name], f"{mode}: {name}")
         for number, (one, two) in enumerate(zip(eager_weights, other_weights, strict=True)):
             close(two, one, f"{mode}: weight {number}")
+
+
+def small_model(names, objective=kv.objectives.ELBO):
+    return registry.small_model(names, objective=objective())
 
 
 def close(found, expected, what):
@@ -97,7 +110,8 @@ def close(found, expected, what):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * scale, err_msg=what)
 
 
-def test_two_steps_move_every_weight(registry, combination):
+@pytest.mark.parametrize("combination", sorted(registry.COMBINATIONS))
+def test_two_steps_move_every_weight(combination):
     # Else two modes would agree by doing nothing. A weight that never moves is one never learned.
     keras.utils.set_random_seed(0)
     names = registry.COMBINATIONS[combination]
@@ -111,7 +125,7 @@ def test_two_steps_move_every_weight(registry, combination):
         assert np.any(old != new.numpy()), new.path
 
 
-def test_evaluate_agrees_between_modes(registry, same_noise):
+def test_evaluate_agrees_between_modes(same_noise):
     losses = []
     for mode in MODES:
         keras.utils.set_random_seed(0)
@@ -136,24 +150,30 @@ def densities(model, x, y, z):
     }
 
 
-@pytest.mark.parametrize("policy_name", ["mixed_bfloat16", "float64"])
-def test_policies_agree_with_float32(registry, policy, combination, policy_name):
+def set_policy(name):
+    """Set Keras's dtype policy; `clean_state` takes it back."""
+    if name == "float64":
+        keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy(name)
+
+
+@combinations
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "float64"])
+def test_a_model_in_other_precisions(combination, policy):
     names = registry.COMBINATIONS[combination]
-    keras.utils.set_random_seed(0)
     reference = registry.small_model(names)
     x, y = registry.batch(reference)
     shape = (len(x), *reference.posterior_head.event_shape)
     z = np.random.default_rng(1).normal(size=shape).astype("float32")
     expected = densities(reference, x, y, z)
-    policy(policy_name)
+    set_policy(policy)
     model = registry.small_model(names)
     for mine, theirs in zip(model.weights, reference.weights, strict=True):
         mine.assign(theirs.numpy())
-    found = densities(model, x, y, z)
     # bfloat16 has 8 significant bits: networks of 3 layers keep about 2 digits.
-    tolerance = {"mixed_bfloat16": 3e-2, "float64": 1e-4}[policy_name]
-    dtype = "float64" if policy_name == "float64" else "float32"
-    for name, value in found.items():
+    tolerance = {"mixed_bfloat16": 3e-2, "float64": 1e-4}[policy]
+    dtype = "float64" if policy == "float64" else "float32"
+    for name, value in densities(model, x, y, z).items():
         assert value.dtype.name == dtype, name
         scale = np.abs(expected[name]).max()
         np.testing.assert_allclose(
@@ -163,33 +183,28 @@ def test_policies_agree_with_float32(registry, policy, combination, policy_name)
     terms = model.compute_terms(standardized, 2, seed=0, y=labels)
     assert {t.dtype.name for t in terms[:4]} == {dtype}
     assert model.objective.beta.dtype == dtype
+    check_training(model, x, y, dtype)
 
 
-@pytest.mark.parametrize("policy_name", ["mixed_bfloat16", "float64"])
-def test_policies_train(registry, policy, combination, policy_name):
-    policy(policy_name)
-    keras.utils.set_random_seed(0)
-    model = registry.small_model(registry.COMBINATIONS[combination])
-    x, y = registry.batch(model)
+def check_training(model, x, y, dtype):
+    """Check that a training is finite, moves weights, and leaves them in their dtype."""
     model.compile(keras.optimizers.SGD(1e-3), run_eagerly=True)
     before = [w.numpy() for w in model.trainable_variables]
     history = model.fit(x, y, batch_size=4, shuffle=False, verbose=0).history
     assert all(np.isfinite(values).all() for values in history.values())
-    assert any(
-        np.any(a != b.numpy()) for a, b in zip(before, model.trainable_variables, strict=True)
-    )
-    expected = "float64" if policy_name == "float64" else "float32"
-    assert {w.dtype for w in model.trainable_variables} == {expected}
+    after = [w.numpy() for w in model.trainable_variables]
+    assert any(np.any(a != b) for a, b in zip(before, after, strict=True))
+    assert {w.dtype for w in model.trainable_variables} == {dtype}
 
 
-def test_mixed_precision_runs_the_networks_in_bfloat16(registry, policy):
-    policy("mixed_bfloat16")
+def test_mixed_precision_runs_the_networks_in_bfloat16():
+    set_policy("mixed_bfloat16")
     model = kv.VAE(**registry.parts())
     assert model.encoder(tf.zeros([1, *registry.SHAPE])).dtype == tf.bfloat16
     assert model.decoder(tf.zeros([1, registry.LATENT])).dtype == tf.bfloat16
 
 
-def test_float64_of_one_model_needs_no_global_setting(registry):
+def test_float64_of_one_model_needs_no_global_setting():
     # The oracle tests want float64 of single parts; the heads follow their own dtype.
     head = registry.example("posteriors.DiagonalNormal", dtype="float64")
     assert head(tf.zeros([1, 3], tf.float64)).dtype == tf.float64

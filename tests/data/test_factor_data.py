@@ -140,7 +140,7 @@ def dsprites(tfds_data_dir):
         pytest.skip(f"dsprites is not prepared in TFDS_DATA_DIR={tfds_data_dir}")
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_dsprites_are_found_by_their_factors(dsprites):
     found = data.load_factors("dsprites", os.environ["TFDS_DATA_DIR"])
     assert found.names == ("shape", "scale", "orientation", "x_position", "y_position")
@@ -156,7 +156,7 @@ def test_dsprites_are_found_by_their_factors(dsprites):
     assert np.array_equal(left.any(axis=(1, 2)), right.any(axis=(1, 2)))
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_set_too_large_for_tensors_is_read_as_a_stream(dsprites, monkeypatch):
     whole = data.load_factors("dsprites")
     monkeypatch.setattr(prepared, "MEMORY_LIMIT_BYTES", 0)

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="pins processes to cores")
 def test_rates_and_efficiency_are_measured(script, tmp_path):
     path = tmp_path / "workers.json"

@@ -12,7 +12,7 @@ import tensorflow as tf
 EXAMPLE = pathlib.Path(__file__).parents[2] / "examples" / "multi_worker"
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_example_trains_exports_and_goes_on(script, tmp_path):
     def run(epochs):
         options = ["--workers", 2, "--network", "mlp", "--epochs", epochs, "--runs", tmp_path]

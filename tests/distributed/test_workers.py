@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.full
 
 HERE = pathlib.Path(__file__).parent
 NAMES = ["arrays", "shuffled_arrays", "dataset", "loaded_data", "geco", "batch_logs"]

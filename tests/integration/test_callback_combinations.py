@@ -22,7 +22,8 @@ STEERED = {
 }
 
 
-@pytest.fixture(params=STEERED)
+# A closed loop after a stop is in `test_geco_training.py` and in `test_exactness.py`.
+@pytest.fixture(params=["annealing", pytest.param("GECO", marks=pytest.mark.full)])
 def steered(request, make_vae):
     """Return functions that make a model and the callback that drives a number, and its name."""
     make_model, callback, name = STEERED[request.param]

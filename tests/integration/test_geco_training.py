@@ -357,6 +357,7 @@ SCRIPT = """
 """
 
 
+@pytest.mark.full
 def test_a_killed_training_goes_on(weights_of, tmp_path):
     script = tmp_path / "train.py"
     script.write_text(textwrap.dedent(SCRIPT))

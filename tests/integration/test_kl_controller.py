@@ -69,7 +69,7 @@ def test_an_enormous_error_gives_a_finite_beta():
 # Trainings.
 
 
-@pytest.mark.parametrize("beta", [0.0, 1.0])
+@pytest.mark.parametrize("beta", [0.0, pytest.param(1.0, marks=pytest.mark.full)])
 def test_the_kl_goes_to_its_target(digits, beta):
     # From KLs of 5 (too little, β 0 lets it grow to 10) and of 1 (β 1 holds it down) to 9 nats.
     model = make_vae(target=9.0, beta=beta)

@@ -37,7 +37,7 @@ def growth(model, data):
     return resident() - before
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.default_execution
 def test_steps_leave_nothing_behind(make_vae):
     # A batch has 98 KiB, so that one kept at each of 1,500 steps makes 147 MiB. The bound, 24 MiB,

@@ -35,7 +35,7 @@ def float32_elbo():
     return held_out_elbo("float32", jit_compile=False)[1]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("policy", "jit_compile"), [("mixed_bfloat16", False), ("mixed_float16", True)]
 )

@@ -5,13 +5,16 @@ SGD tells. The models have no noise, so that replicas and halves of a batch have
 """
 
 import functools
+import itertools
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_vae as kv
 from keras_vae.optimizers import RAdam, by_part
+from tests.small_models import binary_images, make_mean_vae, make_vae
 
 RATE, LIMIT, DECAY, EPSILON = 0.5, 0.05, 0.1, 1e-2
 
@@ -83,48 +86,46 @@ def step(model, optimizer, x, batch_size=16, run_eagerly=True):
     return before, [w.numpy() for w in model.trainable_variables]
 
 
-@pytest.fixture
-def expected(make_mean_vae, x):
-    """Return a function from preset and option to the weights after the right step."""
-
-    @functools.cache
-    def after(preset, option):
-        kind, arguments = PRESETS[preset]
-        before, plain = step(make_mean_vae(kind, **arguments), sgd, x)
-        gradients = [(a - b) / RATE for a, b in zip(before, plain, strict=True)]
-        assert norm(*gradients) > LIMIT and max(np.abs(g).max() for g in gradients) > LIMIT
-        return OPTIONS[option][1](before, gradients)
-
-    return after
+@functools.cache
+def plain_step(preset):
+    """Return the weights of a preset, and the gradient that a step of plain SGD tells of."""
+    kind, arguments = PRESETS[preset]
+    before, after = step(make_mean_vae(kind, **arguments), sgd, binary_images())
+    gradients = [(a - b) / RATE for a, b in zip(before, after, strict=True)]
+    assert norm(*gradients) > LIMIT and max(np.abs(g).max() for g in gradients) > LIMIT
+    return before, gradients
 
 
-def check(model, option, expected, x, **kwargs):
-    batch_size = 8 if option == "accumulation" else 16
-    _, found = step(model, OPTIONS[option][0], x, batch_size, **kwargs)
-    for a, b in zip(found, expected, strict=True):
+def check_step(preset, option, strategy=None, **kwargs):
+    """Check a step of a preset, on the devices of a strategy, against the formula."""
+    kind, arguments = PRESETS[preset]
+    with (strategy or tf.distribute.get_strategy()).scope():
+        model = make_mean_vae(kind, **arguments)
+    make, formula = OPTIONS[option]
+    _, found = step(model, make, binary_images(), 8 if option == "accumulation" else 16, **kwargs)
+    for a, b in zip(found, formula(*plain_step(preset)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("option", OPTIONS)
-@pytest.mark.parametrize("preset", PRESETS)
-def test_step_on_one_device(make_mean_vae, expected, x, preset, option):
-    kind, arguments = PRESETS[preset]
-    check(make_mean_vae(kind, **arguments), option, expected(preset, option), x)
+# Each preset and each option at least once; all of them with each other in the full suite.
+PAIRS = [*zip(PRESETS, OPTIONS, strict=True)]
+REST = [pair for pair in itertools.product(PRESETS, OPTIONS) if pair not in PAIRS]
 
 
-# Each preset and each option once.
-@pytest.mark.parametrize(("preset", "option"), [*zip(PRESETS, OPTIONS, strict=True)])
-def test_step_on_two_replicas(make_mean_vae, expected, replicas, x, preset, option):
-    kind, arguments = PRESETS[preset]
-    with replicas.scope():
-        model = make_mean_vae(kind, **arguments)
-    check(model, option, expected(preset, option), x)
+@pytest.mark.parametrize(
+    ("preset", "option"), [*PAIRS, *(pytest.param(*pair, marks=pytest.mark.full) for pair in REST)]
+)
+def test_step_on_one_device(preset, option):
+    check_step(preset, option)
 
 
-def test_step_on_two_replicas_in_a_graph(make_mean_vae, expected, replicas, x):
-    with replicas.scope():
-        model = make_mean_vae()
-    check(model, "clipnorm", expected("VAE", "clipnorm"), x, run_eagerly=False)
+@pytest.mark.parametrize(("preset", "option"), PAIRS)
+def test_step_on_two_replicas(replicas, preset, option):
+    check_step(preset, option, replicas)
+
+
+def test_step_on_two_replicas_in_a_graph(replicas):
+    check_step("VAE", "clipnorm", replicas, run_eagerly=False)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +133,7 @@ def test_step_on_two_replicas_in_a_graph(make_mean_vae, expected, replicas, x):
     [{"gradient_accumulation_steps": 2}, {"use_ema": True, "ema_overwrite_frequency": 3}],
     ids=lambda options: list(options)[-1],
 )
-def test_what_keras_cannot_do_on_replicas_is_refused(make_vae, replicas, options):
+def test_what_keras_cannot_do_on_replicas_is_refused(replicas, options):
     name = list(options)[-1]
     with replicas.scope():
         model = make_vae()
@@ -142,7 +143,7 @@ def test_what_keras_cannot_do_on_replicas_is_refused(make_vae, replicas, options
         model.compile(sgd(**options), run_eagerly=True)
 
 
-def test_an_overflow_on_any_replica_is_seen(make_mean_vae, replicas, x):
+def test_an_overflow_on_any_replica_is_seen(replicas, x):
     # Loss scaling looks at the first replica alone, of which the sum is given to it.
     with replicas.scope():
         model = make_mean_vae()
@@ -156,22 +157,16 @@ def test_an_overflow_on_any_replica_is_seen(make_mean_vae, replicas, x):
         np.testing.assert_array_equal(a, b.numpy())
 
 
-@pytest.mark.parametrize("option", ["parts", "RAdam"])
-def test_own_optimizers_on_two_replicas(make_mean_vae, replicas, x, option):
-    def optimizer(model):
-        if option == "RAdam":
-            return RAdam(0.05, clipnorm=0.1)
-        return by_part(
-            model, encoder=RAdam(0.05), decoder=keras.optimizers.SGD(0.1, global_clipnorm=0.1)
-        )
-
+def test_own_optimizers_on_two_replicas(replicas, x):
     found = []
     one = make_mean_vae()
     with replicas.scope():
         two = make_mean_vae()
     for model in (one, two):
         with model.distribute_strategy.scope():
-            model.compile(optimizer(model), run_eagerly=model is one)
+            decoder = keras.optimizers.SGD(0.1, global_clipnorm=0.1)
+            optimizer = by_part(model, encoder=RAdam(0.05), decoder=decoder)
+            model.compile(optimizer, run_eagerly=model is one)
         model.fit(x[:24], batch_size=8, epochs=2, shuffle=False, verbose=0)
         found.append([w.numpy() for w in model.trainable_variables])
     assert two.optimizer.iterations.numpy() == 6  # so that RAdam has adapted

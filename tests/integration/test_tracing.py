@@ -52,8 +52,8 @@ def warnings_of_tensorflow():
     ("execution", "kind"),
     # XLA takes seconds to compile each batch size, so one kind of data must do for it.
     [
-        pytest.param("default", "dataset", marks=pytest.mark.slow),
-        pytest.param("xla", "array", marks=pytest.mark.slow),
+        pytest.param("default", "dataset", marks=pytest.mark.full),
+        pytest.param("xla", "array", marks=pytest.mark.full),
         ("graph", "array"),
         ("graph", "dataset"),
     ],

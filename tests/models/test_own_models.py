@@ -69,6 +69,7 @@ def two_levels(x, jit_compile):
     return model
 
 
+@pytest.mark.full
 def test_a_hierarchical_model_trains_under_xla(x):
     two_levels(x, jit_compile=True)
 

@@ -16,6 +16,7 @@ from keras_vae.networks import (
     ResidualEncoder,
 )
 from keras_vae.networks.image import stage_sizes
+from tests.small_models import randomize
 
 IMAGE_SHAPES = [(28, 28, 1), (32, 32, 3), (9, 9, 2), (105, 28, 1), (7, 12, 3, 5), (1, 1, 1)]
 SMALL = {
@@ -34,7 +35,6 @@ SMALL = {
 }
 ENCODERS = [MLPEncoder, ConvEncoder, ResidualEncoder]
 DECODERS = [MLPDecoder, ConvDecoder, ResidualDecoder]
-ALL = ENCODERS + DECODERS
 
 
 def make(network, **kwargs):
@@ -44,12 +44,6 @@ def make(network, **kwargs):
 def input_of(network, batch=3):
     shape = (9, 9, 2) if network in ENCODERS else (4,)
     return np.random.default_rng(0).normal(size=(batch, *shape)).astype("float32")
-
-
-def randomize(model, seed=0):
-    rng = np.random.default_rng(seed)
-    for weight in model.weights:
-        weight.assign(rng.normal(0.0, 0.3, weight.shape))
 
 
 @pytest.mark.parametrize("shape", IMAGE_SHAPES, ids=str)
@@ -90,85 +84,10 @@ def test_sizes_on_the_way_up_are_those_on_the_way_down():
     assert stage_sizes((105, 9), 3) == down[::-1] == [(14, 2), (27, 3), (53, 5), (105, 9)]
 
 
-@pytest.mark.parametrize("network", ALL)
-def test_build_makes_every_weight(network):
-    model = make(network)
-    model.build((None, *input_of(network).shape[1:]))
-    weights = len(model.weights)
-    assert weights > 0 and all(layer.built for layer in model.chain)
-    model(input_of(network))
-    assert len(model.weights) == weights
-
-
-@pytest.mark.parametrize("network", ALL)
-def test_save_and_load_without_a_call(network, tmp_path):
-    model = make(network, name="mine")
-    model.build((None, *input_of(network).shape[1:]))
-    randomize(model)
-    model.save(tmp_path / "model.keras")
-    copy = keras.models.load_model(tmp_path / "model.keras")
-    assert type(copy) is network and copy.get_config() == model.get_config()
-    np.testing.assert_array_equal(copy(input_of(network)), model(input_of(network)))
-    model.save_weights(tmp_path / "model.weights.h5")
-    other = make(network)
-    other.build((None, *input_of(network).shape[1:]))
-    other.load_weights(tmp_path / "model.weights.h5")
-    np.testing.assert_array_equal(other(input_of(network)), model(input_of(network)))
-
-
-@pytest.mark.parametrize("network", ALL)
-def test_json_and_config_hold_every_argument(network):
-    model = make(network)
-    config = model.get_config()
-    for name, value in SMALL[network].items():
-        assert config[name] == value
-    copy = keras.models.model_from_json(model.to_json())
-    assert type(copy) is network and copy.get_config() == config
-
-
 def test_an_activation_may_be_a_function_or_a_layer_name():
     encoder = MLPEncoder((4,), activation=keras.activations.gelu)
     copy = MLPEncoder.from_config(encoder.get_config())
     assert copy.activation is keras.activations.gelu
-
-
-@pytest.mark.parametrize("jit_compile", [False, True])
-@pytest.mark.parametrize("network", ALL)
-def test_graph_equals_eager_and_gradients_reach_every_weight(network, jit_compile):
-    model, x = make(network), input_of(network)
-    model.build((None, *x.shape[1:]))
-    randomize(model)
-
-    @tf.function(jit_compile=jit_compile)
-    def run(x):
-        with tf.GradientTape() as tape:
-            y = model(x)
-            loss = tf.reduce_sum(y**2)
-        return y, tape.gradient(loss, [weight.value for weight in model.trainable_weights])
-
-    y, gradients = run(x)
-    np.testing.assert_allclose(y, model(x), rtol=1e-4, atol=1e-4)
-    for weight, gradient in zip(model.trainable_weights, gradients, strict=True):
-        assert gradient is not None and np.any(gradient != 0.0), weight.path
-
-
-@pytest.mark.parametrize("policy, dtype", [("float64", "float64"), ("mixed_bfloat16", "bfloat16")])
-@pytest.mark.parametrize("network", ALL)
-def test_every_layer_follows_the_dtype_policy(network, policy, dtype):
-    model = make(network, dtype=policy)
-    assert model(input_of(network)).dtype == dtype
-    assert {layer.dtype_policy.name for layer in model.chain} == {policy}
-    stored = "float64" if policy == "float64" else "float32"
-    assert {weight.dtype for weight in model.weights} == {stored}
-
-
-@pytest.mark.parametrize("network", ALL)
-def test_examples_do_not_see_each_other(network):
-    model, x = make(network), input_of(network)
-    model(x)
-    randomize(model)
-    together = model(x, training=True)
-    np.testing.assert_allclose(together[:1], model(x[:1], training=True), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("network", DECODERS)

@@ -59,9 +59,18 @@ def path_of(optimizer, gradients, dtype="float64", compiled=None):
     return np.array(path)
 
 
-@pytest.mark.parametrize("epsilon", [0.0, 1e-3])
-@pytest.mark.parametrize("beta_1", [0.9, 0.0])
-@pytest.mark.parametrize("beta_2", [0.9999, 0.999, 0.9, 0.7, 0.6, 0.5, 0.0])
+@pytest.mark.parametrize(
+    ("beta_2", "beta_1", "epsilon"),
+    [
+        (0.9999, 0.9, 1e-3),
+        (0.999, 0.9, 0.0),
+        (0.9, 0.0, 1e-3),
+        (0.7, 0.9, 0.0),
+        (0.6, 0.9, 1e-3),
+        (0.5, 0.0, 0.0),
+        (0.0, 0.9, 0.0),
+    ],
+)
 def test_steps_are_those_of_the_paper(float64, gradients, beta_1, beta_2, epsilon):
     numbers = {"beta_1": beta_1, "beta_2": beta_2, "epsilon": epsilon}
     found = path_of(RAdam(RATE, **numbers), gradients)
@@ -80,8 +89,9 @@ def test_reference_rectifies_where_the_paper_does(gradients):
     np.testing.assert_allclose(never[1], 1e3 * never[0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("compiled", [None, False, True], ids=["eager", "graph", "xla"])
-@pytest.mark.parametrize("beta_2", [0.9999, 0.999])
+@pytest.mark.parametrize(
+    ("compiled", "beta_2"), [(None, 0.999), (None, 0.9999), (False, 0.9999), (True, 0.9999)]
+)
 def test_float32_switches_at_the_right_step(gradients, compiled, beta_2):
     # In float32 alone, rho of beta_2 = 0.9999 would be 4.02 at t = 4 in place of 3.9997.
     found = path_of(RAdam(RATE, beta_2=beta_2), gradients, "float32", compiled)

@@ -14,23 +14,17 @@ from keras_vae.distributions.flows import (
     autoregressive_networks,
     masked_autoregressive_flow,
 )
+from tests import contracts
+from tests.small_models import randomize
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
 
 
-def randomize(layers, scale=0.4, seed=0):
-    """Gives every weight a value of its own, so that nothing is zero or the identity."""
-    rng = np.random.default_rng(seed)
-    for layer in layers:
-        for weight in layer.weights:
-            weight.assign(rng.normal(0.0, scale, weight.shape))
-
-
 def random_network(size, context_size=None, seed=0, **kwargs):
     network = AutoregressiveNetwork(size, dtype="float64", **{"hidden_units": (16, 12), **kwargs})
     network.build((None, size), None if context_size is None else (None, context_size))
-    randomize([network], seed=seed)
+    randomize(network, seed=seed)
     return network
 
 
@@ -40,7 +34,7 @@ def random_flow(size, num_flows=3, context=None):
     )
     for network in networks:
         network.build((None, size), None if context is None else context.shape)
-    randomize(networks)
+    randomize(*networks)
     return masked_autoregressive_flow(networks, context)
 
 
@@ -56,14 +50,15 @@ def jacobian(function, x):
     return tape.batch_jacobian(y, x).numpy()
 
 
-@pytest.mark.parametrize("context_size", [None, 3])
-@pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("size", [1, 2, 5, 20])
+@pytest.mark.parametrize(
+    ("size", "reverse", "context_size"),
+    [(1, False, None), (2, True, 3), (5, False, None), (5, True, 3), (20, False, 3)],
+)
 def test_outputs_depend_on_earlier_dimensions_only_and_on_all_of_them(size, reverse, context_size):
     network = random_network(size, context_size, reverse=reverse, activation="tanh")
     context = None if context_size is None else draws(4, context_size)
-    for output in (0, 1):
-        slopes = jacobian(lambda z, o=output: network(z, context)[o], draws(4, size))
+    both = jacobian(lambda z: tf.concat(network(z, context), axis=-1), draws(4, size))
+    for slopes in np.split(both, 2, axis=1):
         if reverse:
             slopes = slopes[:, ::-1, ::-1]
         np.testing.assert_array_equal(np.triu(slopes), 0.0)
@@ -106,8 +101,7 @@ def test_initial_network_is_near_zero():
     assert np.abs(shift).max() < 0.1 and np.abs(log_scale).max() < 0.1
 
 
-@pytest.mark.parametrize("context_size", [None, 3])
-@pytest.mark.parametrize("size", [1, 2, 6])
+@pytest.mark.parametrize(("size", "context_size"), [(1, 3), (2, None), (4, 3)])
 def test_log_determinant_is_that_of_the_jacobian(size, context_size):
     context = None if context_size is None else draws(4, context_size)
     flow = random_flow(size, context=context)
@@ -158,8 +152,7 @@ def test_input_is_broadcast_against_the_context():
     np.testing.assert_allclose(flow.inverse(u), flow.inverse(full), rtol=1e-12)
 
 
-@pytest.mark.parametrize("invert", [False, True])
-@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize(("size", "invert"), [(1, False), (2, True)])
 def test_density_integrates_to_one(size, invert):
     flow = random_flow(size, num_flows=2)
     base = tfd.MultivariateNormalDiag(tf.zeros(size, tf.float64), tf.ones(size, tf.float64))
@@ -170,25 +163,18 @@ def test_density_integrates_to_one(size, invert):
     assert mass == pytest.approx(1.0, abs=1e-4)  # tanh is smooth, so the sum converges fast
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("direction", ["forward", "inverse"])
-def test_gradients_reach_every_weight(direction, jit_compile):
+def test_gradients_reach_every_weight(direction):
     networks = autoregressive_networks(4, 2, hidden_units=(16, 16))
     for network in networks:
         network.build((None, 4), (None, 3))
     weights = [weight for network in networks for weight in network.trainable_weights]
-
-    @tf.function(jit_compile=jit_compile)
-    def gradients(u, context):
-        with tf.GradientTape() as tape:
-            flow = masked_autoregressive_flow(networks, context)
-            loss = tf.reduce_sum(getattr(flow, direction)(u) ** 2)
-        return tape.gradient(loss, [weight.value for weight in weights])
-
     u, context = tf.cast(draws(5, 2, 4), "float32"), tf.cast(draws(2, 3), "float32")
-    for weight, gradient in zip(weights, gradients(u, context), strict=True):
-        assert gradient is not None, weight.path
-        assert np.all(np.isfinite(gradient)) and np.any(gradient != 0.0), weight.path
+
+    def mapped():
+        return [getattr(masked_autoregressive_flow(networks, context), direction)(u)]
+
+    contracts.check_modes(mapped, weights, modes=["xla"])
 
 
 def test_inverse_and_log_determinant_share_one_pass():

@@ -179,16 +179,10 @@ def steps_of(case):
     return np.array(sorted({*everywhere.tolist(), *(t for t in around if t >= 0)}), np.int64)
 
 
-def pytest_generate_tests(metafunc):
-    """Runs a test that asks for `case` for each of the above."""
-    if "case" in metafunc.fixturenames:
-        metafunc.parametrize("case", CASES.values(), ids=CASES.keys())
-
-
-@pytest.fixture
-def steps(case):
-    """Return the steps at which a case is looked at."""
-    return steps_of(case)
+@pytest.fixture(name="steps_of")
+def steps_of_fixture():
+    """Return the function that tells the steps at which a case is looked at."""
+    return steps_of
 
 
 @pytest.fixture

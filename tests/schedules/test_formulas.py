@@ -16,13 +16,15 @@ def values(schedule, steps):
     return [float(schedule(t)) for t in steps]
 
 
-def test_every_step_has_the_value_of_the_formula(case, steps):
+def test_every_step_has_the_value_of_the_formula(cases, steps_of):
     keras.config.set_floatx("float64")  # `clean_state` takes it back
-    found = case.schedule(steps)
-    assert found.dtype == tf.float64
-    tolerance = 1e-11 if case.exact else 1e-6
-    expected = [case.formula(int(t)) for t in steps]
-    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance * 1e-3)
+    for name, case in cases.items():
+        steps = steps_of(case)
+        found = case.schedule(steps)
+        assert found.dtype == tf.float64
+        tolerance = 1e-11 if case.exact else 1e-6
+        expected = [case.formula(int(t)) for t in steps]
+        np.testing.assert_allclose(found, expected, tolerance, tolerance * 1e-3, err_msg=name)
 
 
 def test_all_public_schedules_are_among_the_cases(cases):

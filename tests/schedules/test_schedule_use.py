@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 import keras_vae as kv
+from tests import contracts
 
 S = kv.schedules
 
@@ -19,20 +20,25 @@ def schedules(cases):
     return [case.schedule for case in cases.values()]
 
 
-def compiled(schedule, jit_compile):
-    return tf.function(schedule.__call__, jit_compile=jit_compile, autograph=False)
+def test_eager_graph_and_xla_agree_to_the_last_bit(cases, steps_of):
+    """All schedules in one function, once at many steps and once at a single one."""
+    given = {name: steps_of(case) for name, case in cases.items()}
 
+    def values(steps):
+        return {name: case.schedule(steps[name]) for name, case in cases.items()}
 
-def test_eager_graph_and_xla_agree_to_the_last_bit(case, steps):
-    eager = case.schedule(steps).numpy()
-    assert eager.dtype == np.float32
-    # Of 1e-3, the last bits of the float32 in which schedules of Keras compute.
-    tolerance = 0.0 if case.exact else 1e-9
-    for jit_compile in (None, False, True):
-        function = case.schedule if jit_compile is None else compiled(case.schedule, jit_compile)
-        scalars = [function(tf.constant(t)) for t in steps[::7]]
-        for found, expected in ((function(tf.constant(steps)), eager), (scalars, eager[::7])):
-            np.testing.assert_allclose(found, expected, rtol=0.0, atol=tolerance)
+    modes = {mode: contracts.in_mode(values, mode) for mode in ("eager", "graph", "xla")}
+    many = {name: tf.constant(steps) for name, steps in given.items()}
+    expected = {name: value.numpy() for name, value in modes["eager"](many).items()}
+    for mode, function in modes.items():
+        found, index = function(many), 7
+        single = function({name: tf.constant(steps[index]) for name, steps in given.items()})
+        for name, case in cases.items():
+            assert found[name].dtype == single[name].dtype == tf.float32
+            # Of 1e-3, the last bits of the float32 in which schedules of Keras compute.
+            exact = {"rtol": 0.0, "atol": 0.0 if case.exact else 1e-9, "err_msg": f"{name} {mode}"}
+            np.testing.assert_allclose(found[name], expected[name], **exact)
+            np.testing.assert_allclose(single[name], expected[name][index], **exact)
 
 
 @pytest.mark.parametrize(
@@ -92,12 +98,11 @@ def test_steps_before_the_first_are_the_first(schedules):
         assert float(schedule(-3)) == float(schedule(0)), schedule
 
 
-def test_json_restores_the_schedule(case, steps):
-    text = json.dumps(keras.saving.serialize_keras_object(case.schedule))
-    restored = keras.saving.deserialize_keras_object(json.loads(text))
-    assert type(restored) is type(case.schedule)
-    assert json.dumps(keras.saving.serialize_keras_object(restored)) == text
-    np.testing.assert_array_equal(restored(steps), case.schedule(steps))
+def test_json_restores_the_schedule(cases, steps_of):
+    for case in cases.values():
+        steps = steps_of(case)
+        copy = contracts.restored(case.schedule)
+        np.testing.assert_array_equal(copy(steps), case.schedule(steps))
 
 
 def test_a_restored_one_cycle_has_its_momentum():
@@ -107,23 +112,20 @@ def test_a_restored_one_cycle_has_its_momentum():
     assert float(restored.momentum_schedule(29)) == pytest.approx(0.8)
 
 
-def test_an_optimizer_uses_the_value_of_its_step(case):
-    optimizer = keras.optimizers.SGD(case.schedule)
+@pytest.mark.parametrize("name", ["cyclical, triangular, halving", "warm-up, Keras"])
+def test_an_optimizer_uses_the_value_of_its_step(cases, name):
+    optimizer = keras.optimizers.SGD(cases[name].schedule)
     variable = keras.Variable(0.0)
     before = 0.0
     for t in range(9):
         optimizer.apply([tf.constant(1.0)], [variable])
         after = float(variable)
-        np.testing.assert_allclose(before - after, case.formula(t), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(before - after, cases[name].formula(t), rtol=1e-5, atol=1e-6)
         before = after
 
 
 def test_adam_takes_a_schedule_and_a_file_keeps_it(tmp_path, cases):
-    for name, jit_compile in {
-        "one-cycle": True,
-        "warm-up, Keras": False,
-        "piecewise": False,
-    }.items():
+    for name, jit_compile in {"one-cycle": True, "warm-up, Keras": False}.items():
         model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
         schedule = cases[name].schedule
         model.compile(keras.optimizers.Adam(schedule), "mse", jit_compile=jit_compile)
@@ -155,13 +157,13 @@ def test_a_schedule_says_what_it_is():
     )
 
 
-def test_the_figure_shows_the_values(case):
-    (axes,) = case.schedule.plot(400).get_axes()
+def test_the_figure_shows_the_values(cases):
+    schedule = cases["cyclical, triangular, halving"].schedule
+    (axes,) = schedule.plot(400).get_axes()
     (line,) = axes.get_lines()
     np.testing.assert_array_equal(line.get_xdata(), np.arange(401))
-    np.testing.assert_array_equal(line.get_ydata(), case.schedule(np.arange(401)))
-    assert axes.get_xlabel() == "optimizer step"
-    assert axes.get_title() == type(case.schedule).__name__
+    np.testing.assert_array_equal(line.get_ydata(), schedule(np.arange(401)))
+    assert axes.get_xlabel() == "optimizer step" and axes.get_title() == "Cyclical"
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,7 @@ import pytest
 import tensorflow as tf
 
 import keras_vae as kv
-from keras_vae import bounds
 from keras_vae.distributions import discrete
-from keras_vae.objectives import estimators
 
 ELBO, ImportanceWeighted = kv.objectives.ELBO, kv.objectives.ImportanceWeighted
 EXACT = {"rtol": 1e-6, "atol": 1e-9}
@@ -162,63 +160,6 @@ def test_mixtures_of_bounds_have_the_right_mean(monkeypatch):
     check(ImportanceWeighted(2, **SCORE, elbo_weight=0.3), 2, monkeypatch, elbo_weight=0.3)
 
 
-# Mutants: the check above rejects what is wrong.
-
-
-def wrong_sign(monkeypatch):
-    right = bounds.with_gradient_of
-    monkeypatch.setattr(bounds, "with_gradient_of", lambda value, score: right(value, -score))
-
-
-def lost_one_over_k(monkeypatch):
-    right = bounds.importance_weighted
-    lost = lambda log_w: right(log_w) + np.log(log_w.shape[0])  # noqa: E731
-    monkeypatch.setattr(bounds, "importance_weighted", lost)
-
-
-def scores_averaged(monkeypatch):
-    right = bounds.with_gradient_of
-    monkeypatch.setattr(bounds, "with_gradient_of", lambda value, score: right(value, score / 3.0))
-
-
-def baseline_with_its_own_sample(monkeypatch):
-    with_own = lambda log_w: tf.stop_gradient(  # noqa: E731
-        bounds.importance_weighted(log_w) + tf.zeros_like(log_w)
-    )
-    monkeypatch.setattr(bounds, "leave_one_out_bound", with_own)
-
-
-def mean_with_its_own_sample(monkeypatch):
-    with_own = lambda f: tf.stop_gradient(  # noqa: E731
-        tf.reduce_mean(f, axis=0, keepdims=True) + tf.zeros_like(f)
-    )
-    monkeypatch.setattr(bounds, "leave_one_out_mean", with_own)
-
-
-def score_through_the_signal(monkeypatch):
-    monkeypatch.setattr(estimators.tf, "stop_gradient", tf.identity)
-
-
-MUTANTS = [
-    (wrong_sign, "L_3, VIMCO"),
-    (wrong_sign, "ELBO, moving average"),
-    (lost_one_over_k, "L_2, VIMCO"),
-    (scores_averaged, "L_3, VIMCO"),
-    (baseline_with_its_own_sample, "L_2, VIMCO"),
-    (mean_with_its_own_sample, "ELBO, leave one out"),
-    (score_through_the_signal, "ELBO, no baseline"),
-]
-
-
-@pytest.mark.parametrize(("mutate", "name"), MUTANTS)
-def test_a_wrong_estimator_is_rejected(mutate, name, monkeypatch):
-    make, num_samples = OBJECTIVES[name]
-    check(make(), num_samples, monkeypatch)
-    mutate(monkeypatch)
-    with pytest.raises(AssertionError):
-        check(make(), num_samples, monkeypatch)
-
-
 # Draws, values and gradients of true samples.
 
 
@@ -254,7 +195,7 @@ def test_log_weights_and_the_exact_likelihood(kind):
     assert np.all(np.abs(weight.mean(0) - 1.0) < 4.0 * weight.std(0) / np.sqrt(len(weight)))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["Categorical", pytest.param("Bernoulli", marks=pytest.mark.full)])
 def test_relaxed_gradients_approach_the_exact_ones_with_the_temperature(kind):
     model = make_model(kind, ELBO(), temperature=2.0)
     exact = gradient_of(model, lambda: exact_loss(model, kind, 1))[1]

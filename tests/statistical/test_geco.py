@@ -55,19 +55,15 @@ def constrained(cases, multiplier=1.0, bound=None, size=64):
     return case
 
 
-def train(case, steps_per_execution=1):
+def train(case):
     rate = keras.optimizers.schedules.CosineDecay(0.05, STEPS * EPOCHS, alpha=0.02)
-    case.model.compile(
-        keras.optimizers.Adam(rate, beta_2=0.95),
-        steps_per_execution=steps_per_execution,
-        jit_compile=False,
-    )
+    case.model.compile(keras.optimizers.Adam(rate, beta_2=0.95), jit_compile=False)
     rule = kv.callbacks.GECO(learning_rate=0.1, alpha=0.9, clip=(0.95, 1.05))
     data = tf.data.Dataset.from_tensors(case.x).repeat(STEPS)
     return case.model.fit(data, epochs=EPOCHS, callbacks=[rule], verbose=0).history
 
 
-@pytest.mark.parametrize("start", [0.01, 100.0])
+@pytest.mark.parametrize("start", [0.01, pytest.param(100.0, marks=pytest.mark.full)])
 def test_training_ends_on_the_constraint_at_the_least_rate(cases, start):
     case = constrained(cases, start, kv.objectives.ELBO(num_samples=16))
     exact = Lagrangian(case)
@@ -79,11 +75,6 @@ def test_training_ends_on_the_constraint_at_the_least_rate(cases, start):
     assert abs(exact.constraint(mean, variance)) < 0.01 * KAPPA**2
     assert q.kl().sum(axis=-1).mean() == pytest.approx(exact.kl(*exact.q(multiplier)), rel=0.01)
     assert history["lambda"][-1] == pytest.approx(multiplier, rel=0.05)
-
-    again = constrained(cases, start, kv.objectives.ELBO(num_samples=16))
-    assert train(again, STEPS) == history
-    for a, b in zip(case.model.weights, again.model.weights, strict=True):
-        np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
 
 
 def test_the_solution_is_one_of_a_constrained_optimum(cases):

@@ -33,7 +33,7 @@ def exact_full_covariance(cases):
     return cases.exact(truth, truth.sample(6), kv.posteriors.FullCovarianceNormal(2))
 
 
-# The checks, which the mutants at the end must fail.
+# The checks.
 
 
 def check_densities(case):
@@ -269,85 +269,3 @@ def kl_gradients(case):
     d_features = d_mean @ loc[0].T + d_raw @ raw_scale[0].T
     pairs = [(x, d_features), (features, d_mean), (features, d_raw)]
     return [g for inputs, d in pairs for g in (inputs.T @ d, d.sum(axis=0))]
-
-
-# Mutants: the checks above reject what is wrong.
-
-
-def wrong_sign_of_the_kl(monkeypatch):
-    right = kv.bounds.closed_form_kl
-    monkeypatch.setattr(kv.bounds, "closed_form_kl", lambda q, p: -right(q, p))
-
-
-def kl_of_prior_to_posterior(monkeypatch):
-    right = kv.bounds.closed_form_kl
-    monkeypatch.setattr(kv.bounds, "closed_form_kl", lambda q, p: right(p, q))
-
-
-def normal_without_normalizer(monkeypatch):
-    right = tfd.Normal.log_prob
-    lost = 0.5 * np.log(2.0 * np.pi)
-    monkeypatch.setattr(
-        tfd.Normal, "log_prob", lambda self, value, **kwargs: right(self, value, **kwargs) + lost
-    )
-
-
-def normal_without_log_scale(monkeypatch):
-    right = tfd.Normal.log_prob
-    monkeypatch.setattr(
-        tfd.Normal,
-        "log_prob",
-        lambda self, value, **kwargs: right(self, value, **kwargs) + tf.math.log(self.scale),
-    )
-
-
-def variance_for_scale(monkeypatch):
-    right = kv.likelihoods.Normal.scale.fget
-    monkeypatch.setattr(kv.likelihoods.Normal, "scale", property(lambda self: right(self) ** 2))
-
-
-def posterior_without_noise(monkeypatch):
-    def sample(self, sample_shape=(), seed=None, **kwargs):
-        return tf.repeat(self.mean()[tf.newaxis], sample_shape, axis=0)
-
-    monkeypatch.setattr(tfd.MultivariateNormalDiag, "sample", sample)
-
-
-MUTANTS = [
-    (wrong_sign_of_the_kl, check_kl),
-    (kl_of_prior_to_posterior, check_kl),
-    (normal_without_normalizer, check_densities),
-    (normal_without_log_scale, check_densities),
-    (variance_for_scale, check_densities),
-    (normal_without_normalizer, check_log_weights_are_the_evidence),
-    (normal_without_log_scale, check_log_weights_are_the_evidence),
-    (variance_for_scale, check_log_weights_are_the_evidence),
-    (posterior_without_noise, check_mean_log_weight_is_the_elbo),
-]
-
-
-@pytest.mark.parametrize("mutate, check", MUTANTS)
-def test_a_wrong_model_is_rejected(cases, monkeypatch, mutate, check):
-    truth = cases.truth(orthogonal=True)
-    needs_exact = check is check_log_weights_are_the_evidence
-    make = cases.exact if needs_exact else cases.with_decoder
-    case = make(truth, truth.sample(4))
-    check(case)
-    mutate(monkeypatch)
-    with pytest.raises(AssertionError):
-        check(case)
-
-
-@pytest.mark.parametrize(
-    "bound",
-    [
-        lambda log_w: tf.reduce_logsumexp(log_w, axis=0),
-        lambda log_w: tf.reduce_mean(log_w, axis=0),
-        lambda log_w: tf.math.log(tf.reduce_mean(tf.exp(log_w), axis=0)),
-        lambda log_w: kv.bounds.importance_weighted(tf.transpose(log_w)),
-    ],
-    ids=["log K lost", "mean of logs", "underflow", "wrong axis"],
-)
-def test_a_wrong_importance_weighted_bound_is_rejected(bound):
-    with pytest.raises(AssertionError):
-        check_importance_weighted(bound)

@@ -103,7 +103,7 @@ OPTIMIZERS = {
 @pytest.mark.parametrize(
     ("options", "optimizer"),
     [
-        ({"run_eagerly": True}, "adam"),
+        pytest.param({"run_eagerly": True}, "adam", marks=pytest.mark.full),
         ({"jit_compile": False, "steps_per_execution": 3}, "adam"),
         ({"jit_compile": True}, "adam"),
         ({"run_eagerly": True}, "accumulating"),
@@ -183,7 +183,7 @@ def test_the_rule_is_that_of_one_training(x):
     assert model.non_finite is before
 
 
-@pytest.mark.parametrize("options", [{"run_eagerly": True}, {"jit_compile": False}])
+@pytest.mark.parametrize("options", [{"jit_compile": False}])
 def test_without_a_rule_the_training_ends_before_anything_moves(bad_x, options):
     model = make()
     model.compile(keras.optimizers.SGD(0.05), **options)

@@ -1,8 +1,7 @@
 """The public API, found by reflection, and an example of every class of it.
 
-A test that takes the argument `class_name` runs for every public class that Keras can save, and one
-that takes `combination` for every row of `COMBINATIONS`. A new public class has to be entered here:
-`test_registry.py` fails until it is.
+A new public class has to be entered here: `conformance/test_registry.py` fails until it is. From
+then on, every contract that the classes of its kind have is checked.
 """
 
 import importlib
@@ -10,11 +9,11 @@ import inspect
 
 import keras
 import numpy as np
-import pytest
 
 import keras_vae as kv
+from tests.small_models import LATENT, SHAPE, parts
 
-SHAPE, LATENT, CLASSES = (8, 8, 1), 2, 3
+CLASSES = 3
 
 # Rooms whose classes are saved within a model.
 SAVED_ROOMS = (
@@ -38,17 +37,6 @@ ABSTRACT = {
     "schedules.Schedule",
     "models.LatentVariableModel",
 }
-
-
-def parts(**changes):
-    """Return the arguments of a small VAE, some of them changed."""
-    arguments = {
-        "encoder": kv.networks.MLPEncoder((8,)),
-        "decoder": kv.networks.MLPDecoder(SHAPE, (8,)),
-        "posterior": kv.posteriors.DiagonalNormal(LATENT),
-        "likelihood": kv.likelihoods.Bernoulli(SHAPE),
-    }
-    return {**arguments, **changes}
 
 
 @keras.saving.register_keras_serializable(package="conformance")
@@ -357,58 +345,3 @@ def batch(model, size=8):
         x = rng.integers(0, CLASSES, x.shape)
     labels = isinstance(model, kv.ConditionalVAE)
     return x, (rng.integers(0, CLASSES, size) if labels else None)
-
-
-def pytest_generate_tests(metafunc):
-    """Runs a test for every public class, object or combination that it asks for."""
-    if "class_name" in metafunc.fixturenames:
-        metafunc.parametrize("class_name", sorted(saved_classes()))
-    if "public_name" in metafunc.fixturenames:
-        metafunc.parametrize("public_name", sorted(public_objects()))
-    if "combination" in metafunc.fixturenames:
-        metafunc.parametrize("combination", sorted(COMBINATIONS))
-
-
-class Registry:
-    """What tests use of this module; a `conftest` cannot be imported by its name."""
-
-    ABSTRACT, ARGUMENTS, COMBINATIONS = ABSTRACT, ARGUMENTS, COMBINATIONS
-    SHAPE, LATENT, CLASSES = SHAPE, LATENT, CLASSES
-    public_objects = staticmethod(public_objects)
-    saved_classes = staticmethod(saved_classes)
-    example = staticmethod(example)
-    small_model = staticmethod(small_model)
-    parts = staticmethod(parts)
-    batch = staticmethod(batch)
-
-
-@pytest.fixture(scope="session")
-def registry():
-    """Return the public API with an example of each class."""
-    return Registry
-
-
-@pytest.fixture
-def same_config():
-    """Return a function that says whether two configurations are equal, tuples being lists."""
-
-    def plain(value):
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [plain(item) for item in value]
-        return value
-
-    return lambda a, b: plain(a) == plain(b)
-
-
-@pytest.fixture
-def policy():
-    """Return a function that sets Keras's dtype policy; `clean_state` takes it back."""
-
-    def set_policy(name):
-        if name == "float64":
-            keras.config.set_floatx("float64")
-        keras.config.set_dtype_policy(name)
-
-    return set_policy

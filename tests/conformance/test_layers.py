@@ -1,0 +1,34 @@
+"""Every head and every network does what all of its kind must."""
+
+import pytest
+
+from tests import contracts, registry
+
+
+def names(room):
+    return [name for name in sorted(registry.ARGUMENTS) if name.startswith(room)]
+
+
+@pytest.mark.parametrize("name", names("posteriors."))
+def test_posterior(name):
+    contracts.check_posterior(name)
+
+
+@pytest.mark.parametrize("name", names("priors."))
+def test_prior(name):
+    contracts.check_prior(name)
+
+
+@pytest.mark.parametrize("name", [n for n in names("networks.") if not n.endswith("Bias")])
+def test_network(name, tmp_path):
+    contracts.check_network(name, tmp_path)
+
+
+LAYERS = [n for room in ("posteriors.", "priors.", "networks.") for n in names(room)]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("policy", ["float64", "mixed_bfloat16"])
+@pytest.mark.parametrize("name", [n for n in LAYERS if not n.endswith("Bias")])
+def test_every_mode_in_other_precisions(name, policy):
+    contracts.check_layer_in_every_mode(name, policy)

@@ -1,0 +1,43 @@
+"""Every objective does what all of its kind must."""
+
+import keras
+import pytest
+
+import keras_vae as kv
+from tests import contracts, registry
+from tests.small_models import make_mean_vae, make_vae, normal_values
+
+PIXELS = 4
+
+
+def linear(make, **changes):
+    """Return a linear model of few pixels of unknown scale, which is compiled fast."""
+    return make(
+        encoder=keras.layers.Dense(PIXELS),
+        decoder=keras.layers.Dense(PIXELS),
+        likelihood=kv.likelihoods.Normal((PIXELS,), "shared"),
+        **changes,
+    )
+
+
+def test_objectives_in_every_mode():
+    x = normal_values(6, PIXELS, dtype="float32")
+    contracts.check_objectives(linear(make_mean_vae), x, contracts.objectives())
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "float64"])
+def test_objectives_in_other_precisions(policy):
+    if policy == "float64":
+        keras.config.set_floatx(policy)
+    keras.config.set_dtype_policy(policy)
+    model = linear(make_vae)
+    x, _ = model.standardize(normal_values(6, PIXELS))
+    for objective in contracts.objectives().values():
+        contracts.check_objective_dtype(objective, model, x)
+
+
+def test_the_exact_marginal_in_every_mode():
+    posterior, prior = (registry.example(f"{room}.Bernoulli") for room in ("posteriors", "priors"))
+    model = linear(make_vae, posterior=posterior, prior=prior)
+    made = {"ExactMarginal": kv.objectives.ExactMarginal(max_points=9)}
+    contracts.check_objectives(model, normal_values(6, PIXELS, dtype="float32"), made)
