@@ -153,7 +153,7 @@ def by_openvino(path, signature, given, folder, monkeypatch):
     return {name: value for output, value in found.items() for name in output.get_names()}
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("run", [by_onnx, by_litert, by_openvino], ids=lambda run: run.__name__)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
 def test_numbers_are_those_of_the_model(case, run, tmp_path, monkeypatch):

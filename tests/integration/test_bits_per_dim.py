@@ -58,7 +58,7 @@ def test_eight_equal_classes_take_three_bits(kind, request):
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_colour_photographs(tfds_data_dir):
     """A short training on CIFAR-10 comes below the 8 bits of a uniform guess, above any record."""
     options = {"dtype": "uint8", "batch_size": 32, "data_dir": tfds_data_dir}
