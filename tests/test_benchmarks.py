@@ -252,7 +252,6 @@ def test_contenders_of_other_processes_are_asked_for_the_row():
     assert asked == [{**same, **options} for options in different]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("peer", "options"),
     [("jax", {}), ("torch", {"compiled": False}), ("torch", {"compiled": True})],
