@@ -22,6 +22,7 @@ import tensorflow as tf
 import keras_vae as kv
 from benchmarks import records, training
 from benchmarks.rows import Recipe, Row
+from keras_vae.core.files import write_whole
 
 # How often a training is measured on the test data, for its curve.
 POINTS_OF_A_CURVE = 40
@@ -78,7 +79,7 @@ def _check_recipe(wanted: dict[str, Any], folder: pathlib.Path) -> None:
                 f"{folder} holds a training, and not the recipe.json that says which: remove it, "
                 "or name another folder by --runs"
             )
-        records.write_whole(json.dumps(wanted, indent=1) + "\n", path)
+        write_whole(path, json.dumps(wanted, indent=1) + "\n")
     differing = _differing(wanted, json.loads(path.read_text()))
     if differing:
         raise SystemExit(
@@ -116,7 +117,7 @@ def _note_machine(folder: pathlib.Path) -> None:
     before, now = _machines(folder), records.machine()
     if before[-1:] != [now]:
         text = json.dumps([*before, now], indent=1)
-        records.write_whole(text + "\n", folder / "machines.json")
+        write_whole(folder / "machines.json", text + "\n")
 
 
 def _machines(folder: pathlib.Path) -> list[dict[str, Any]]:

@@ -13,6 +13,8 @@ import re
 import statistics
 from typing import Any
 
+from keras_vae.core.files import write_whole
+
 FOLDER = pathlib.Path(__file__).parent / "results"
 PACKAGES = ("tensorflow", "keras", "tensorflow-probability", "numpy")
 # Arguments of a command that are no part of what is measured.
@@ -29,15 +31,7 @@ def write(results: dict[str, Any], path: pathlib.Path) -> None:
     text = json.dumps(results, indent=1, sort_keys=True)
     # A curve takes a line, not one for each of its numbers.
     text = re.sub(r"\[[-+.,e\d\s]*\]", lambda numbers: " ".join(numbers[0].split()), text)
-    write_whole(text + "\n", path)
-
-
-def write_whole(text: str, path: pathlib.Path) -> None:
-    """Writes a file under another name first: a kill leaves no half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    written = path.with_suffix(".written")
-    written.write_text(text)
-    written.rename(path)
+    write_whole(path, text + "\n")
 
 
 def digest(rows: dict[str, Any]) -> str:

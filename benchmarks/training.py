@@ -74,7 +74,7 @@ class SaveEpochs(keras.callbacks.Callback):
         self.seconds = time.perf_counter() - self.start
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Writes the model under another name first, so that a kill leaves no half of one."""
+        """Writes the log, and now and then the model, of which a kill leaves no half."""
         seconds = self.seconds or time.perf_counter() - self.start
         path = self.folder / "logs.jsonl"
         # A line may have been cut off, where the machine went down.
@@ -84,9 +84,7 @@ class SaveEpochs(keras.callbacks.Callback):
             print(f"\n{line}" if cut else line, file=file)
         if (epoch + 1) % self.every and epoch + 1 != self.epochs:
             return
-        written = self.folder / "written.keras"
-        self.model.save(written)
-        written.rename(_path(self.folder, epoch + 1))
+        self.model.save(_path(self.folder, epoch + 1))
         for old in sorted(self.folder.glob("after_*.keras"))[:-1]:
             old.unlink()
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import pathlib
-import tempfile
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
 from keras_vae.core import checks
+from keras_vae.core.files import written_whole
 from keras_vae.core.seeds import fold
 from keras_vae.models import VAE
 from keras_vae.models.importance import importance_estimate
@@ -68,27 +68,13 @@ def export_saved_model(model: VAE, path: str | os.PathLike, overwrite: bool = Fa
             f"Argument `path` must not exist, unless overwrite=True. Received: path={str(path)!r}"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
-        written = pathlib.Path(folder, "written")
+    with written_whole(target) as written:
         module = tf.Module()
         # Without metrics: to read those of several workers takes all of them.
         measured = {id(variable) for metric in model.metrics for variable in metric.variables}
         module.weights = [v.value for v in model.variables if id(v) not in measured]
         tf.saved_model.save(module, str(written), signatures=_signatures(model))
-        _put(written, target, pathlib.Path(folder, "replaced"))
     return str(path)
-
-
-def _put(written: pathlib.Path, target: pathlib.Path, replaced: pathlib.Path) -> None:
-    """Renames `written` to `target`; what is there goes aside, and comes back if that fails."""
-    if target.exists():
-        os.replace(target, replaced)
-    try:
-        os.replace(written, target)
-    except BaseException:
-        if replaced.exists():
-            os.replace(replaced, target)
-        raise
 
 
 def _signatures(model: VAE) -> dict[str, Callable[..., Any]]:

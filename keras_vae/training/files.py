@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import pathlib
-import tempfile
 from collections.abc import Callable
 from typing import Any
 
 import keras
 
 from keras_vae.core import checks
+from keras_vae.core.files import written_whole
 
 _ONE_FILE = (".keras", ".weights.h5")
 _UNREADABLE = (".h5", ".hdf5")
@@ -48,8 +48,5 @@ def write(save: Callable[..., None], filepath: Any, overwrite: bool) -> None:
     if "://" in path or not path.endswith(_ONE_FILE) or (os.path.exists(path) and not overwrite):
         save(filepath, overwrite=overwrite)  # Keras knows what to do, or whom to ask.
         return
-    target = pathlib.Path(path)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
-        written = pathlib.Path(folder, target.name)
+    with written_whole(path) as written:
         save(written)
-        os.replace(written, target)

@@ -71,7 +71,9 @@ class Kill(keras.callbacks.Callback):
             table = folder / "latent.csv"
             with table.open("a") as file:
                 file.write("3,0,1,0.1")  # in the middle of a row
-            (folder / "samples" / "epoch_0004.png.part").write_bytes(b"half of a picture")
+            half = folder / "samples" / ".epoch_0004.png-killed"
+            half.mkdir()
+            (half / "written-epoch_0004.png").write_bytes(b"half of a picture")
             os.kill(os.getpid(), signal.SIGKILL)
 
 folder = pathlib.Path(sys.argv[1])

@@ -116,10 +116,3 @@ def make_folder(argument: str, folder: pathlib.Path) -> None:
     except OSError as error:
         rule = f"must lead to a folder that can be written ({error.strerror})"
         raise checks.invalid(argument, rule, str(folder)) from error
-
-
-def write_whole(path: pathlib.Path, content: bytes) -> None:
-    """Writes a file so that it is never there in part, even if the process is killed."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_bytes(content)
-    os.replace(part, path)

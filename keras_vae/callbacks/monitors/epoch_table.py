@@ -9,8 +9,9 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from keras_vae.callbacks.monitors.base import make_folder, write_whole
+from keras_vae.callbacks.monitors.base import make_folder
 from keras_vae.core import checks
+from keras_vae.core.files import write_whole
 
 
 class EpochTable:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_vae.callbacks.monitors.base import make_folder, write_whole
+from keras_vae.callbacks.monitors.base import make_folder
+from keras_vae.core.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_vae.callbacks.monitors.base import make_folder, write_whole
+from keras_vae.callbacks.monitors.base import make_folder
 from keras_vae.core import checks
+from keras_vae.core.files import write_whole
 
 _SPRITE = 8192  # The largest side of a sprite that browsers show.
 
