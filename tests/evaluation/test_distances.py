@@ -133,10 +133,36 @@ def test_frechet_distance_of_arrays_datasets_and_features_agree():
         np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
-def test_images_themselves_are_features_when_flattened():
+def test_images_themselves_are_features_in_units_of_the_largest_real_pixel():
     real, generated = np.random.default_rng(0).uniform(size=(2, 60, 4, 4, 1))
-    expected = frechet(real.reshape(60, 16), generated.reshape(60, 16))
-    assert frechet(real, generated) == expected
+    largest = np.abs(real).max()
+    expected = frechet(real.reshape(60, 16) / largest, generated.reshape(60, 16) / largest)
+    np.testing.assert_allclose(frechet(real, generated).distance, expected.distance, rtol=1e-9)
+    moments = [kv.evaluation.feature_moments(x, **QUIET) for x in (real, generated)]
+    in_pixels = kv.evaluation.frechet_between_moments(*moments)  # moments know of no other data
+    np.testing.assert_allclose(in_pixels.distance, expected.distance * largest**2, rtol=1e-9)
+
+
+@pytest.mark.parametrize("distance", [*DISTANCES, kv.evaluation.frechet_at_infinity])
+def test_the_unit_of_pixels_makes_no_difference(distance):
+    rng = np.random.default_rng(0)
+    real, generated = rng.uniform(size=(80, 3, 1, 1)), rng.uniform(size=(70, 3, 1, 1)) ** 2 * 1.5
+    expected = vars(distance(real, generated, **QUIET))
+    for unit in (255.0, 1e-3):
+        found = vars(distance(datasets(unit * real, 30), unit * generated, **QUIET))
+        for name, value in expected.items():
+            np.testing.assert_allclose(found[name], value, rtol=1e-8, err_msg=name)
+
+
+def test_features_keep_their_unit():
+    rng = np.random.default_rng(0)
+    real, generated = rng.normal(size=(60, 2, 2, 1)), rng.normal(size=(60, 2, 2, 1)) + 1.0
+    once = frechet(real, generated, lambda x: x).distance
+    assert frechet(3.0 * real, 3.0 * generated, lambda x: x).distance == pytest.approx(9.0 * once)
+    # Arrays [N, F] are features already, such as those that published numbers are made of.
+    flat = frechet(real.reshape(60, 4), generated.reshape(60, 4)).distance
+    assert flat == pytest.approx(once, rel=1e-9)
+    assert frechet(np.zeros((9, 2, 2, 1)), np.ones((9, 2, 2, 1))).distance == pytest.approx(4.0)
 
 
 def test_moments_kept_or_published_give_the_same_distance():

@@ -95,6 +95,12 @@ def test_standard_error_is_that_over_new_data():
     # The other one is that over subsets: too small by the examples that they share.
     ratio = np.mean([result.subset_standard_error / result.standard_error for result in results])
     np.testing.assert_allclose(ratio, math.sqrt((1 / 40) / (1 / 40 + 60 / 240)), rtol=1e-9)
+    # What others print is neither, but the spread of the subsets.
+    for result in results[:3]:
+        spread = np.std(result.per_subset, ddof=1)
+        np.testing.assert_allclose(result.subset_standard_deviation, spread, rtol=1e-12)
+        error = spread / math.sqrt(40)
+        np.testing.assert_allclose(result.subset_standard_error, error, rtol=1e-12)
 
 
 def test_subsets_follow_the_seed():

@@ -11,14 +11,15 @@ from keras_vae.evaluation.distances import neighbours
 QUIET = {"verbose": False}
 
 
-def scores_by_loops(x, y, k):
+def scores_by_loops(x, y, k, closed=False):
     def radius(points, i):
         others = sorted(math.dist(points[i], p) for j, p in enumerate(points) if j != i)
         return others[k - 1]
 
     def inside(point, centre, reach):
         # Two equal points are at distance zero in loops, too.
-        return math.dist(point, centre) < reach or math.dist(point, centre) == 0.0
+        distance = math.dist(point, centre)
+        return distance < reach or distance == 0.0 or (closed and distance == reach)
 
     real = [radius(x, i) for i in range(len(x))]
     generated = [radius(y, i) for i in range(len(y))]
@@ -28,8 +29,8 @@ def scores_by_loops(x, y, k):
     return [*scores, balls.any(axis=1).mean()]
 
 
-def manifold(x, y, k=5):
-    scores = kv.evaluation.manifold_scores(x, y, k=k, **QUIET)
+def manifold(x, y, k=5, **kwargs):
+    scores = kv.evaluation.manifold_scores(x, y, k=k, **QUIET, **kwargs)
     assert scores.k == k
     return [scores.precision, scores.recall, scores.density, scores.coverage]
 
@@ -45,7 +46,24 @@ def test_manifold_scores_equal_loops(monkeypatch, k, block):
     np.testing.assert_allclose(manifold(x, y, k), expected, rtol=1e-12)
     # On a grid there are equal points, and neighbours on the rim of a ball.
     x, y = rng.integers(0, 3, size=(31, 2)) * 1.0, rng.integers(0, 6, size=(23, 2)) * 0.5
-    np.testing.assert_allclose(manifold(x, y, k), scores_by_loops(x, y, k), rtol=1e-12)
+    open_balls = scores_by_loops(x, y, k)
+    np.testing.assert_allclose(manifold(x, y, k), open_balls, rtol=1e-12)
+    closed_balls = scores_by_loops(x, y, k, closed=True)
+    np.testing.assert_allclose(manifold(x, y, k, closed=True), closed_balls, rtol=1e-12)
+    assert closed_balls[2] > open_balls[2]
+
+
+def test_the_rim_is_outside_unless_balls_are_closed():
+    # The balls of x reach 1 far, and 2 and 4 are on their rims; 0 and 6 are on those of y.
+    x, y = np.array([[0.0], [1.0], [5.0], [6.0]]), np.array([[2.0], [4.0], [20.0], [21.0]])
+    assert manifold(x, y, 1) == [0.0, 0.5, 0.0, 0.0]
+    assert manifold(x, y, 1, closed=True) == [0.5, 1.0, 0.5, 0.5]
+    # Two copies of a point have a ball of radius zero, which holds what is at its centre.
+    copies = np.array([[0.0], [0.0]])
+    for closed in (False, True):
+        assert manifold(copies, np.array([[0.0], [9.0]]), 1, closed=closed)[0] == 0.5
+    with pytest.raises(ValueError, match="`closed` must be one of"):
+        kv.evaluation.manifold_scores(x, y, k=1, closed="rim", **QUIET)
 
 
 def test_manifold_scores_of_equal_sets_are_one():

@@ -16,6 +16,19 @@ from keras_vae.evaluation.reading import with_progress
 from keras_vae.training.data import Data
 
 
+class Largest:
+    """Keeps the largest absolute value of arrays that pass."""
+
+    def __init__(self) -> None:
+        self.value = 0.0
+
+    def watch(self, parts: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yields the arrays."""
+        for part in parts:
+            self.value = max(self.value, float(np.abs(part).max()))
+            yield part
+
+
 @dataclasses.dataclass(frozen=True)
 class FeatureStream:
     """Features of data that are read once.
@@ -25,12 +38,20 @@ class FeatureStream:
         size: Number F of features.
         length: Number of examples, None where it cannot be told before they are read.
         parts: Features of every batch, `[B, F]`, float64 and finite.
+        largest: Keeps the largest absolute value of pixels that are their own features; None where
+            features have units of their own.
     """
 
     name: str
     size: int
     length: int | None
     parts: Iterator[np.ndarray]
+    largest: Largest | None = None
+
+    @property
+    def unit(self) -> float:
+        """What distances divide features by, known once all examples have been read."""
+        return 1.0 if self.largest is None else self.largest.value or 1.0
 
     def require(self, minimum: int, reason: str, count: int | None = None) -> None:
         """Raises if there are fewer examples than `minimum`, as far as that is known.
@@ -58,7 +79,8 @@ def feature_stream(
     Args:
         name: Name of the argument that the data came by.
         data: Array `[N, ...]`, or dataset of batches as `fit` takes it.
-        features: Function from images to features `[B, F]`; None takes the data themselves.
+        features: Function from images to features `[B, F]`; None takes the data themselves, images
+            in units of the largest real pixel.
         batch_size: Examples at once, where `data` is an array.
         verbose: Whether to show a progress bar when it takes longer.
 
@@ -76,20 +98,28 @@ def feature_stream(
     data = Data.of(name, data)
     data.check_ends()
     batch_size = checks.integer("batch_size", batch_size)
+    work = (x for x, _ in data.batches(batch_size))
+    opening = next(work)
     function = _function(features)
-    parts = (_features_of(name, x, function) for x, _ in data.batches(batch_size))
+    parts = (_features_of(name, x, function) for x in itertools.chain([opening], work))
     first = next(parts)
     size = first.shape[1]
     rest = (_same_size(name, part, size) for part in itertools.chain([first], parts))
-    work = with_progress(rest, data.num_batches(batch_size), verbose)
-    return FeatureStream(name, size, data.num_examples, work)
+    largest = Largest() if features is None and np.ndim(opening) > 2 else None
+    watched = rest if largest is None else largest.watch(rest)
+    shown = with_progress(watched, data.num_batches(batch_size), verbose)
+    return FeatureStream(name, size, data.num_examples, shown, largest)
 
 
 def both_streams(
     real: Any, generated: Any, features: Any, batch_size: int, verbose: bool
 ) -> tuple[FeatureStream, FeatureStream]:
-    """Opens real and generated data, or raises if the sizes of their features differ."""
-    features = _function(features)  # one graph for both
+    """Opens real and generated data, or raises if the sizes of their features differ.
+
+    The unit of both is that of the real data, so that a distance does not depend on whether pixels
+    reach to 1 or to 255, and every model is held against the same scale.
+    """
+    features = None if features is None else _function(features)  # one graph for both
     first = feature_stream("real", real, features, batch_size, verbose)
     second = feature_stream("generated", generated, features, batch_size, verbose)
     if first.size != second.size:

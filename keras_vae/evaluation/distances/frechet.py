@@ -53,7 +53,8 @@ def frechet_distance(
         real: Array `[N, ...]`, or dataset of batches as `fit` takes it.
         generated: The same, of as many features.
         features: Function from images `[B, H, W, C]` to features `[B, F]`, e.g. a Keras model.
-            None: the data, flattened, are the features.
+            None: the data, flattened, are the features; images (all but arrays `[N, F]`) are
+            divided by the largest absolute value of the real ones, whatever unit they come in.
         batch_size: Examples at once, where the data are arrays.
         verbose: Whether to show a progress bar when it takes longer.
 
@@ -85,7 +86,7 @@ def frechet_distance(
                 "or kernel_distance, which has no bias.",
                 stacklevel=2,
             )
-    return frechet_between_moments(*moments)
+    return frechet_between_moments(*(found.divided_by(streams[0].unit) for found in moments))
 
 
 def frechet_between_moments(real: Moments, generated: Moments) -> FrechetDistance:

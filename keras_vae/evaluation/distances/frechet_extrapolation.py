@@ -53,7 +53,8 @@ def frechet_at_infinity(
         real: Array `[N, ...]`, or dataset of batches as `fit` takes it.
         generated: The same, of as many features.
         features: Function from images `[B, H, W, C]` to features `[B, F]`, e.g. a Keras model.
-            None: the data, flattened, are the features.
+            None: the data, flattened, are the features; images (all but arrays `[N, F]`) are
+            divided by the largest absolute value of the real ones, whatever unit they come in.
         num_sizes: Number of subsets, of evenly spaced sizes from `smallest` to all, >= 2.
         smallest: Size of the smallest one, > F. None: a tenth of all, or 2 F if that is more.
         seed: Integer >= 0, of the choice of subsets.
@@ -86,7 +87,9 @@ def frechet_at_infinity(
     size, length = streams[1].size, streams[1].length
     if length is not None:
         _sizes(length, size, num_sizes, smallest)
-    real_moments, rows = moments_of(streams[0]), streams[1].collect()
+    real_moments = moments_of(streams[0])
+    unit = streams[0].unit
+    real_moments, rows = real_moments.divided_by(unit), streams[1].collect() / unit
     sizes = _sizes(len(rows), size, num_sizes, smallest)
     rng = np.random.default_rng(seed)
     subsets = (rows[rng.choice(len(rows), n, replace=False, shuffle=False)] for n in sizes)

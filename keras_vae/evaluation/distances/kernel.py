@@ -24,8 +24,11 @@ class KernelDistance:
             sizes, by the jackknife that leaves out all but a subset. Too large, up to some times,
             where the distributions are about equal or one set is larger than the other. NaN where
             a subset is a whole set, or there is only one.
-        subset_standard_error: Standard error over other choices of subsets from the same data,
-            which more subsets make as small as one likes: the one that papers give.
+        subset_standard_error: Standard error of `distance` over other choices of subsets from the
+            same data, which more subsets make as small as one likes.
+        subset_standard_deviation: Standard deviation over the subsets, `subset_standard_error`
+            times sqrt(num_subsets). It is what torch-fidelity and the MMD-GAN code print after +-
+            (with the divisor num_subsets instead of num_subsets - 1), and no standard error.
         subset_size: Number of examples in a subset of either set.
         per_subset: The estimate of every subset, `[num_subsets]`.
     """
@@ -33,6 +36,7 @@ class KernelDistance:
     distance: float
     standard_error: float
     subset_standard_error: float
+    subset_standard_deviation: float
     subset_size: int
     per_subset: np.ndarray = dataclasses.field(repr=False)
 
@@ -61,7 +65,8 @@ def kernel_distance(
         real: Array `[N, ...]`, or dataset of batches as `fit` takes it.
         generated: The same, of as many features.
         features: Function from images `[B, H, W, C]` to features `[B, F]`, e.g. a Keras model.
-            None: the data, flattened, are the features.
+            None: the data, flattened, are the features; images (all but arrays `[N, F]`) are
+            divided by the largest absolute value of the real ones, whatever unit they come in.
         num_subsets: Number of random subsets over which the estimate is averaged.
         subset_size: Number of examples of either set in a subset, each at most once, >= 2.
             None: 1000, but at most half of the smaller set.
@@ -96,8 +101,9 @@ def kernel_distance(
     x, y = (stream.collect() for stream in streams)
     for stream, found in zip(streams, (x, y), strict=True):
         _check_size(stream.name, len(found), subset_size)
+    unit = streams[0].unit
     size = subset_size or max(2, min(_LARGEST_SUBSET, len(x) // 2, len(y) // 2))
-    return mean_over_subsets(x, y, num_subsets, size, seed, verbose)
+    return mean_over_subsets(x / unit, y / unit, num_subsets, size, seed, verbose)
 
 
 def mean_over_subsets(
@@ -117,6 +123,7 @@ def mean_over_subsets(
         distance=float(np.mean(values)),
         standard_error=float(np.sqrt(over_data + variance / num_subsets)),
         subset_standard_error=float(np.sqrt(variance / num_subsets)),
+        subset_standard_deviation=float(np.sqrt(variance)),
         subset_size=size,
         per_subset=values,
     )

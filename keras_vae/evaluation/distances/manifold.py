@@ -12,8 +12,8 @@ from keras_vae.evaluation.distances.features import both_streams
 from keras_vae.evaluation.distances.neighbours import num_blocks, squared_distances, squared_radii
 from keras_vae.evaluation.reading import with_progress
 
-# A neighbour on the rim of a ball is outside of it, whatever rounding says.
-_RIM = 1.0 - 1e-9
+# Squared distances that are equal to so many digits are those of a point on the rim.
+_ROUNDING = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +42,7 @@ def manifold_scores(
     features: Any = None,
     *,
     k: int = 5,
+    closed: bool = False,
     batch_size: int = 128,
     verbose: bool = True,
 ) -> ManifoldScores:
@@ -51,17 +52,21 @@ def manifold_scores(
     density = 1/(k M) sum_j sum_i 1[y_j in B(x_i)],  coverage = mean_i 1[any y_j in B(x_i)]
 
     B(x_i) is the ball about a real example that reaches to its k-th nearest other real example,
-    B(y_j) that about a generated one, among the generated. A point on the rim is outside, as in the
-    code of the authors; one at the centre is always inside. An outlier among the real data has a
-    large ball and raises precision, one among the generated raises recall; density and coverage
-    suffer less. The features of all examples are kept in memory, distances in blocks.
+    B(y_j) that about a generated one, among the generated. A point on the rim is outside (distance
+    < radius), as in the code of Naeem et al., and with `closed=True` inside (<=), as in that of
+    Kynkaanniemi et al. A point at the centre is inside in either case, also in a ball of radius
+    zero, which a point with k copies has; in the code of Naeem et al. such a ball is empty. The
+    rules differ only where distances are tied, as between discrete features. An outlier among the
+    real data has a large ball and raises precision, one among the generated raises recall; density
+    and coverage suffer less. The features of all examples are kept in memory, distances in blocks.
 
     Args:
         real: Array `[N, ...]`, or dataset of batches as `fit` takes it.
         generated: The same, M examples of as many features.
         features: Function from images `[B, H, W, C]` to features `[B, F]`, e.g. a Keras model.
-            None: the data, flattened, are the features.
+            None: the data, flattened, are the features; their unit makes no difference.
         k: Which neighbour the balls reach to, >= 1.
+        closed: Whether a point on the rim of a ball is inside.
         batch_size: Examples at once, where the data are arrays.
         verbose: Whether to show a progress bar when it takes longer.
 
@@ -82,6 +87,7 @@ def manifold_scores(
         2020, section 3, arXiv:2002.09797 (density, coverage).
     """
     k = checks.integer("k", k)
+    checks.option("closed", closed, (False, True))
     streams = both_streams(real, generated, features, batch_size, verbose)
     reason = f"each with {k} others to be neighbours"
     for stream in streams:
@@ -90,12 +96,14 @@ def manifold_scores(
     for stream, found in zip(streams, (x, y), strict=True):
         stream.require(k + 1, reason, len(found))
     centre = x.mean(axis=0)
-    return _scores(x - centre, y - centre, k, verbose)
+    return _scores(x - centre, y - centre, k, closed, verbose)
 
 
-def _scores(x: np.ndarray, y: np.ndarray, k: int, verbose: bool) -> ManifoldScores:
+def _scores(x: np.ndarray, y: np.ndarray, k: int, closed: bool, verbose: bool) -> ManifoldScores:
+    rim = 1.0 + _ROUNDING if closed else 1.0 - _ROUNDING
     real_radii, generated_radii = (
-        np.concatenate([*with_progress(squared_radii(z, k), num_blocks(z, z), verbose, "block")])
+        rim
+        * np.concatenate([*with_progress(squared_radii(z, k), num_blocks(z, z), verbose, "block")])
         for z in (x, y)
     )
     precise, covered, recalled, balls = np.zeros(len(y), bool), [], [], 0
@@ -115,4 +123,4 @@ def _scores(x: np.ndarray, y: np.ndarray, k: int, verbose: bool) -> ManifoldScor
 
 
 def _inside(distances: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    return np.asarray((distances < radii * _RIM) | (distances == 0.0))
+    return np.asarray((distances < radii) | (distances == 0.0))

@@ -49,6 +49,12 @@ class Moments:
         object.__setattr__(self, "mean", mean)
         object.__setattr__(self, "covariance", covariance)
 
+    def divided_by(self, unit: float) -> Moments:
+        """Returns the moments of the features in another unit."""
+        if unit == 1.0:
+            return self
+        return Moments(self.mean / unit, self.covariance / unit**2, self.count)
+
 
 def feature_moments(
     data: Any, features: Any = None, *, batch_size: int = 128, verbose: bool = True
@@ -63,7 +69,7 @@ def feature_moments(
     Args:
         data: Array `[N, ...]`, or dataset of batches as `fit` takes it.
         features: Function from images `[B, H, W, C]` to features `[B, F]`, e.g. a Keras model.
-            None: the data, flattened, are the features.
+            None: the data, flattened, are the features, in their own unit.
         batch_size: Examples at once, where `data` is an array.
         verbose: Whether to show a progress bar when it takes longer.
 
