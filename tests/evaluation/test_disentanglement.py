@@ -10,6 +10,7 @@ import tensorflow as tf
 
 import keras_vae as kv
 from keras_vae.evaluation.disentanglement import information
+from keras_vae.evaluation.disentanglement.linear import linear_classifier
 
 LOG_2 = np.log(2.0)
 
@@ -391,6 +392,51 @@ def test_variances_are_relative():
         return (data.factors[x[:, 0].astype(int)] + 0.5 * noise(x)) * np.array([0.1, 1.0, 1.0])
 
     assert kv.evaluation.factor_vae_score(quiet, positions, **VOTES).score == 1.0
+
+
+# Their linear classifiers.
+
+
+def test_one_against_the_rest_is_the_regression_of_published_scores():
+    # What LogisticRegression() was before scikit-learn 0.22: for each class the minimum of
+    # |w|^2 / 2 + b^2 / 2 + sum_n log(1 + exp(-t_n (w x_n + b))), found here by Newton's method.
+    rng = np.random.default_rng(0)
+    x, labels = rng.normal(size=(60, 2)), rng.integers(0, 3, 60)
+    x[:, 0] += labels
+    rows = np.concatenate([x, np.ones([60, 1])], axis=1)
+    fitted = linear_classifier("one_vs_rest").fit(x, labels)
+    probabilities = []
+    for c in range(3):
+        w = np.zeros(3)
+        for _ in range(30):
+            p = 1.0 / (1.0 + np.exp(-rows @ w))
+            hessian = rows.T @ (rows * (p * (1.0 - p))[:, None]) + np.eye(3)
+            w -= np.linalg.solve(hessian, rows.T @ (p - (labels == c)) + w)
+        probabilities.append(1.0 / (1.0 + np.exp(-rows @ w)))
+    expected = np.stack(probabilities, axis=1)
+    expected /= expected.sum(axis=1, keepdims=True)
+    # liblinear stops at a tolerance of 1e-4.
+    np.testing.assert_allclose(fitted.predict_proba(x), expected, atol=2e-3)
+    multinomial = linear_classifier("multinomial").fit(x, labels).predict_proba(x)
+    assert np.abs(multinomial - expected).max() > 0.02
+
+
+def test_the_classifier_is_chosen_and_known(data):
+    def mixed(v):
+        return v @ np.array([[1.0, 1.0, 0.0], [1.0, -1.0, 1.0], [0.0, 1.0, 1.0]])
+
+    e, small = kv.evaluation, {"num_train": 200, "num_eval": 100}
+    chosen = {"classifier": "one_vs_rest", **small}
+    everything = e.disentanglement_scores(mixed, data, **chosen).as_dict()
+    for name, function in (("beta_vae", e.beta_vae_score), ("explicitness", e.modularity)):
+        default, same, other = (
+            str(function(mixed, data, **options))
+            for options in (small, {"classifier": "multinomial", **small}, chosen)
+        )
+        assert default == same != other
+        assert f"={everything[name]}," in other
+        with pytest.raises(ValueError, match="`classifier` must be one of .*multin.*one_vs_rest"):
+            function(mixed, data, classifier="ridge")
 
 
 # All of them.

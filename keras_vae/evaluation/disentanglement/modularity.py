@@ -11,6 +11,7 @@ from keras_vae.core import checks
 from keras_vae.data import FactorData
 from keras_vae.evaluation.disentanglement import information
 from keras_vae.evaluation.disentanglement.code_table import code_table, draw
+from keras_vae.evaluation.disentanglement.linear import CLASSIFIERS, linear_classifier
 from keras_vae.evaluation.reading import with_progress
 
 
@@ -43,6 +44,7 @@ def modularity(
     num_train: int = 10000,
     num_eval: int = 5000,
     num_bins: int = 20,
+    classifier: str = "multinomial",
     verbose: bool = True,
 ) -> Modularity:
     """Measures whether each dimension tells of a single factor.
@@ -51,7 +53,9 @@ def modularity(
 
     I_dk is the information between factor k and dimension d in bins of equal width. Explicitness is
     the area under the ROC curve of a logistic regression from the standardized codes to each
-    factor, the mean over its values, one against the rest, and over the factors.
+    factor, the mean over its values, one against the rest, and over the factors. The regression is
+    one of all values at once; published scores, made with disentanglement_lib, are of one value
+    against the rest (`"one_vs_rest"`), which gives slightly other numbers.
 
     Args:
         representation: Deterministic function from observations `[B, *E]` to codes `[B, D]`, or a
@@ -61,6 +65,9 @@ def modularity(
         num_train: Number of observations drawn for the information and the classifiers.
         num_eval: Number of observations drawn to evaluate the classifiers.
         num_bins: Number of bins of a dimension.
+        classifier: `"multinomial"`, a logistic regression of all classes at once; or
+            `"one_vs_rest"`, one of each class against the others by liblinear, as published scores
+            have it.
         verbose: Whether to show progress where it takes long.
 
     Returns:
@@ -83,6 +90,7 @@ def modularity(
     """
     rng = np.random.default_rng(checks.integer("seed", seed, 0))
     num_eval = checks.integer("num_eval", num_eval)
+    checks.option("classifier", classifier, CLASSIFIERS)
     table = code_table(representation, data, verbose)
     codes, factors, shared = information.sampled_information(table, num_train, num_bins, rng)
     eval_codes, eval_factors = draw(table, num_eval, rng, "num_eval")
@@ -90,10 +98,10 @@ def modularity(
     deviation[deviation == 0.0] = 1.0  # constant dimensions
     codes, eval_codes = (codes - mean) / deviation, (eval_codes - mean) / deviation
     columns = zip(factors.T, eval_factors.T, strict=True)
-    areas = [
-        _areas(codes, factor, eval_codes, eval_factor)
-        for factor, eval_factor in with_progress(columns, data.num_factors, verbose, "factor")
-    ]
+    areas = []
+    for factor, eval_factor in with_progress(columns, data.num_factors, verbose, "factor"):
+        fitted = linear_classifier(classifier).fit(codes, factor)
+        areas.append([_area(fitted, codes, factor), _area(fitted, eval_codes, eval_factor)])
     train, evaluated = np.mean(areas, axis=0)
     per_dimension = modularities(shared)
     score = float(np.mean(per_dimension))
@@ -113,24 +121,13 @@ def modularities(shared: np.ndarray) -> np.ndarray:
     return np.where(largest > 0.0, 1.0 - rest / np.where(largest > 0.0, largest, 1.0), 0.0)
 
 
-def _areas(
-    codes: np.ndarray, factor: np.ndarray, eval_codes: np.ndarray, eval_factor: np.ndarray
-) -> tuple[float, float]:
-    """Returns the area under the ROC curve on the training and on the evaluation sample."""
-    from sklearn.linear_model import LogisticRegression
+def _area(fitted: Any, codes: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the mean area under the ROC curves of one class against the rest.
 
-    classifier = LogisticRegression(max_iter=1000).fit(codes, factor)
-    pairs = ((codes, factor), (eval_codes, eval_factor))
-    train, evaluated = (
-        _mean_area(classifier.predict_proba(x), labels, classifier.classes_) for x, labels in pairs
-    )
-    return train, evaluated
-
-
-def _mean_area(probabilities: np.ndarray, labels: np.ndarray, classes: np.ndarray) -> float:
-    """Returns the mean of one class against the rest, over the classes that occur."""
+    The mean is over the classes that occur among the labels.
+    """
     from sklearn.metrics import roc_auc_score
 
-    columns = zip(classes, probabilities.T, strict=True)
+    columns = zip(fitted.classes_, fitted.predict_proba(codes).T, strict=True)
     areas = [roc_auc_score(labels == c, p) for c, p in columns if np.any(labels == c)]
     return float(np.mean(areas))

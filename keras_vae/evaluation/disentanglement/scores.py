@@ -62,6 +62,7 @@ def disentanglement_scores(
     num_train: int = 10000,
     num_eval: int = 5000,
     num_bins: int = 20,
+    classifier: str = "multinomial",
     verbose: bool = True,
 ) -> DisentanglementScores:
     """Computes all scores of disentanglement, and every code they need once.
@@ -80,6 +81,8 @@ def disentanglement_scores(
         num_train: Number of training points, or observations, of each metric.
         num_eval: Number of evaluation points, or observations, of each metric.
         num_bins: Number of bins of a dimension, where information is measured.
+        classifier: `"multinomial"` or `"one_vs_rest"`, the logistic regression of `beta_vae_score`
+            and of explicitness; published scores have the latter.
         verbose: Whether to show progress where it takes long.
 
     Returns:
@@ -104,12 +107,13 @@ def disentanglement_scores(
     sizes: dict[str, Any] = {"num_train": num_train, "num_eval": num_eval, "verbose": verbose}
     bins: dict[str, Any] = {"num_bins": num_bins, "verbose": verbose}
     # The gap first: it says at once if there are fewer observations than bins.
+    linear: dict[str, Any] = {"classifier": classifier, **sizes}
     gap = mutual_information_gap(table, data, seed, num_train=num_train, **bins)
     return DisentanglementScores(
         mutual_information_gap=gap,
-        beta_vae=beta_vae_score(table, data, seed, batch_size=batch_size, **sizes),
+        beta_vae=beta_vae_score(table, data, seed, batch_size=batch_size, **linear),
         factor_vae=factor_vae_score(table, data, seed, batch_size=batch_size, **sizes),
         sap=sap_score(table, data, seed, **sizes),
-        modularity=modularity(table, data, seed, num_bins=num_bins, **sizes),
+        modularity=modularity(table, data, seed, num_bins=num_bins, **linear),
         dci=dci(table, data, seed, **sizes),
     )
