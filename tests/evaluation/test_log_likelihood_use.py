@@ -1,5 +1,6 @@
 """The estimate of log p(x) as users call it: chunks, memory, warnings, progress, bad input."""
 
+import sys
 import warnings
 
 import keras
@@ -8,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import keras_vae as kv
-from keras_vae.models.importance import chunk_of
+from keras_vae.models.importance import ImportanceEstimate, chunk_of
 
 IMAGE = (4, 4, 1)
 
@@ -90,15 +91,31 @@ def test_few_effective_samples_are_told(x):
         warnings.simplefilter("error")
         kv.evaluation.log_likelihood(model, x, num_samples=100)
         kv.evaluation.log_likelihood(model, x, num_samples=99)
-    # A decoder that makes the likelihood hang on z by hundreds of nats.
+    # A decoder that makes the likelihood depend on z by hundreds of nats.
     for weight in model.decoder.weights:
         weight.assign(100.0 * weight)
-    with pytest.warns(RuntimeWarning, match="Of 100 samples, half .* at most [1-9].* effective"):
+    told = r"\d.*% of the 7 examples have fewer than 10 .* of 100.*annealed_importance_sampling"
+    with pytest.warns(RuntimeWarning, match=told):
         result = kv.evaluation.log_likelihood(model, x, num_samples=100)
-    assert np.median(result.effective_sample_sizes) < 10.0
-    np.testing.assert_allclose(
-        result.effective_sample_size, result.effective_sample_sizes.mean(), rtol=1e-5
-    )
+    sizes = result.effective_sample_sizes
+    assert result.share_below_10 == np.mean(sizes < 10.0) > 0.0
+    assert f"share_below_10={result.share_below_10}" in repr(result)
+    np.testing.assert_allclose(result.effective_sample_size, sizes.mean(), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("bad", "told"), [(0, False), (1, False), (2, True)])
+def test_outliers_are_told_that_mean_and_median_hide(monkeypatch, bad, told):
+    sizes = np.full(100, 180.0, "float32")
+    sizes[:bad] = 1.0
+    module = sys.modules["keras_vae.evaluation.log_likelihood"]
+    found = ImportanceEstimate(np.zeros(100), sizes)
+    monkeypatch.setattr(module, "map_batches", lambda *args: [found])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = kv.evaluation.log_likelihood(vae(), None, num_samples=5000)
+    assert result.share_below_10 == bad / 100
+    messages = [str(warning.message) for warning in caught]
+    assert len(messages) == told and all(text.startswith("2.0% of the 100") for text in messages)
 
 
 def test_long_work_shows_a_bar_and_short_work_does_not(x, monkeypatch, capsys):
