@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from keras_vae.core import checks
 
@@ -14,21 +15,55 @@ from keras_vae.core import checks
 _PATIENCE = 5.0
 
 
+class Progress:
+    """A bar that appears once the work takes more than some seconds.
+
+    Args:
+        total: Number of steps, None where it is not known.
+        verbose: Whether there is a bar at all.
+        unit: What a step is called.
+
+    Example:
+        >>> with Progress(2, verbose=True) as progress:
+        ...     progress.advance()
+        ...     progress.advance()
+    """
+
+    def __init__(self, total: int | None, verbose: bool, unit: str = "batch"):
+        checks.option("verbose", verbose, (False, True))
+        self._bar = keras.utils.Progbar(total, unit_name=unit) if verbose else None
+        self._total, self._number, self._shown = total, 0, False
+        self._start = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: Any) -> None:  # the work may be left before its end
+        if self._bar is not None and self._shown:
+            self._bar.update(self._number, finalize=True)
+
+    def advance(self) -> None:
+        """Counts a step that is done."""
+        if self._bar is None:
+            return
+        self._number += 1
+        late = self._number != self._total and time.monotonic() - self._start > _PATIENCE
+        self._shown = self._shown or late
+        if self._shown:
+            self._bar.update(self._number, finalize=False)
+
+    def tick(self) -> tf.Operation | None:
+        """Counts a step inside a graph, as often as the graph gets here."""
+        if self._bar is None:
+            return tf.no_op()
+        return tf.numpy_function(self.advance, [], [], stateful=True)
+
+
 def with_progress(
     work: Iterable[Any], total: int | None, verbose: bool, unit: str = "batch"
 ) -> Iterator[Any]:
     """Yields what `work` yields, under a progress bar once it takes more than some seconds."""
-    if not checks.option("verbose", verbose, (False, True)):
-        yield from work
-        return
-    start, number, shown = time.monotonic(), 0, False
-    bar = keras.utils.Progbar(total, unit_name=unit)
-    try:
-        for number, item in enumerate(work, start=1):
+    with Progress(total, verbose, unit) as progress:
+        for item in work:
             yield item
-            shown = shown or (number != total and time.monotonic() - start > _PATIENCE)
-            if shown:
-                bar.update(number, finalize=False)
-    finally:  # the work may be left before its end
-        if shown:
-            bar.update(number, finalize=True)
+            progress.advance()

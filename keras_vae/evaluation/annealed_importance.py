@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_vae.core import checks
+from keras_vae.core.progress import Progress
 from keras_vae.evaluation.annealing import checked_annealing, log_mean
 from keras_vae.evaluation.estimate import Estimate, estimate_of
 from keras_vae.evaluation.reading import map_batches
 from keras_vae.models import VAE
+from keras_vae.training.data import Data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +89,14 @@ def annealed_importance_sampling(
         Neal, 2001, eq. 3 to 9, arXiv:physics/9803008; Wu et al., 2017, section 3, arXiv:1611.04273.
     """
     annealing = checked_annealing(model, num_distributions, num_chains, start, num_leapfrog_steps)
-    results = list(map_batches(annealing.forward, model, data, batch_size, seed, verbose))
+    data = Data.of("data", data)
+    num_batches = data.num_batches(checks.integer("batch_size", batch_size))
+    moves = (
+        num_batches and 2 * annealing.num_moves * num_batches
+    )  # to adapt the steps, and to weigh
+    with Progress(moves, verbose, "move") as progress:
+        forward = dataclasses.replace(annealing, tick=progress.tick).forward
+        results = list(map_batches(forward, model, data, batch_size, seed, verbose=False))
     log_w = np.concatenate([chains.log_w for chains in results], axis=1)  # [K, N]
     total, squares = (tf.reduce_logsumexp(power * log_w, axis=0) for power in (1.0, 2.0))
     rates = np.concatenate([chains.acceptance_rate for chains in results])

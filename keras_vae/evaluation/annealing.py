@@ -60,6 +60,12 @@ class Annealing:
     num_chains: int
     start: str
     num_leapfrog_steps: int
+    tick: Callable[[], Any] = tf.no_op  # called for every move of the chains
+
+    @property
+    def num_moves(self) -> int:
+        """How often the chains of a batch move on one way, or where their steps are adapted."""
+        return self.num_distributions - 1
 
     def forward(self, x: tf.Tensor, y: Any, seed: tf.Tensor) -> Chains:
         """Returns the chains from p_0 to p(z|x), after a run that adapts their steps."""
@@ -150,6 +156,8 @@ class Annealing:
         )
         moved, results = kernel.one_step(z, kernel.bootstrap_results(z), seed=seed)
         moved.set_shape(z.shape)
+        with tf.control_dependencies([moved]):
+            self.tick()
         return moved, tf.exp(tf.minimum(results.log_accept_ratio, 0.0))
 
 

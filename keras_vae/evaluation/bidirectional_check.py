@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vae.core import checks
+from keras_vae.core.progress import Progress
 from keras_vae.core.seeds import fold, purpose, seed_tensor
 from keras_vae.evaluation.annealing import checked_annealing
 from keras_vae.evaluation.estimate import Estimate, estimate_of
@@ -98,7 +99,10 @@ def bidirectional_check(
     batches = [
         (z[chosen], None if y is None else tf.convert_to_tensor(y)[chosen]) for chosen in rows
     ]
-    results = list(run_batches(annealing.both_ways, batches, len(batches), seed, verbose))
+    moves = 3 * annealing.num_moves * len(batches)  # to adapt the steps, and both ways
+    with Progress(moves, verbose, "move") as progress:
+        both_ways = dataclasses.replace(annealing, tick=progress.tick).both_ways
+        results = list(run_batches(both_ways, batches, len(batches), seed, verbose=False))
     lower, upper, x = (np.concatenate(parts) for parts in zip(*results, strict=True))
     return BidirectionalCheck(
         lower=estimate_of([lower]),

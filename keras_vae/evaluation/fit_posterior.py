@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import tensorflow_probability as tfp
 
 from keras_vae import bounds
 from keras_vae.core import checks
+from keras_vae.core.progress import Progress
 from keras_vae.core.seeds import fold, purpose, seed_tensor
 from keras_vae.evaluation.reading import checked_with_parameters
 from keras_vae.models import VAE
@@ -57,6 +59,7 @@ def fit_posterior(
     evaluation_samples: int = 256,
     seed: int = 0,
     batch_size: int = 128,
+    verbose: bool = True,
 ) -> FittedPosterior:
     """Fits a posterior to each x by itself, from the encoder's q(z|x) on.
 
@@ -83,6 +86,7 @@ def fit_posterior(
         evaluation_samples: Samples of z for every x behind either ELBO.
         seed: Integer >= 0.
         batch_size: Examples at once.
+        verbose: Whether to show a progress bar, once it takes more than five seconds.
 
     Returns:
         A `FittedPosterior`, nats.
@@ -120,13 +124,15 @@ def fit_posterior(
         raise checks.invalid("x", "must hold at least one example", x.shape)
     data = [x] if y is None else [x, y]
     spec = [any_number_of(tensor) for tensor in data]
-    # One trace serves all batches, the last and smaller one included.
-    function = tf.function(fit.run, autograph=False)
-    run = function.get_concrete_function(spec, tf.TensorSpec([2], tf.int32))
-    results = [
-        run([tensor[start : start + batch_size] for tensor in data], fold(seed, start))
-        for start in range(0, len(x), batch_size)
-    ]
+    starts = range(0, len(x), batch_size)
+    with Progress(fit.num_rounds * len(starts), verbose, "step") as progress:
+        # One trace serves all batches, the last and smaller one included.
+        function = tf.function(dataclasses.replace(fit, tick=progress.tick).run, autograph=False)
+        run = function.get_concrete_function(spec, tf.TensorSpec([2], tf.int32))
+        results = [
+            run([tensor[start : start + batch_size] for tensor in data], fold(seed, start))
+            for start in starts
+        ]
     parameters, elbo, initial_elbo = tf.nest.map_structure(
         lambda *parts: tf.concat(parts, axis=0), *results
     )
@@ -142,6 +148,12 @@ class _Fit:
     learning_rate: float
     num_samples: int
     evaluation_samples: int
+    tick: Callable[[], Any] = tf.no_op  # called for every step, and for every chunk of samples
+
+    @property
+    def num_rounds(self) -> int:
+        """How often a batch takes a step, or decodes a chunk of samples for one of two ELBOs."""
+        return self.steps + 2 * -(-self.evaluation_samples // self.num_samples)
 
     def run(self, data: list[tf.Tensor], seed: tf.Tensor) -> tuple[Any, tf.Tensor, tf.Tensor]:
         """Returns the fitted parameters, and the ELBOs `[B]` under them and under the encoder's."""
@@ -157,6 +169,7 @@ class _Fit:
 
         def step(number: tf.Tensor, values: Any, first: Any, second: Any) -> Any:
             slopes = self._slopes(values, x, y, fold(seed, number))
+            self.tick()
             first = tf.nest.map_structure(lambda m, s: m + (1.0 - _FIRST) * (s - m), first, slopes)
             second = tf.nest.map_structure(
                 lambda v, s: v + (1.0 - _SECOND) * (tf.square(s) - v), second, slopes
@@ -197,6 +210,7 @@ class _Fit:
             size = tf.minimum(self.num_samples, self.evaluation_samples - done)
             q = self.model.posterior_head.distribution(parameters)
             log_w = self.model.terms_of(q, x, size, seed=fold(seed, done), y=y).log_w
+            self.tick()
             # Not with a closed KL: the noise of these weights vanishes where q reaches p(z|x).
             return done + size, total + tf.reduce_sum(tf.cast(log_w, tf.float64), axis=0)
 

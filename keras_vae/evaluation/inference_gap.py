@@ -100,11 +100,10 @@ def inference_gap(
     num_samples = checks.integer("num_samples", num_samples, minimum=2)
     checks.option("verbose", verbose, (False, True))
     x, y = _first(model, data, checks.integer("num_examples", num_examples), batch_size)
-    fitted = fit_posterior(
-        model, x, steps, y=y, learning_rate=learning_rate, seed=seed, batch_size=batch_size
-    )
+    options: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "verbose": verbose}
+    fitted = fit_posterior(model, x, steps, y=y, learning_rate=learning_rate, **options)
     data = [x] if y is None else [x, y]
-    log_w = _log_weights(model, fitted.parameters, data, num_samples, seed, batch_size, verbose)
+    log_w = _log_weights(model, fitted.parameters, data, num_samples, **options)
     log_sum, log_sum_of_squares = (np.logaddexp.reduce(k * log_w, axis=0) for k in (1.0, 2.0))
     log_likelihood = log_sum - np.log(num_samples)
     # With the noise of both ELBOs in common, most of which their difference is rid of.
