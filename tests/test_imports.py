@@ -1,6 +1,7 @@
 """Imports inside keras_vae point one way, and heavy ones wait until they are needed."""
 
 import ast
+import graphlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,6 +119,36 @@ def violations(package: Path) -> list[str]:
 
 def test_the_package_keeps_the_direction():
     assert violations(PACKAGE) == []
+
+
+def circles(package: Path) -> list[str]:
+    """Return modules that import each other, be it only for their types."""
+    modules = {
+        ".".join(("keras_vae", *path.relative_to(package).with_suffix("").parts)): path
+        for path in package.rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    graph = {
+        name: {
+            target
+            for _, full in imports(path, package)
+            for target in (full, full.rpartition(".")[0])
+            if target in modules
+        }
+        for name, path in modules.items()
+    }
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_modules_import_each_other(tmp_path):
+    assert circles(PACKAGE) == []
+    (tmp_path / "a.py").write_text("from keras_vae.b import f", encoding="utf-8")
+    (tmp_path / "b.py").write_text("if TYPE_CHECKING:\n    import keras_vae.a", encoding="utf-8")
+    assert sorted(set(circles(tmp_path))) == ["keras_vae.a", "keras_vae.b"]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from keras_vae.models.importance import MEMORY, ImportanceEstimate, importance_e
 
 # Below 10 effective samples the bound is off by more than about 1/20 nat. A mean is told of once
 # such examples are more than one in a hundred: single ones have been off by 20 nats.
-_FEW, _ENOUGH_TO_JUDGE, _TOLD = 10.0, 100, 0.01
+_FEW, ENOUGH_TO_JUDGE, _TOLD = 10.0, 100, 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +102,7 @@ def log_likelihood(
     results = list(map_batches(estimate, model, data, batch_size, seed, verbose))
     sizes = np.concatenate([result.effective_sample_size for result in results])
     share = float(np.mean(sizes < _FEW))
-    if num_samples >= _ENOUGH_TO_JUDGE and share > _TOLD:
+    if num_samples >= ENOUGH_TO_JUDGE and share > _TOLD:
         _warn(share, len(sizes), num_samples)
     estimated = estimate_of([result.log_likelihood for result in results])
     return LogLikelihood(

@@ -1,8 +1,10 @@
 """The report: its numbers are those of the single evaluations, and its page stands alone."""
 
+import functools
 import html.parser
 import json
 import re
+import types
 
 import keras
 import numpy as np
@@ -11,8 +13,12 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import keras_vae as kv
-from keras_vae.evaluation.reporting.examples import Examples, read, statistics
-from keras_vae.evaluation.reporting.result import Row
+from keras_vae.evaluation.reporting import costs, plan, sections, works
+from keras_vae.evaluation.reporting.budget import Work, counts_within
+from keras_vae.evaluation.reporting.costs import Costs
+from keras_vae.evaluation.reporting.examples import Examples, read
+from keras_vae.evaluation.reporting.parts import PARTS, left_out
+from keras_vae.evaluation.reporting.row import Row
 from keras_vae.evaluation.reporting.sections import Sections
 
 tfd = tfp.distributions
@@ -57,13 +63,13 @@ def whole(tmp_path_factory):
     grid = np.array([(a, b) for a in range(6) for b in range(5)])
     factors = kv.data.FactorData(images(30), grid, names=("a", "b"))
     folder = tmp_path_factory.mktemp("report") / "new"
-    small = kv.evaluation.reporting.sections
-    numbers = (small.ANNEALED_EXAMPLES, small.NUM_DISTRIBUTIONS, small.GAP_EXAMPLES)
-    scores = small.disentanglement_scores
-    small.ANNEALED_EXAMPLES, small.NUM_DISTRIBUTIONS, small.GAP_EXAMPLES = 4, 5, 4
-    few = {"num_train": 100, "num_eval": 50, "num_bins": 5}
-    small.disentanglement_scores = lambda *args, **kwargs: scores(*args, **few, **kwargs)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(works, "ANNEALED_EXAMPLES", 4)
+        patch.setattr(works, "GAP_EXAMPLES", 4)
+        patch.setattr(works, "TRAINING_OBSERVATIONS", 100)
+        patch.setattr(sections, "NUM_DISTRIBUTIONS", 5)
+        scores = functools.partial(kv.evaluation.disentanglement_scores, num_bins=5)
+        patch.setattr(sections, "disentanglement_scores", scores)
         report = kv.evaluation.report(
             model,
             data,
@@ -72,11 +78,9 @@ def whole(tmp_path_factory):
             factors=factors,
             history=HISTORY,
             seed=3,
+            budget=None,
             verbose=False,
         )
-    finally:
-        small.ANNEALED_EXAMPLES, small.NUM_DISTRIBUTIONS, small.GAP_EXAMPLES = numbers
-        small.disentanglement_scores = scores
     return report, model, (x, y), data, folder
 
 
@@ -94,7 +98,7 @@ def test_every_section_is_there_and_nothing_is_omitted(whole):
         "Samples",
         "Disentanglement",
     ]
-    assert not report.omitted
+    assert not report.omitted and not report.reduced and not report.unfinished
     assert list(report.figures) == [
         "The parts of the ELBO",
         "KL of each latent dimension",
@@ -156,7 +160,10 @@ def test_json_holds_what_the_report_holds(whole):
     read = json.loads(text, parse_constant=pytest.fail)
     assert read == whole[0].as_dict()
     row = read["sections"]["Likelihood"]["log p(x)"]
-    assert set(row) == {"value", "unit", "standard_error", "note"} and row["unit"] == "nats"
+    assert row["unit"] == "nats" and {"value", "standard_error", "note"} < set(row)
+    assert row["num_examples"] == EXAMPLES
+    assert read["sections"]["Likelihood"]["annealed - weighted"]["num_examples"] == 4
+    assert read["sections"]["Disentanglement"]["beta vae"]["num_examples"] == 100
     assert read["configuration"]["seed"] == 3 and read["configuration"]["tensorflow"]
 
 
@@ -223,7 +230,7 @@ def test_numbers_are_written_with_the_digits_they_are_worth(row, text):
 
 def quick(model, data, folder=None, **kwargs):
     return kv.evaluation.report(
-        model, data, folder, **{"num_samples": 2, "verbose": False, **kwargs}
+        model, data, folder, **{"num_samples": 2, "verbose": False, "budget": None, **kwargs}
     )
 
 
@@ -256,14 +263,14 @@ class OnlyCall(kv.posteriors.Posterior):
 
 
 def test_a_posterior_without_parameters_omits_what_needs_them(monkeypatch):
-    monkeypatch.setattr(kv.evaluation.reporting.sections, "NUM_DISTRIBUTIONS", 1)
+    monkeypatch.setattr(sections, "NUM_DISTRIBUTIONS", 1)
     report = quick(vae(posterior=OnlyCall(2)), images(3))
     why = "the posterior does not tell parameters from distribution"
     assert report.omitted["parts of the KL"] == report.omitted["gaps of inference"] == why
 
 
 def test_a_conditional_model_is_given_its_labels(monkeypatch):
-    monkeypatch.setattr(kv.evaluation.reporting.sections, "NUM_DISTRIBUTIONS", 3)
+    monkeypatch.setattr(sections, "NUM_DISTRIBUTIONS", 3)
     model = vae(kv.ConditionalVAE, condition=3, prior=kv.priors.ConditionalNormal(2))
     data = tf.data.Dataset.from_tensor_slices((images(6), np.arange(6) % 3)).batch(4)
     report = quick(model, data, num_examples=5)
@@ -273,20 +280,21 @@ def test_a_conditional_model_is_given_its_labels(monkeypatch):
 
 
 def test_verbose_prints_the_table(capsys, monkeypatch):
-    monkeypatch.setattr(kv.evaluation.reporting.sections, "NUM_DISTRIBUTIONS", 1)
+    monkeypatch.setattr(kv.core.progress, "_PATIENCE", float("inf"))
+    monkeypatch.setattr(sections, "NUM_DISTRIBUTIONS", 1)
     report = quick(vae(), images(3), verbose=True)
     assert capsys.readouterr().out == f"{report}\n"
 
 
 def test_a_file_in_place_of_the_folder_is_told_before_any_work(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(kv.evaluation.reporting.sections, "log_likelihood", None)
+    monkeypatch.setattr(sections, "log_likelihood", None)
     with pytest.raises(ValueError, match="`folder` must be a folder"):
         quick(vae(), images(2), tmp_path / "file")
 
 
 def test_a_model_of_nan_is_told_before_long_work(monkeypatch):
-    monkeypatch.setattr(kv.evaluation.reporting.sections, "log_likelihood", None)
+    monkeypatch.setattr(sections, "log_likelihood", None)
     model = vae()
     model.decoder.weights[0].assign(np.nan * model.decoder.weights[0])
     with pytest.raises(ValueError, match="`model` must give .* finite ELBO.*: 2 of 2 examples"):
@@ -305,9 +313,10 @@ def test_factors_that_a_model_cannot_be_scored_by_are_told(changes, labels, coun
     model, x = vae(**changes), images(4)
     examples = Examples(x, np.arange(4) % 3, conditioned=labels)
     factors = kv.data.FactorData(images(count), np.arange(count)[:, None] % [2, 4])
-    sections = Sections(model, examples, None, 1, {})
-    assert sections.why_no_disentanglement(factors).startswith(why)
-    assert sections.why_no_disentanglement(None) == "no `factors` are given"
+    compute = Sections(model, examples, 1, {}, factors=factors)
+    assert compute.why_no_disentanglement().startswith(why)
+    without = Sections(model, examples, 1, {})
+    assert without.why_no_disentanglement() == "no `factors` are given"
 
 
 def test_several_labels_of_an_example_are_left_out():
@@ -324,12 +333,156 @@ def test_a_class_counts_once_in_bits_per_dimension():
         weight.assign(tf.zeros_like(weight))  # all classes are equally likely: log2(4) = 2 bits
     examples = Examples(np.eye(4, dtype="float32")[[[0, 1, 2, 3, 0]]], None, conditioned=False)
     options = {"seed": 0, "batch_size": 1, "verbose": False}
-    sections = Sections(model, examples, statistics(model, examples, 0, 1), 2000, options)
-    (row,) = (row for row in sections.likelihood() if row.name == "bits per dimension")
+    compute = Sections(model, examples, 2000, options)
+    (row,) = (row for row in compute.log_p_x(1) if row.name == "bits per dimension")
     np.testing.assert_allclose(row.value, 2.0, atol=0.05)
 
 
+# What is left out.
+
+
+def test_parts_and_sections_are_named_in_any_spelling():
+    latent = {"active units", "parts of the KL", "gaps of inference"}
+    assert set(left_out("Latent code", None)) == latent
+    assert set(left_out(["ACTIVE_UNITS", "figures"], None)) == {"active units", "figures"}
+    assert set(left_out(None, ("elbo", "latent_code"))) == set(PARTS) - latent - {"ELBO"}
+    assert left_out(None, None) == {}
+
+
+def test_only_what_is_wanted_is_computed(monkeypatch):
+    for name in ("log_likelihood", "annealed_importance_sampling", "statistics", "generate"):
+        monkeypatch.setattr(sections, name, None)
+    report = quick(vae(), images(3), only="reconstruction")
+    assert list(report.sections) == ["Reconstruction"] and not report.figures
+    assert report.omitted["ELBO"] == "not named in `only`"
+    monkeypatch.undo()
+    monkeypatch.setattr(sections, "NUM_DISTRIBUTIONS", 1)
+    parts = ["samples", "Latent code", "log p(x)", "figures", "reconstruction"]
+    report = quick(vae(), images(3), skip=parts)
+    assert list(report.sections) == ["Likelihood"]
+    names = [row.name for row in report.sections["Likelihood"]]
+    assert names == ["ELBO", "distortion", "rate", "annealed - weighted"]
+    assert report.omitted["log p(x)"] == "named in `skip`"
+
+
+# What there is no time for.
+
+COSTS = Costs(
+    trace=0.0,
+    encode=0.0,
+    decode=0.0,
+    gradient=0.0,
+    pair=0.0,
+    features=0.0,
+    num_features=4,
+    product=0.0,
+)
+
+
+def test_time_is_shared_and_numbers_are_halved():
+    def work(full, least, seconds):
+        return Work(full, least, full, lambda costs, count: seconds * count)
+
+    cheap, dear, dearest, fixed = works = (
+        work(100, 1, 0.1),  # 10 s
+        work(64, 1, 1.0),  # 64 s
+        work(64, 1, 2.0),  # 128 s
+        Work(64, 2, 64, lambda costs, count: 1000.0),
+    )
+    # Of 110 s, 82.5 are for these; what cannot be done at all takes none of them.
+    found = counts_within(110.0, works, COSTS)
+    assert found == {cheap: 100, dear: 32, dearest: 16, fixed: 0}
+    spent = sum(work.seconds(COSTS, count) for work, count in found.items() if count)
+    assert spent <= 82.5
+    assert counts_within(1e6, works, COSTS) == {work: work.full for work in works}
+    # Times that are measured ten per cent longer change nothing here.
+    assert counts_within(100.0, works, COSTS) == found
+
+
+def test_a_report_without_much_time_says_what_it_reduced(monkeypatch, tmp_path):
+    monkeypatch.setattr(sections, "NUM_DISTRIBUTIONS", 3)
+    # 60 x 8 draws take 0.1 s; a gradient 0.01 s, of which gaps of 2 examples take 3,200.
+    known = COSTS._replace(decode=0.1 / 480, gradient=0.01)
+    monkeypatch.setattr(plan, "measure", lambda *args: known)
+    model, x = vae(), images()
+    skip = ["parts of the KL", "samples"]
+    found = quick(model, x, tmp_path, num_samples=100, budget=1.6, skip=skip)
+    assert found.reduced["log p(x)"] == "first 30 examples of 60"
+    assert "gaps of inference" in found.omitted
+    assert "even on the first 2 examples; budget=None" in found.omitted["gaps of inference"]
+    row = value(found, "Likelihood", "log p(x)")
+    assert row.num_examples == 30 and row.note.startswith("reduced: first 30 examples, ")
+    full = value(found, "Likelihood", "ELBO")
+    assert full.num_examples == EXAMPLES and "reduced" not in full.note
+    alone = kv.evaluation.log_likelihood(model, x[:30], 100, verbose=False)
+    np.testing.assert_allclose(row.value, alone.mean, rtol=1e-6)
+    few = f"{alone.share_below_10:.1%} of the examples have less than 10"
+    assert few in value(found, "Likelihood", "effective samples").note
+    words = [(tmp_path / f"report.{kind}").read_text(encoding="utf-8") for kind in ("json", "html")]
+    for text in (str(found), *words):
+        assert "reduced: first 30 examples" in text and "first 30 examples of 60" in text
+    again = quick(model, x, num_samples=100, budget=1.6, skip=skip)
+    assert again.as_dict() == found.as_dict()
+
+
+class Timed(keras.layers.Layer):
+    """A decoder that a clock of its own goes by, a second for each pass."""
+
+    seconds = 0.0
+
+    def build(self, z_shape):
+        self.dense = keras.layers.Dense(144)
+        self.dense.build(z_shape)
+
+    def call(self, z, training=None):
+        def tick(z):
+            self.seconds += 1.0
+            return z
+
+        waited = tf.numpy_function(tick, [z], z.dtype)
+        waited.set_shape(z.shape)
+        return tf.reshape(self.dense(z + 0.0 * waited), [-1, *IMAGE])
+
+
+def test_costs_are_those_of_the_passes(monkeypatch):
+    decoder = Timed()
+    model, x = vae(decoder=decoder), images()
+    clock = types.SimpleNamespace(perf_counter=lambda: decoder.seconds)
+    monkeypatch.setattr(costs, "time", clock)
+    found = costs.measure(model, Examples(x, None, False), lambda x: np.zeros([len(x), 7]))
+    # A pass decodes 8 draws for 60 examples, or 4 for 16 with a gradient; nothing else takes time.
+    expected = COSTS._replace(decode=1.0 / (8 * EXAMPLES), gradient=1.0 / (4 * 16), num_features=7)
+    assert found == expected
+
+
+# What is left of a report that is interrupted.
+
+
+def test_an_interrupted_report_leaves_what_it_has(tmp_path, monkeypatch):
+    monkeypatch.setattr(sections, "NUM_DISTRIBUTIONS", 1)
+
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sections, "inference_gap", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        quick(vae(), images(3), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json"]
+    read = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
+    assert read["unfinished"] == ["gaps of inference"]
+    assert {"ELBO", "log p(x)", "annealed - weighted"} <= set(read["sections"]["Likelihood"])
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert not page.open and page.sources
+    assert any("Unfinished" in word for word in page.words)
+    assert "gaps of inference" in page.words
+
+
 BAD = [
+    ({"skip": "annealing"}, "`skip` must be among .*Likelihood.*annealed importance sampling"),
+    ({"only": ["samples", "pictures"]}, "`only` must be among .*Samples.*gaps of inference"),
+    ({"skip": (), "only": "samples"}, "`only` must be None if `skip` is given"),
+    ({"skip": 3}, "`skip` must be names of sections"),
+    ({"budget": 0.0}, "`budget` must be a finite number > 0"),
     ({"num_samples": 0}, "`num_samples` must be an integer >= 1"),
     ({"num_examples": 0}, "`num_examples` must be an integer >= 1"),
     ({"batch_size": 0}, "`batch_size` must be an integer >= 1"),

@@ -16,7 +16,8 @@ from keras_vae.evaluation.reporting.examples import (
     is_image,
     white_of,
 )
-from keras_vae.evaluation.reporting.result import Row
+from keras_vae.evaluation.reporting.row import Row
+from keras_vae.evaluation.reporting.sections import Sections
 from keras_vae.models import VAE
 
 if TYPE_CHECKING:
@@ -26,21 +27,46 @@ if TYPE_CHECKING:
 _MAPPED, _IMAGES, _COLUMNS, _TRAVERSED = 2000, 40, 10, 8
 
 
-def figures_of_numbers(
-    rows: Sequence[Row], statistics: Statistics, units: ActiveUnits
+def all_figures(
+    compute: Sections,
+    rows: Mapping[str, Sequence[Row]],
+    count: int,
+    history: Mapping[str, Sequence[float]] | None,
+    latent_map: str,
 ) -> dict[str, Figure]:
-    """Returns the figures of what adds up to the ELBO, and of the KL of each dimension."""
-    values = {row.name: row.value for row in rows}
+    """Returns the figures of a report, of the first so many examples and of its rows."""
+    said, units = compute.statistics(count), compute.units(count)
+    examples, options = compute.examples.first(count), compute.options
+    numbers = [row for section in rows.values() for row in section]
+    return {
+        **parts_of_the_elbo(numbers),
+        **kl_of_dimensions(said, units),
+        **curves_of(history),
+        **map_of(said, examples, latent_map, options["seed"]),
+        **images_of(compute.model, examples, units, options["seed"], options["batch_size"]),
+    }
+
+
+def parts_of_the_elbo(rows: Sequence[Row]) -> dict[str, Figure]:
+    """Returns the figure of what adds up to the ELBO, of numbers of the same examples."""
+    whole = {row.name: row.num_examples for row in rows}.get("distortion")
+    values = {row.name: row.value for row in rows if row.num_examples == whole}
+    if whole is None:
+        return {}
     split = ("mutual information", "marginal KL")
     addends = ("distortion", *(split if split[0] in values else ("rate",)))
-    parts = {name: values[name] for name in addends}
-    figure = plotting.elbo_parts(parts, "-ELBO", {"-log p(x)": -values["log p(x)"]})
-    figures = {"The parts of the ELBO": figure}
+    lines = {"-log p(x)": -values["log p(x)"]} if "log p(x)" in values else {}
+    figure = plotting.elbo_parts({name: values[name] for name in addends}, "-ELBO", lines)
+    return {"The parts of the ELBO": figure}
+
+
+def kl_of_dimensions(statistics: Statistics, units: ActiveUnits) -> dict[str, Figure]:
+    """Returns the figure of the KL of each dimension."""
     kl = statistics.mean_kl
-    if len(kl) == len(units.variances):  # Else the KL is that of all dimensions together.
-        active = np.any(units.variances.reshape(len(kl), -1) > units.threshold, axis=1)
-        figures["KL of each latent dimension"] = plotting.kl_by_dimension(kl, active)
-    return figures
+    if len(kl) != len(units.variances):  # The KL is that of all dimensions together.
+        return {}
+    active = np.any(units.variances.reshape(len(kl), -1) > units.threshold, axis=1)
+    return {"KL of each latent dimension": plotting.kl_by_dimension(kl, active)}
 
 
 def map_of(statistics: Statistics, examples: Examples, method: str, seed: int) -> dict[str, Figure]:

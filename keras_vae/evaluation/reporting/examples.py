@@ -13,7 +13,7 @@ from keras_vae.models import VAE
 from keras_vae.training.data import Data
 
 # Draws of z for every x behind the ELBO.
-_NUM_DRAWS = 8
+NUM_DRAWS = 8
 
 
 class Examples(NamedTuple):
@@ -99,7 +99,7 @@ def statistics(model: VAE, examples: Examples, seed: int, batch_size: int) -> St
     """Reads the examples once for all that is said of single ones."""
 
     def read_batch(x: tf.Tensor, y: Any, batch_seed: tf.Tensor) -> Statistics:
-        terms = model.compute_terms(x, _NUM_DRAWS, False, batch_seed, y)
+        terms = model.compute_terms(x, NUM_DRAWS, False, batch_seed, y)
         means = model.posterior_head.mean(model.encode(x, y))
         return Statistics(terms.reconstruction, terms.kl, means)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import html
 import io
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from keras_vae.evaluation.reporting.row import Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from keras_vae.evaluation.reporting.result import Report
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -31,32 +32,38 @@ img { max-width: 100%; height: auto; }
 """
 
 
-def page(report: Report) -> str:
-    """Returns the page of a report."""
-    tables = "".join(_table(title, rows) for title, rows in report.sections.items())
-    figures = "".join(_figure(name, figure) for name, figure in report.figures.items())
+def page(
+    title: str,
+    lead: str,
+    sections: Mapping[str, Sequence[Row]],
+    figures: Mapping[str, Figure],
+    remarks: Mapping[str, Mapping[str, Any]],
+) -> str:
+    """Returns the page.
+
+    Args:
+        title: Its heading.
+        lead: The sentence below.
+        sections: Rows of a table, by its title.
+        figures: matplotlib figures, by caption.
+        remarks: Names with what there is to say of each, by the title of their list.
+    """
+    tables = "".join(_table(name, rows) for name, rows in sections.items())
+    drawn = "".join(_figure(name, figure) for name, figure in figures.items())
     parts = [
-        f"<h1>{html.escape(report.title)}</h1>",
-        f'<p class="lead">{html.escape(_lead(report.configuration))}</p>',
+        f"<h1>{html.escape(title)}</h1>",
+        f'<p class="lead">{html.escape(lead)}</p>',
         f'<div class="tables">{tables}</div>',
-        f'<h2>Figures</h2><div class="figures">{figures}</div>' if figures else "",
-        _list("Not computed", report.omitted),
-        _list("How it was made", report.configuration),
+        f'<h2>Figures</h2><div class="figures">{drawn}</div>' if drawn else "",
+        *(_list(name, items) for name, items in remarks.items()),
     ]
-    head = f"<title>{html.escape(report.title)}</title><style>{_STYLE}</style>"
+    head = f"<title>{html.escape(title)}</title><style>{_STYLE}</style>"
     meta = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
     body = "".join(parts)
     return f'<!DOCTYPE html>\n<html lang="en"><head>{meta}{head}</head><body>{body}</body></html>\n'
 
 
-def _lead(configuration: dict[str, Any]) -> str:
-    return (
-        f"{configuration['num_examples']:,} examples, log p(x) by {configuration['num_samples']:,} "
-        f"samples each, seed {configuration['seed']}. ± is one standard error."
-    )
-
-
-def _table(title: str, rows: list[Any]) -> str:
+def _table(title: str, rows: Sequence[Row]) -> str:
     lines = "".join(
         f"<tr><td>{html.escape(row.name)}{_note(row.note)}</td>"
         f'<td class="value">{html.escape(_signed(row.text))}</td></tr>'
@@ -82,9 +89,7 @@ def _figure(name: str, figure: Figure) -> str:
     return f"<figure><figcaption>{caption}</figcaption>{image}</figure>"
 
 
-def _list(title: str, items: dict[str, Any]) -> str:
-    if not items:
-        return ""
+def _list(title: str, items: Mapping[str, Any]) -> str:
     lines = "".join(
         f"<tr><td>{html.escape(str(name))}</td><td>{html.escape(str(value))}</td></tr>"
         for name, value in items.items()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from keras_vae.core import checks
 from keras_vae.core.version import __version__
 from keras_vae.data import FactorData
 from keras_vae.evaluation.reading import checked_vae
-from keras_vae.evaluation.reporting import drawing
-from keras_vae.evaluation.reporting.examples import Examples, read, statistics
-from keras_vae.evaluation.reporting.result import Report, Row
+from keras_vae.evaluation.reporting.drawing import all_figures
+from keras_vae.evaluation.reporting.examples import Examples, read
+from keras_vae.evaluation.reporting.parts import all_parts, left_out
+from keras_vae.evaluation.reporting.plan import plan_of
+from keras_vae.evaluation.reporting.result import Report
 from keras_vae.evaluation.reporting.sections import Sections
 from keras_vae.models import VAE
 
@@ -30,20 +33,31 @@ def report(
     factors: FactorData | None = None,
     history: Mapping[str, Sequence[float]] | None = None,
     latent_map: str = "pca",
+    skip: str | Iterable[str] | None = None,
+    only: str | Iterable[str] | None = None,
+    budget: float | None = 120.0,
     seed: int = 0,
     batch_size: int = 128,
     verbose: bool = True,
 ) -> Report:
     """Evaluates a model in every way that fits it, and writes the results down.
 
-    Likelihood: ELBO, its parts, log p(x) by importance sampling and by annealing
-    Latent code: active units, mutual information, marginal KL, gaps of inference
+    Likelihood: ELBO, log p(x) by importance sampling, and by annealed importance sampling
+    Latent code: active units, parts of the KL, gaps of inference
     Reconstruction: squared error, PSNR, SSIM
     Samples: Frechet and kernel distance, precision, recall, density, coverage
     Disentanglement, if ground-truth factors are given
+    Figures
 
-    The data are read once. Annealing is tried on the first 16 examples, gaps of inference on the
-    first 32. What cannot be computed for a model is listed with the reason.
+    The data are read once. Annealed importance sampling is tried on the first 16 examples, the gaps
+    of inference on the first 32. What cannot be computed for a model is listed with the reason.
+
+    The report keeps to `budget` by what a pass through the model takes, measured before: what would
+    take longer than its share is computed on a half, a quarter, ... of the examples, or left out.
+    `reduced` and `omitted` say so, and every number says on how many examples it was computed. As
+    times are measured, another machine may choose other numbers of examples: for numbers to
+    publish, take `budget=None`. The files are written anew after each part, so that a report that
+    is interrupted leaves what it has.
 
     Args:
         model: A `VAE`.
@@ -57,6 +71,11 @@ def report(
         factors: Observations with ground-truth factors, as `disentanglement_scores` takes them.
         history: `History.history` of the training, for its curves.
         latent_map: `"pca"` or `"tsne"`.
+        skip: Sections as above, or parts of them, to leave out: `"ELBO"`, `"log p(x)"`, `"active
+            units"`, `"reconstruction"`, `"parts of the KL"`, `"samples"`, `"figures"`, `"annealed
+            importance sampling"`, `"gaps of inference"`, `"disentanglement"`.
+        only: Those to compute, and no others; not together with `skip`.
+        budget: Seconds that the report should take, > 0; None for no limit.
         seed: Integer >= 0.
         batch_size: Examples at once.
         verbose: Whether to print the table, and progress where it takes long.
@@ -65,8 +84,8 @@ def report(
         A `Report`.
 
     Raises:
-        ValueError: If an argument is out of its range, the model not built or its ELBO not finite,
-            or the data empty or without a density.
+        ValueError: If an argument is out of its range or names no section, the model is not built
+            or its ELBO not finite, or the data are empty or without a density.
 
     Example:
         >>> import keras_vae as kv, tensorflow as tf
@@ -82,6 +101,9 @@ def report(
     model = checked_vae(model)
     checks.integer("num_samples", num_samples)
     num_examples = checks.integer("num_examples", num_examples)
+    unwanted = left_out(skip, only)
+    if budget is not None:
+        budget = checks.number("budget", budget, 0.0, exclusive=True)
     _check_options(model, folder, features, factors, history, latent_map)
     options = {
         "seed": checks.integer("seed", seed, minimum=0),
@@ -89,67 +111,30 @@ def report(
         "verbose": checks.option("verbose", verbose, (False, True)),
     }
     examples = read(model, data, num_examples, batch_size)
-    said = statistics(model, examples, seed, batch_size)
-    compute = Sections(model, examples, said, num_samples, options)
-    rows, omitted = _all_sections(compute, features, factors)
-    numbers = [row for section in rows.values() for row in section]
-    figures = {
-        **drawing.figures_of_numbers(numbers, said, compute.units),
-        **drawing.curves_of(history),
-        **drawing.map_of(said, examples, latent_map, seed),
-        **drawing.images_of(model, examples, compute.units, seed, batch_size),
-    }
+    compute = Sections(model, examples, num_samples, options, features, factors)
+
+    def add_figures(so_far: Report, count: int) -> Report:
+        drawn = all_figures(compute, so_far.sections, count, history, latent_map)
+        return dataclasses.replace(so_far, figures=drawn)
+
+    plan = plan_of(all_parts(compute, add_figures), unwanted, compute, budget)
     made = Report(
         title=f"{type(model).__name__} {model.name!r}",
-        configuration=_configuration(examples, num_samples, seed),
-        sections=rows,
-        omitted=omitted,
-        per_dimension={
-            "kl": said.mean_kl.tolist(),
-            "variance_of_mean": compute.units.variances.tolist(),
-        },
-        figures=figures,
+        configuration=_configuration(examples, num_samples, seed, budget),
+        sections={},
+        omitted=plan.omitted,
+        per_dimension={},
+        figures={},
+        reduced=plan.reduced,
+        unfinished=[part.name for part in plan.parts],
     )
+    for part in plan.parts:
+        made = plan.with_part(part, made)
+        if folder is not None:
+            made.save(folder)
     if verbose:
         print(made)
-    if folder is not None:
-        made.save(folder)
     return made
-
-
-def _all_sections(
-    compute: Sections, features: Any, factors: FactorData | None
-) -> tuple[dict[str, list[Row]], dict[str, str]]:
-    """Returns the rows of every section, and what is omitted."""
-    rows = {
-        "Likelihood": compute.likelihood(),
-        "Latent code": compute.latent(),
-        "Reconstruction": compute.reconstruction(),
-    }
-    omitted: dict[str, str] = {}
-
-    def add(section: str, name: str, why_not: str, made: Callable[[], list[Row]]) -> None:
-        if why_not:
-            omitted[name] = why_not
-        else:
-            rows[section] = [*rows.get(section, []), *made()]
-
-    add("Likelihood", "annealed importance sampling", compute.why_not_annealed(), compute.annealed)
-    add("Latent code", "parts of the KL", compute.why_no_decomposition(), compute.decomposition)
-    add("Latent code", "gaps of inference", compute.why_no_gap(), compute.gap)
-    add(
-        "Samples",
-        "samples",
-        compute.why_no_samples(features),
-        lambda: compute.samples(features),
-    )
-    add(
-        "Disentanglement",
-        "disentanglement",
-        compute.why_no_disentanglement(factors),
-        lambda: compute.disentanglement(factors),  # type: ignore[arg-type]
-    )
-    return rows, omitted
 
 
 def _check_options(
@@ -173,13 +158,16 @@ def _check_options(
         raise ValueError(f"Argument `factors` {rule}. Received: shape={shape}")
 
 
-def _configuration(examples: Examples, num_samples: int, seed: int) -> dict[str, Any]:
+def _configuration(
+    examples: Examples, num_samples: int, seed: int, budget: float | None
+) -> dict[str, Any]:
     packages = ("tensorflow", "keras", "tensorflow-probability", "numpy")
     versions = {package: importlib.metadata.version(package) for package in packages}
     return {
         "num_examples": len(examples.x),
         "num_samples": num_samples,
         "seed": seed,
+        "budget": budget,
         "keras_vae": __version__,
         **versions,
     }

@@ -5,51 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_vae.evaluation.estimate import Estimate
+from keras_vae.core.files import write_whole
 from keras_vae.evaluation.reporting.page import page
+from keras_vae.evaluation.reporting.row import Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 JSON, HTML = "report.json", "report.html"
+TITLES = ("Likelihood", "Latent code", "Reconstruction", "Samples", "Disentanglement")
 _WIDTH = 34  # Of names on the terminal.
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One number of a report.
-
-    Attributes:
-        name: What it is, as in the JSON.
-        value: The number.
-        unit: Its unit, such as `"nats"`.
-        standard_error: Its standard error, None where there is none.
-        note: How it was made, where the reader has to know.
-    """
-
-    name: str
-    value: float
-    unit: str = ""
-    standard_error: float | None = None
-    note: str = ""
-
-    @property
-    def text(self) -> str:
-        """The number with its standard error and unit, in as many digits as are worth it."""
-        if isinstance(self.value, int):
-            return f"{self.value} {self.unit}".strip()
-        error = math.nan if self.standard_error is None else self.standard_error
-        digits = 4 if abs(self.value) < 1.0 or error < 0.01 else 2
-        spread = f" +- {error:.{digits}f}" if math.isfinite(error) else ""
-        return f"{self.value:.{digits}f}{spread} {self.unit}".strip()
-
-
-def row_of(name: str, estimate: Estimate, unit: str = "", note: str = "") -> Row:
-    """Returns the row of an estimate."""
-    return Row(name, estimate.mean, unit, estimate.standard_error, note)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,12 +29,15 @@ class Report:
 
     Attributes:
         title: Name and class of the model.
-        configuration: What the numbers depend on: examples, samples, seed, versions.
+        configuration: What the numbers depend on: examples, samples, seed, budget, versions.
         sections: Rows by the title of their section.
         omitted: What was not computed, and why.
         per_dimension: Lists by name: `kl`, the mean KL of each group of dimensions, and
             `variance_of_mean`, the variance of the posterior mean in each dimension.
         figures: matplotlib figures by name; those of images are missing where x is none.
+        reduced: What was computed on fewer examples than usual to keep to the budget, and on how
+            many.
+        unfinished: What was still to come when this was written; empty when all is done.
     """
 
     title: str
@@ -74,16 +46,27 @@ class Report:
     omitted: dict[str, str]
     per_dimension: dict[str, list[Any]] = dataclasses.field(repr=False)
     figures: dict[str, Figure] = dataclasses.field(repr=False)
+    reduced: dict[str, str] = dataclasses.field(default_factory=dict)
+    unfinished: list[str] = dataclasses.field(default_factory=list)
 
     def __str__(self) -> str:
         lines = [self.title]
         for title, rows in self.sections.items():
             lines += ["", title]
             lines += [_line(row) for row in rows]
-        if self.omitted:
-            lines += ["", "Not computed"]
-            lines += [f"  {name}: {why}" for name, why in self.omitted.items()]
+        for title, remarks in self._remarks().items():
+            lines += ["", title]
+            lines += [f"  {name}: {why}" for name, why in remarks.items()]
         return "\n".join(lines)
+
+    def with_rows(self, title: str, rows: Sequence[Row], **per_dimension: list[Any]) -> Report:
+        """Returns the report with more rows in a section; sections keep their order."""
+        sections = {**self.sections, title: [*self.sections.get(title, []), *rows]}
+        return dataclasses.replace(
+            self,
+            sections={title: sections[title] for title in TITLES if title in sections},
+            per_dimension={**self.per_dimension, **per_dimension},
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Returns all but the figures, ready for JSON; numbers that are not finite are None."""
@@ -95,6 +78,8 @@ class Report:
             "configuration": self.configuration,
             "sections": sections,
             "omitted": self.omitted,
+            "reduced": self.reduced,
+            "unfinished": self.unfinished,
             "per_dimension": self.per_dimension,
         }
 
@@ -102,13 +87,32 @@ class Report:
         """Writes `report.json`, and `report.html`, one page that holds its figures.
 
         Args:
-            folder: Made if it does not exist; files of these names are overwritten.
+            folder: Made if it does not exist; files of these names are replaced, each when the new
+                one is complete.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.as_dict(), indent=1, allow_nan=False)
-        (folder / JSON).write_text(text + "\n", encoding="utf-8")
-        (folder / HTML).write_text(page(self), encoding="utf-8")
+        write_whole(Path(folder, JSON), text + "\n")
+        remarks = {**self._remarks(), "How it was made": self.configuration}
+        html = page(self.title, self._lead(), self.sections, self.figures, remarks)
+        write_whole(Path(folder, HTML), html)
+
+    def _lead(self) -> str:
+        known = self.configuration
+        lead = (
+            f"{known['num_examples']:,} examples, log p(x) by {known['num_samples']:,} "
+            f"samples each, seed {known['seed']}. ± is one standard error."
+        )
+        return f"{lead} Unfinished: see below." if self.unfinished else lead
+
+    def _remarks(self) -> dict[str, Mapping[str, Any]]:
+        """Returns what a reader has to know beside the numbers, by title."""
+        unfinished = dict.fromkeys(self.unfinished, "still to come when this was written")
+        remarks: dict[str, Mapping[str, Any]] = {
+            "Unfinished": unfinished,
+            "Reduced to keep to the budget": self.reduced,
+            "Not computed": self.omitted,
+        }
+        return {title: items for title, items in remarks.items() if items}
 
 
 def _line(row: Row) -> str:

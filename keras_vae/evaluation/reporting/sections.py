@@ -1,9 +1,8 @@
-"""The sections of a report: the numbers, each by the evaluation of its name."""
+"""The numbers of a report, each by the evaluation of its name."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from typing import Any
 
@@ -17,16 +16,19 @@ from keras_vae.evaluation.distances import frechet_distance, kernel_distance, ma
 from keras_vae.evaluation.estimate import estimate_of
 from keras_vae.evaluation.inference_gap import inference_gap
 from keras_vae.evaluation.kl_decomposition import kl_decomposition
-from keras_vae.evaluation.log_likelihood import LogLikelihood, log_likelihood
+from keras_vae.evaluation.log_likelihood import (
+    ENOUGH_TO_JUDGE,
+    LogLikelihood,
+    log_likelihood,
+)
 from keras_vae.evaluation.reading import has_parameters
 from keras_vae.evaluation.reconstruction_error import reconstruction_error
-from keras_vae.evaluation.reporting.examples import Examples, Statistics, generate
-from keras_vae.evaluation.reporting.result import Row, row_of
+from keras_vae.evaluation.reporting.examples import Examples, Statistics, generate, statistics
+from keras_vae.evaluation.reporting.row import Row, row_of
 from keras_vae.models import VAE
 
-# What is dear is tried on fewer examples.
-ANNEALED_EXAMPLES, NUM_DISTRIBUTIONS, NUM_CHAINS = 16, 200, 4
-GAP_EXAMPLES = 32
+# Annealing takes many passes for every example.
+NUM_DISTRIBUTIONS, NUM_CHAINS = 200, 4
 # Fewer examples say nothing of a distribution; more pixels need features.
 LEAST_EXAMPLES, MOST_PIXELS = 50, 4096
 # As many as the bins of the scores of disentanglement.
@@ -37,84 +39,119 @@ _NO_PARAMETERS = "the posterior does not tell parameters from distribution"
 
 @dataclasses.dataclass(frozen=True)
 class Sections:
-    """Computes the sections of a report.
+    """Computes the numbers of a report, each on the first so many examples.
 
     Args:
         model: A `VAE`.
         examples: The data.
-        statistics: What the model says of each.
         num_samples: Samples of each example for log p(x).
         options: Arguments `batch_size`, `seed` and `verbose` of all evaluations.
+        features: Function from x to features, or None.
+        factors: Observations with ground-truth factors, or None.
     """
 
     model: VAE
     examples: Examples
-    statistics: Statistics
     num_samples: int
     options: dict[str, Any]
+    features: Any = None
+    factors: FactorData | None = None
+    _said: dict[int, Statistics] = dataclasses.field(default_factory=dict, repr=False)
+    _weighted: dict[int, LogLikelihood] = dataclasses.field(default_factory=dict, repr=False)
 
-    @property
-    def units(self) -> ActiveUnits:
-        """The active units of the examples."""
-        return units_of(self.statistics.means, threshold=0.01)
+    def statistics(self, count: int) -> Statistics:
+        """Returns what the model says of each example; of as many, it is asked once."""
+        if count not in self._said:
+            seed, batch_size = self.options["seed"], self.options["batch_size"]
+            first = self.examples.first(count)
+            self._said[count] = statistics(self.model, first, seed, batch_size)
+        return self._said[count]
 
-    @functools.cached_property
-    def weighted(self) -> LogLikelihood:
-        """The importance-weighted estimate of log p(x)."""
-        return log_likelihood(self.model, self.examples.data, self.num_samples, **self.options)
+    def units(self, count: int) -> ActiveUnits:
+        """Returns the active units."""
+        return units_of(self.statistics(count).means, threshold=0.01)
 
-    def likelihood(self) -> list[Row]:
-        """Returns bounds and estimates of log p(x)."""
-        said, found = self.statistics, self.weighted
+    def mean_kl(self, count: int) -> dict[str, list[Any]]:
+        """Returns the mean KL of each group of dimensions."""
+        return {"kl": self.statistics(count).mean_kl.tolist()}
+
+    def variances(self, count: int) -> dict[str, list[Any]]:
+        """Returns the variance of the posterior mean in each dimension."""
+        return {"variance_of_mean": self.units(count).variances.tolist()}
+
+    def _log_p_x(self, count: int) -> LogLikelihood:
+        if count not in self._weighted:
+            data = self.examples.first(count).data
+            found = log_likelihood(self.model, data, self.num_samples, **self.options)
+            self._weighted[count] = found
+        return self._weighted[count]
+
+    def bounds(self, count: int) -> list[Row]:
+        """Returns the ELBO and its parts."""
+        said = self.statistics(count)
         rate = estimate_of([np.sum(said.kl, axis=-1)])
-        size = math.prod(self.model.likelihood_head.shape)  # A class is one, not K of them.
-        bits = -1.0 / (math.log(2.0) * size)
         return [
             row_of("ELBO", estimate_of([said.elbo]), "nats"),
             row_of("distortion", estimate_of([said.distortion]), "nats", "-E log p(x|z)"),
             row_of("rate", rate, "nats", "KL(q(z|x) || p(z))"),
+        ]
+
+    def log_p_x(self, count: int) -> list[Row]:
+        """Returns the importance-weighted estimate of log p(x), and how far to trust it."""
+        found = self._log_p_x(count)
+        size = math.prod(self.model.likelihood_head.shape)  # A class is one, not K of them.
+        bits = -1.0 / (math.log(2.0) * size)
+        judged = self.num_samples >= ENOUGH_TO_JUDGE
+        few = f"{found.share_below_10:.1%} of the examples have less than 10" if judged else ""
+        return [
             row_of("log p(x)", found, "nats", f"importance-weighted, K = {self.num_samples:,}"),
-            Row("effective samples", found.effective_sample_size, f"of {self.num_samples:,}"),
+            Row(
+                "effective samples",
+                found.effective_sample_size,
+                f"of {self.num_samples:,}",
+                note=few,
+            ),
             Row("bits per dimension", bits * found.mean, "bits", abs(bits) * found.standard_error),
         ]
 
-    def annealed(self) -> list[Row]:
-        """Returns how far annealing and weighting are apart on the first examples."""
-        first = self.examples.first(ANNEALED_EXAMPLES)
+    def annealed(self, count: int) -> list[Row]:
+        """Returns how far annealing and weighting are apart."""
+        first = self.examples.first(count)
         found = annealed_importance_sampling(
             self.model, first.data, NUM_DISTRIBUTIONS, NUM_CHAINS, **self.options
         )
-        apart = found.per_example - self.weighted.per_example[: len(first.x)]
-        note = f"first {len(first.x)} examples, annealed {found.mean:.2f}"
+        weighted = self._log_p_x(max([n for n in self._weighted if n >= count], default=count))
+        apart = found.per_example - weighted.per_example[:count]
+        note = f"annealed {found.mean:.2f}"
         return [row_of("annealed - weighted", estimate_of([apart]), "nats", note)]
 
-    def latent(self) -> list[Row]:
+    def active_units(self, count: int) -> list[Row]:
         """Returns the number of active units."""
-        total, note = len(self.units.variances), f"variance of the mean > {self.units.threshold:g}"
-        return [Row("active units", self.units.count, f"of {total}", note=note)]
+        units = self.units(count)
+        note = f"variance of the mean > {units.threshold:g}"
+        return [Row("active units", units.count, f"of {len(units.variances)}", note=note)]
 
-    def decomposition(self) -> list[Row]:
+    def decomposition(self, count: int) -> list[Row]:
         """Returns the parts of the KL."""
-        parts = kl_decomposition(self.model, self.examples.data, **self.options)
-        limit = f"at most log N = {math.log(len(self.examples.x)):.2f}"
+        parts = kl_decomposition(self.model, self.examples.first(count).data, **self.options)
+        limit = f"at most log N = {math.log(count):.2f}"
         return [
             row_of("mutual information", parts.mutual_information, "nats", limit),
             row_of("marginal KL", parts.marginal_kl, "nats", "KL(q(z) || p(z))"),
         ]
 
-    def gap(self) -> list[Row]:
-        """Returns what inference loses on the first examples, and by what."""
-        first = self.examples.first(GAP_EXAMPLES)
-        found = inference_gap(self.model, first.data, **self.options)
-        note = f"first {len(first.x)} examples"
+    def gap(self, count: int) -> list[Row]:
+        """Returns what inference loses, and by what."""
+        found = inference_gap(self.model, self.examples.first(count).data, **self.options)
         return [
-            row_of("amortization gap", found.amortization, "nats", note),
-            row_of("approximation gap", found.approximation, "nats", note),
+            row_of("amortization gap", found.amortization, "nats"),
+            row_of("approximation gap", found.approximation, "nats"),
         ]
 
-    def reconstruction(self) -> list[Row]:
+    def reconstruction(self, count: int) -> list[Row]:
         """Returns the errors of reconstructions."""
-        found = reconstruction_error(self.model, self.examples.data, **self.options)
+        data = self.examples.first(count).data
+        found = reconstruction_error(self.model, data, **self.options)
         rows = [
             row_of("squared error", found.sse, "", "summed, at the mean of q(z|x)"),
             row_of("mean squared error", found.mse),
@@ -122,13 +159,14 @@ class Sections:
         ]
         return rows if found.ssim is None else [*rows, row_of("SSIM", found.ssim)]
 
-    def samples(self, features: Any) -> list[Row]:
+    def samples(self, count: int) -> list[Row]:
         """Returns the distances between the examples and samples of the model."""
-        x, options = self.examples.x, self.options
+        first, features = self.examples.first(count), self.features
+        x, options = first.x, self.options
         # Means of p(x|z) are no binary images, and draws of a density are noisy ones.
         mean = not np.all((x == 0) | (x == 1))
         batch_size, seed, verbose = (options[key] for key in ("batch_size", "seed", "verbose"))
-        made = generate(self.model, self.examples, mean, seed, batch_size)
+        made = generate(self.model, first, mean, seed, batch_size)
         reading = {"features": features, "batch_size": batch_size, "verbose": verbose}
         kernel = kernel_distance(x, made, seed=seed, **reading)
         scores = manifold_scores(x, made, **reading)
@@ -143,10 +181,17 @@ class Sections:
             Row("coverage", scores.coverage),
         ]
 
-    def disentanglement(self, factors: FactorData) -> list[Row]:
-        """Returns the scores of disentanglement."""
+    def disentanglement(self, count: int) -> list[Row]:
+        """Returns the scores of disentanglement, by so many training observations."""
         seed, verbose = self.options["seed"], self.options["verbose"]
-        scores = disentanglement_scores(self.model, factors, seed, verbose=verbose)
+        scores = disentanglement_scores(
+            self.model,
+            self.factors,  # type: ignore[arg-type]
+            seed,
+            num_train=count,
+            num_eval=-(-count // 2),
+            verbose=verbose,
+        )
         return [Row(name.replace("_", " "), value) for name, value in scores.as_dict().items()]
 
     # What cannot be computed, and why.
@@ -167,22 +212,22 @@ class Sections:
         """Returns why no posterior can be fitted, or nothing."""
         return "" if has_parameters(self.model) else _NO_PARAMETERS
 
-    def why_no_disentanglement(self, factors: FactorData | None) -> str:
+    def why_no_disentanglement(self) -> str:
         """Returns why there are no scores of disentanglement, or nothing."""
-        if factors is None:
+        if self.factors is None:
             return "no `factors` are given"
         if self.examples.conditioned:
             return "codes depend on y, which `factors` do not hold"
         if math.prod(self.model.posterior_head.event_shape) < 2:
             return "z has a single dimension"
-        few = len(factors) < LEAST_OBSERVATIONS
+        few = len(self.factors) < LEAST_OBSERVATIONS
         return f"takes at least {LEAST_OBSERVATIONS} observations" if few else ""
 
-    def why_no_samples(self, features: Any) -> str:
+    def why_no_samples(self) -> str:
         """Returns why samples have no distance to the data, or nothing."""
         if len(self.examples.x) < LEAST_EXAMPLES:
             return f"takes at least {LEAST_EXAMPLES} examples"
         size = math.prod(self.model.likelihood_head.event_shape)
-        if features is None and size > MOST_PIXELS:
+        if self.features is None and size > MOST_PIXELS:
             return f"x has {size} elements: give `features`"
         return ""
