@@ -1,11 +1,17 @@
-"""What models and objectives share: log-densities of a batch, and the draws behind them."""
+"""What models and objectives share: the log-densities of a batch, and the latents behind them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import tensorflow as tf
+
+from keras_vae.core import checks
+
+# Shapes of the groups of z by name, in the order in which they lie in z.
+Latents = Mapping[str, tuple[int, ...]]
 
 
 class Path:
@@ -127,3 +133,56 @@ class Terms(NamedTuple):
     def elbo(self) -> tf.Tensor:
         """The evidence lower bound, `[B]`."""
         return -self.reconstruction - self.kl_total
+
+
+def checked_z(z: tf.Tensor, latents: Latents) -> tf.Tensor:
+    """Returns z, or raises a `ValueError` unless it is `[..., *E]`, E the event of these groups."""
+    shapes = list(latents.values())
+    event = shapes[0] if len(shapes) == 1 else (sum(map(math.prod, shapes)),)
+    if z.shape.rank < len(event) or tuple(z.shape[-len(event) :]) != event:
+        raise ValueError(
+            f"Argument `z` must have shape [..., {', '.join(map(str, event))}]. "
+            f"Received: shape={tuple(z.shape)}"
+        )
+    return z
+
+
+def split_z(z: tf.Tensor, latents: Latents) -> dict[str, tf.Tensor]:
+    """Returns the groups of z by name, each `[..., *shape]`: z itself if there is but one.
+
+    Example:
+        >>> groups = split_z(tf.zeros([5, 3]), {"z1": (2,), "z2": (1,)})
+        >>> {name: tuple(group.shape) for name, group in groups.items()}
+        {'z1': (5, 2), 'z2': (5, 1)}
+    """
+    checked_z(z, latents)
+    if len(latents) == 1:
+        return dict.fromkeys(latents, z)
+    groups = tf.split(z, [math.prod(shape) for shape in latents.values()], axis=-1)
+    return {
+        name: tf.reshape(group, tf.concat([tf.shape(z)[:-1], shape], axis=0))
+        for group, (name, shape) in zip(groups, latents.items(), strict=True)
+    }
+
+
+def join_z(groups: Mapping[str, tf.Tensor], latents: Latents) -> tf.Tensor:
+    """Returns the z of these groups, `[..., *E]`; undoes `split_z`.
+
+    Example:
+        >>> join_z({"z2": tf.ones([1]), "z1": tf.zeros([2])}, {"z1": (2,), "z2": (1,)}).numpy()
+        array([0., 0., 1.], dtype=float32)
+    """
+    if set(groups) != set(latents):
+        raise checks.invalid("groups", f"must have the keys {list(latents)}", list(groups))
+    for name, shape in latents.items():
+        if tuple(groups[name].shape[-len(shape) :]) != shape:
+            rule = f"must hold {name!r} of shape [..., {', '.join(map(str, shape))}]"
+            raise checks.invalid("groups", rule, tuple(groups[name].shape))
+    if len(latents) == 1:
+        return next(iter(groups.values()))
+    return tf.concat([_as_vectors(groups[name], shape) for name, shape in latents.items()], axis=-1)
+
+
+def _as_vectors(group: tf.Tensor, shape: tuple[int, ...]) -> tf.Tensor:
+    leading = tf.shape(group)[: group.shape.rank - len(shape)]
+    return tf.reshape(group, tf.concat([leading, [math.prod(shape)]], axis=0))

@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
+
+from keras_vae.core.initializers import Constant
+from keras_vae.core.numerics import inverse_scale
 
 tfd = tfp.distributions
 
@@ -61,6 +65,20 @@ class MultivariateNormalTriL(tfd.MultivariateNormalTriL):
 def _broadcast(values: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
     """Returns `values` in the shape that both have together."""
     return tf.convert_to_tensor(values) + tf.zeros_like(other)
+
+
+def normal_projections(units: int, dtype: Any) -> tuple[keras.layers.Dense, keras.layers.Dense]:
+    """Returns the layers for the location and for the scale before `positive_scale`, near one."""
+    loc = keras.layers.Dense(units, dtype=dtype, name="loc")
+    raw_scale = keras.layers.Dense(
+        units,
+        # A scale that varies much at the start would add noise before it adds information.
+        kernel_initializer=keras.initializers.VarianceScaling(0.01, "fan_avg", "uniform"),
+        bias_initializer=Constant(inverse_scale(1.0)),
+        dtype=dtype,
+        name="raw_scale",
+    )
+    return loc, raw_scale
 
 
 def log_densities(q: tfd.Distribution, z: tf.Tensor) -> tf.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_vae.core import checks
 from keras_vae.objectives import ELBO, Objective
-from keras_vae.terms import Terms
+from keras_vae.terms import Latents, Terms, join_z, split_z
 from keras_vae.training.model import ObjectiveModel
 
 
@@ -97,12 +97,42 @@ class LatentVariableModel(ObjectiveModel):
         """
         return {"model": self.trainable_variables}
 
+    @property
+    def latents(self) -> Latents:
+        """Shapes of the groups of z, by name, in the order in which they lie in z."""
+        raise NotImplementedError
+
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Builds all layers, here by tracing the terms of data of this shape `[B, ...]`."""
         x = tf.TensorSpec(input_shape, keras.config.floatx())
         trace = tf.function(lambda x: self.compute_terms(*self.standardize(x)[:1]), autograph=False)
         trace.get_concrete_function(x)
         self.built = True
+
+    # Groups of latent variables.
+
+    def split(self, z: Any) -> dict[str, tf.Tensor]:
+        """Returns the groups of z, `[..., *shape]` with the names and shapes of `latents`.
+
+        Args:
+            z: Latent variables `[..., D]`.
+
+        Raises:
+            ValueError: If z is not of that shape.
+        """
+        return split_z(tf.convert_to_tensor(z), self.latents)
+
+    def join(self, groups: Mapping[str, Any]) -> tf.Tensor:
+        """Returns the z `[..., D]` of its groups, as `split` returns them.
+
+        Args:
+            groups: Tensors `[..., *shape]` with the names and shapes of `latents`.
+
+        Raises:
+            ValueError: If a name is missing or unknown, or a shape is not that of the group.
+        """
+        tensors = {name: tf.convert_to_tensor(group) for name, group in groups.items()}
+        return join_z(tensors, self.latents)
 
     # Importance weights.
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from keras_vae.core import checks
 
@@ -65,6 +63,13 @@ def check_latent(posterior: Any, prior: Any) -> None:
             f"Argument `prior` must be over the same z as the posterior, "
             f"{_latent(posterior)}. Received: a prior over {_latent(prior)}"
         )
+    # What is of one group fits any z of its size.
+    several = len(prior.latents) > 1 and len(posterior.latents) > 1
+    if several and prior.latents != posterior.latents:
+        raise ValueError(
+            f"Argument `prior` must have the groups of the posterior, {posterior.latents}. "
+            f"Received: a prior over {prior.latents}"
+        )
 
 
 def _latent(head: Any) -> str:
@@ -86,16 +91,6 @@ def check_gradients(objective: Any, posterior: Any) -> None:
             "the objective takes no gradient through them. Received: "
             f"{type(posterior).__name__} with {type(objective).__name__}"
         )
-
-
-def flat(z: tf.Tensor, event_shape: tuple[int, ...]) -> tf.Tensor:
-    """Returns z of any event shape as vectors `[..., D]`."""
-    rank, size = len(event_shape), math.prod(event_shape)
-    if rank == 1:
-        return z
-    vectors = tf.reshape(z, tf.concat([tf.shape(z)[:-rank], [size]], axis=0))
-    vectors.set_shape([*z.shape[:-rank], size])
-    return vectors
 
 
 def trainable_of(**parts: Iterable[keras.layers.Layer]) -> dict[str, list[keras.Variable]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +21,6 @@ from keras_vae.models.parts import (
     Shape,
     check_gradients,
     check_latent,
-    flat,
     instance,
     output_shape,
     serialized,
@@ -31,7 +29,7 @@ from keras_vae.models.parts import (
 from keras_vae.objectives import Objective
 from keras_vae.posteriors import Posterior
 from keras_vae.priors import Prior, StandardNormal
-from keras_vae.terms import Draws, Path, Terms
+from keras_vae.terms import Draws, Latents, Path, Terms, checked_z
 from keras_vae.training.data import check_not_symbolic
 from keras_vae.training.support import inside
 
@@ -109,7 +107,7 @@ class VAE(LatentVariableModel):
 
     def _build_parts(self) -> None:
         x_shape = self._encoder_input_shape((None, *self.likelihood_head.event_shape))
-        z_shape = self._decoder_input_shape((None, math.prod(self.posterior_head.event_shape)))
+        z_shape = self._decoder_input_shape((None, self.posterior_head.decoder_input_dim))
         features_shape = output_shape("encoder", self.encoder, x_shape)
         params_shape = output_shape("decoder", self.decoder, z_shape)
         self.likelihood_head.check_params_shape(params_shape)
@@ -130,6 +128,10 @@ class VAE(LatentVariableModel):
     def trainable_parts(self) -> dict[str, list[keras.Variable]]:
         encoder, decoder = (self.encoder, self.posterior_head), (self.decoder, self.likelihood_head)
         return trainable_of(encoder=encoder, decoder=decoder, prior=(self.prior_head,))
+
+    @property
+    def latents(self) -> Latents:
+        return self.posterior_head.latents
 
     @property
     def discrete_dimensions(self) -> int | None:
@@ -205,13 +207,7 @@ class VAE(LatentVariableModel):
             ValueError: If the last dimension of z is not D.
         """
         check_not_symbolic("z", z)
-        z = self.posterior_head.to_density(z)
-        event = self.posterior_head.event_shape
-        if z.shape.rank < len(event) or tuple(z.shape[-len(event) :]) != event:
-            raise ValueError(
-                f"Argument `z` must have shape [..., {', '.join(map(str, event))}]. "
-                f"Received: shape={tuple(z.shape)}"
-            )
+        z = checked_z(self.posterior_head.to_density(z), self.latents)
         return self._likelihood(z, self._condition(self._labels(y)))
 
     def prior(self, y: Any = None) -> tfd.Distribution:
@@ -234,8 +230,8 @@ class VAE(LatentVariableModel):
     def _likelihood(
         self, z: tf.Tensor, condition: tf.Tensor | None, training: bool = False
     ) -> tfd.Distribution:
-        z = flat(z, self.posterior_head.event_shape)
-        z = self._decoder_input(z, condition)  # [..., D (+ C)]
+        z = self.posterior_head.decoder_input(z)  # [..., F]
+        z = self._decoder_input(z, condition)  # [..., F (+ C)]
         leading = tf.shape(z)[:-1]
         params = self.decoder(tf.reshape(z, [-1, z.shape[-1]]), training=training)
         params = tf.reshape(params, tf.concat([leading, self.likelihood_head.params_shape], axis=0))

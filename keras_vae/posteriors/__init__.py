@@ -4,6 +4,7 @@ from keras_vae.posteriors.autoregressive_flow import AutoregressiveFlow
 from keras_vae.posteriors.base import Posterior
 from keras_vae.posteriors.bernoulli import Bernoulli
 from keras_vae.posteriors.categorical import Categorical
+from keras_vae.posteriors.chain import Chain
 from keras_vae.posteriors.diagonal_normal import DiagonalNormal
 from keras_vae.posteriors.full_covariance_normal import FullCovarianceNormal
 
@@ -11,6 +12,7 @@ __all__ = [
     "AutoregressiveFlow",
     "Bernoulli",
     "Categorical",
+    "Chain",
     "DiagonalNormal",
     "FullCovarianceNormal",
     "Posterior",

@@ -54,6 +54,26 @@ class Posterior(Head):
         return (self.latent_dim,)
 
     @property
+    def latents(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the groups of z, by name, in the order in which they lie in z: one group."""
+        return {"z": self.event_shape}
+
+    @property
+    def decoder_input_dim(self) -> int:
+        """Number F of the dimensions that `decoder_input` returns."""
+        return math.prod(self.event_shape)
+
+    def decoder_input(self, z: tf.Tensor) -> tf.Tensor:
+        """Returns what p(x|z) depends on, `[..., F]`: all of z, flattened to vectors."""
+        rank = len(self.event_shape)
+        if rank == 1:
+            return z
+        size = self.decoder_input_dim
+        vectors = tf.reshape(z, tf.concat([tf.shape(z)[:-rank], [size]], axis=0))
+        vectors.set_shape([*z.shape[:-rank], size])
+        return vectors
+
+    @property
     def reparameterized(self) -> bool:
         """Whether gradients pass through the samples of a training."""
         return not self.discrete

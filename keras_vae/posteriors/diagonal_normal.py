@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from keras_vae.core.initializers import Constant
-from keras_vae.core.numerics import inverse_scale, positive_scale
-from keras_vae.distributions.normal import MultivariateNormalDiag
+from keras_vae.core.numerics import positive_scale
+from keras_vae.distributions.normal import MultivariateNormalDiag, normal_projections
 from keras_vae.posteriors.base import Posterior, serializable
 
 tfd = tfp.distributions
@@ -46,15 +44,7 @@ class DiagonalNormal(Posterior):
 
     def __init__(self, latent_dim: int, **kwargs: Any):
         super().__init__(latent_dim, **kwargs)
-        self.loc = keras.layers.Dense(self.latent_dim, dtype=self.dtype_policy, name="loc")
-        self.raw_scale = keras.layers.Dense(
-            self.latent_dim,
-            # A scale that varies much at the start would add noise before it adds information.
-            kernel_initializer=keras.initializers.VarianceScaling(0.01, "fan_avg", "uniform"),
-            bias_initializer=Constant(inverse_scale(1.0)),
-            dtype=self.dtype_policy,
-            name="raw_scale",
-        )
+        self.loc, self.raw_scale = normal_projections(self.latent_dim, self.dtype_policy)
 
     def build(self, features_shape: Sequence[int | None]) -> None:
         """Builds the two projections for features of this shape, `[B, ...]`."""

@@ -4,6 +4,7 @@ from keras_vae.priors.autoregressive_flow import AutoregressiveFlow
 from keras_vae.priors.base import Prior
 from keras_vae.priors.bernoulli import Bernoulli
 from keras_vae.priors.categorical import Categorical
+from keras_vae.priors.chain import Chain
 from keras_vae.priors.conditional_normal import ConditionalNormal
 from keras_vae.priors.mixture_of_normals import MixtureOfNormals
 from keras_vae.priors.standard_normal import StandardNormal
@@ -14,6 +15,7 @@ __all__ = [
     "AutoregressiveFlow",
     "Bernoulli",
     "Categorical",
+    "Chain",
     "ConditionalNormal",
     "MixtureOfNormals",
     "Prior",

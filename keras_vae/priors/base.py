@@ -54,6 +54,11 @@ class Prior(Head):
         """Shape of one z: `(D,)`."""
         return (self.latent_dim,)
 
+    @property
+    def latents(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the groups of z, by name, in the order in which they lie in z: one group."""
+        return {"z": self.event_shape}
+
     def build(
         self,
         encoder_input_shape: Sequence[int | None] | None = None,

@@ -1,0 +1,218 @@
+"""Several groups of latent variables, drawn one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from keras_vae.core import checks
+from keras_vae.core.head import Head
+from keras_vae.core.numerics import positive_scale
+from keras_vae.core.seeds import fold
+from keras_vae.distributions.normal import MultivariateNormalDiag, normal_projections
+
+tfd = tfp.distributions
+
+Conditional = Callable[[tf.Tensor], tfd.Distribution]
+
+
+class Chain(tfd.Distribution):
+    """A flat vector z of groups, each of which is drawn given the one drawn before it.
+
+    log p(z) = log p(g_1) + sum_l log p(g_l | g_{l-1}),  z = [g_1, ..., g_L] or [g_L, ..., g_1]
+
+    Draws carry gradients, also from one group to the next.
+
+    Args:
+        first: Distribution of g_1, batch [...] and event [D_1].
+        conditionals: Functions of g_{l-1} `[..., D_{l-1}]` to the distribution of g_l, batch [...],
+            in the order in which the groups are drawn.
+        sizes: Numbers of dimensions of the groups, in the order in which they lie in z.
+        reverse: Whether the group that is drawn first lies last in z.
+
+    Example:
+        >>> first = tfd.MultivariateNormalDiag([0.0], [1.0])
+        >>> chain = Chain(first, [lambda g: tfd.MultivariateNormalDiag(g, [0.1])], sizes=(1, 1))
+        >>> chain.sample(5, seed=[0, 1]).shape
+        TensorShape([5, 2])
+        >>> round(float(chain.log_prob([0.0, 0.0])), 4)  # log 10 - log 2 pi
+        0.4647
+    """
+
+    def __init__(
+        self,
+        first: tfd.Distribution,
+        conditionals: Sequence[Conditional],
+        sizes: Sequence[int],
+        reverse: bool = False,
+        name: str = "Chain",
+    ):
+        parameters = dict(locals())
+        self._first = first
+        self._conditionals = tuple(conditionals)
+        self._sizes = tuple(sizes)
+        self._reverse = reverse
+        super().__init__(
+            dtype=first.dtype,
+            reparameterization_type=tfd.FULLY_REPARAMETERIZED,
+            validate_args=False,
+            allow_nan_stats=True,
+            parameters=parameters,
+            name=name,
+        )
+
+    def _batch_shape(self) -> tf.TensorShape:
+        return self._first.batch_shape
+
+    def _batch_shape_tensor(self, **unused: Any) -> tf.Tensor:
+        return self._first.batch_shape_tensor()
+
+    def _event_shape(self) -> tf.TensorShape:
+        return tf.TensorShape([sum(self._sizes)])
+
+    def _event_shape_tensor(self) -> tf.Tensor:
+        return tf.constant([sum(self._sizes)], tf.int32)
+
+    def _walk(
+        self, choose: Callable[[int, tfd.Distribution], tf.Tensor]
+    ) -> Iterator[tuple[tfd.Distribution, tf.Tensor]]:
+        """Yields each group's distribution, as drawn, and its value `choose(l, p)`."""
+        p = self._first
+        for index, conditional in enumerate((*self._conditionals, None)):
+            value = choose(index, p)
+            yield p, value
+            if conditional is not None:
+                p = conditional(value)
+
+    def _ordered(self, groups: Sequence[Any]) -> list[Any]:
+        """Returns the groups as they lie in z, given as they are drawn, or the other way round."""
+        return list(reversed(groups)) if self._reverse else list(groups)
+
+    def _sample_n(self, n: Any, seed: Any = None) -> tf.Tensor:
+        seed = tfp.random.sanitize_seed(seed)
+
+        def draw(index: int, p: tfd.Distribution) -> tf.Tensor:
+            return p.sample(n if index == 0 else (), seed=fold(seed, index))
+
+        return tf.concat(self._ordered([value for _, value in self._walk(draw)]), axis=-1)
+
+    def _log_prob(self, z: tf.Tensor) -> tf.Tensor:
+        groups = self._ordered(tf.split(z, self._sizes, axis=-1))
+        log_p = [p.log_prob(group) for p, group in self._walk(lambda index, _: groups[index])]
+        return sum(log_p[1:], log_p[0])
+
+    def at_means(self) -> list[tfd.Distribution]:
+        """Returns the distributions of the groups, as they lie in z, each at the mean before it."""
+        return self._ordered([p for p, _ in self._walk(lambda _, p: p.mean())])
+
+
+class ConditionalNormal(Head):
+    """A normal with independent dimensions, whose parameters are those of a perceptron.
+
+    p(g|h) = N(g; mu, diag(sigma)^2), mu = W f(h) + b, sigma = softplus(V f(h) + c) + floor
+
+    Args:
+        units: Number of dimensions of g.
+        hidden: Width of each hidden layer of f; without one, f(h) = h.
+        activation: Activation of the hidden layers.
+        **kwargs: Passed on to `keras.layers.Layer`.
+
+    Returns:
+        `tfd.MultivariateNormalDiag`, batch [...], for h `[..., H]`.
+
+    Example:
+        >>> ConditionalNormal(2, (8,), "tanh")(tf.zeros([5, 3, 4])).batch_shape
+        TensorShape([5, 3])
+    """
+
+    def __init__(
+        self, units: int, hidden: Sequence[int], activation: str | Callable, **kwargs: Any
+    ):
+        super().__init__(**kwargs)
+        policy = self.dtype_policy
+        self.hidden = [keras.layers.Dense(width, activation, dtype=policy) for width in hidden]
+        self.loc, self.raw_scale = normal_projections(units, policy)
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        """Builds all layers for inputs `[..., H]`."""
+        width = input_shape[-1]
+        for layer in self.hidden:
+            layer.build((None, width))
+            width = layer.units
+        self.loc.build((None, width))
+        self.raw_scale.build((None, width))
+
+    def call(self, inputs: tf.Tensor) -> tfd.MultivariateNormalDiag:
+        """Returns p(g|h)."""
+        for layer in self.hidden:
+            inputs = layer(inputs)
+        scale = positive_scale(self.to_density(self.raw_scale(inputs)))
+        return MultivariateNormalDiag(self.to_density(self.loc(inputs)), scale_diag=scale)
+
+
+class NormalChain(Head):
+    """The conditionals of a chain of normals: all but the distribution of the group drawn first.
+
+    Args:
+        latent_dims: Numbers of dimensions of z1, z2, ..., in the order in which they lie in z.
+        hidden: Width of each hidden layer of each conditional; `()` makes them linear.
+        activation: Name of a Keras activation, or a function.
+        reverse: Whether the last group is drawn first.
+        **kwargs: Passed on to `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If an argument is not as above.
+
+    Example:
+        >>> chain = NormalChain((3, 2), (8,), "tanh")
+        >>> chain.build()
+        >>> first = tfd.MultivariateNormalDiag(tf.zeros([4, 3]), tf.ones([4, 3]))
+        >>> chain.distribution(first).event_shape
+        TensorShape([5])
+    """
+
+    def __init__(
+        self,
+        latent_dims: Sequence[int],
+        hidden: Sequence[int],
+        activation: str | Callable,
+        reverse: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.latent_dims = checks.shape("latent_dims", latent_dims)
+        self.hidden = () if hidden in ((), []) else checks.shape("hidden", hidden)
+        self.activation = keras.activations.get(activation)
+        self.reverse = reverse
+        self.conditionals = [
+            ConditionalNormal(units, self.hidden, self.activation, dtype=self.dtype_policy)
+            for units in self._drawn_dims[1:]
+        ]
+
+    @property
+    def _drawn_dims(self) -> tuple[int, ...]:
+        return self.latent_dims[::-1] if self.reverse else self.latent_dims
+
+    @property
+    def latents(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the groups, by name, in the order in which they lie in z."""
+        return {f"z{number}": (size,) for number, size in enumerate(self.latent_dims, start=1)}
+
+    def build(self, input_shape: Sequence[int | None] | None = None) -> None:
+        """Builds the conditionals; needs no shape."""
+        for layer, size in zip(self.conditionals, self._drawn_dims, strict=False):
+            layer.build((None, size))
+
+    def distribution(self, first: tfd.Distribution) -> Chain:
+        """Returns the distribution of z, given that of the group drawn first."""
+        return Chain(first, self.conditionals, self.latent_dims, self.reverse)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments that a head takes for its chain, as `get_config` returns them."""
+        activation = keras.activations.serialize(self.activation)
+        return {"latent_dims": self.latent_dims, "hidden": self.hidden, "activation": activation}
