@@ -67,6 +67,7 @@ ARGUMENTS = {
         "temperature": 0.7,
         "straight_through": True,
     },
+    "posteriors.Chain": lambda: {"latent_dims": (3, 2), "hidden": (4,), "activation": "relu"},
     "priors.StandardNormal": lambda: {"latent_dim": LATENT},
     "priors.MixtureOfNormals": lambda: {
         "latent_dim": LATENT,
@@ -94,6 +95,7 @@ ARGUMENTS = {
         "num_samples": 3,
         "seed": 4,
     },
+    "priors.Chain": lambda: {"latent_dims": (3, 2), "hidden": (4,), "activation": "relu"},
     "priors.ConditionalNormal": lambda: {"latent_dim": LATENT},
     "priors.Bernoulli": lambda: {"latent_dim": LATENT, "learned": True},
     "priors.Categorical": lambda: {
@@ -276,6 +278,7 @@ COMBINATIONS = {
         ["posteriors.DiagonalNormal", "priors.ConditionalNormal", "likelihoods.Categorical"]
         + ["networks.MLPEncoder", "networks.MLPDecoder", "models.ConditionalVAE"]
     ),
+    "chain, chain": ["posteriors.Chain", "priors.Chain"],
     "diagonal, two-stage": ["posteriors.DiagonalNormal", "priors.TwoStage"],
     "categorical, categorical": ["posteriors.Categorical", "priors.Categorical"],
     "Bernoulli, Bernoulli": ["posteriors.Bernoulli", "priors.Bernoulli"],

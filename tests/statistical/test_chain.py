@@ -1,0 +1,389 @@
+"""Chains of latent groups: against exact linear-Gaussian chains, and as parts of a model."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+from scipy import special, stats
+
+import keras_vae as kv
+from keras_vae.core.numerics import inverse_scale
+
+tfd = tfp.distributions
+
+EXACT = {"rtol": 1e-6, "atol": 1e-9}
+DIMS = (2, 1)
+PIXELS = 3
+
+
+def randomize(head, scale=0.4, seed=0):
+    rng = np.random.default_rng(seed)
+    for weight in head.weights:
+        weight.assign(weight.numpy() + rng.normal(0.0, scale, weight.shape))
+
+
+# The oracle: the joint normal of a chain of linear conditionals.
+
+
+def links_of(chain):
+    """Return slope, shift and scale of every conditional, as they are drawn, from its weights."""
+    for layer in chain.conditionals:
+        slope, shift = (weight.numpy() for weight in layer.loc.weights)
+        kernel, bias = (weight.numpy() for weight in layer.raw_scale.weights)
+        assert not kernel.any(), "no normal: the scale depends on the group before"
+        yield slope.T, shift, np.log1p(np.exp(bias)) + 1e-4
+
+
+def joint(mean, covariance, links):
+    """Return mean and covariance of all groups, as drawn, given those of the first."""
+    size = len(mean)
+    for slope, shift, scale in links:
+        # Of the group before, which is the last so far.
+        wide = np.zeros((len(shift), len(mean)))
+        wide[:, -size:] = slope
+        cross = wide @ covariance
+        corner = cross @ wide.T + np.diag(scale**2)
+        mean = np.concatenate([mean, wide @ mean + shift])
+        covariance = np.block([[covariance, cross.T], [cross, corner]])
+        size = len(shift)
+    return mean, covariance
+
+
+def normal(mean, covariance):
+    return tfd.MultivariateNormalTriL(mean, np.linalg.cholesky(covariance))
+
+
+def without_scale_kernels(head):
+    for layer in head.chain.conditionals:
+        layer.raw_scale.kernel.assign(np.zeros(layer.raw_scale.kernel.shape))
+    return head
+
+
+def posterior_and_joint():
+    """Return q of three layers for one x, and the normal that it is."""
+    head = kv.posteriors.Chain([3, 2, 2], hidden=())
+    head.build((None, 4))
+    randomize(head)
+    h = tf.constant([[0.3, -1.0, 0.5, 2.0]], tf.float64)
+    first = head.base(h)
+    mean, scale = first.mean()[0].numpy(), first.stddev()[0].numpy()
+    return without_scale_kernels(head)(h), normal(
+        *joint(mean, np.diag(scale**2), links_of(head.chain))
+    )
+
+
+def prior_and_joint():
+    """Return p of three layers, and the normal that it is."""
+    head = kv.priors.Chain([3, 2, 2], hidden=())
+    head.build()
+    randomize(head)
+    p = without_scale_kernels(head)()
+    mean, covariance = joint(np.zeros(2), np.eye(2), links_of(head.chain))
+    order = [4, 5, 6, 2, 3, 0, 1]  # drawn are z3 [2], z2 [2], z1 [3]
+    return p, normal(mean[order], covariance[np.ix_(order, order)])
+
+
+both = pytest.mark.parametrize("make", [posterior_and_joint, prior_and_joint])
+
+
+@both
+def test_the_density_and_its_slope_are_those_of_the_joint_normal(make):
+    p, oracle = make()
+    z = tf.constant(np.random.default_rng(1).normal(size=(5, 1, 7)))
+    (found, slope), (expected, exact) = (
+        tfp.math.value_and_gradient(distribution.log_prob, z) for distribution in (p, oracle)
+    )
+    np.testing.assert_allclose(np.squeeze(found), np.squeeze(expected), **EXACT)
+    np.testing.assert_allclose(slope, exact, **EXACT)
+
+
+@both
+def test_draws_are_those_of_the_joint_normal(make):
+    p, oracle = make()
+    size = 20_000
+    z = np.reshape(p.sample(size, seed=[0, 1]), [size, 7])
+    white = np.linalg.solve(oracle.scale.to_dense(), np.transpose(z - oracle.mean()))
+    # 7 means, 28 covariances, 2 cases, at 4 standard errors: 70 * 6.3e-5 = 4e-3 for a new seed.
+    covariance = (np.cov(white) - np.eye(7)) / np.sqrt(1.0 + np.eye(7))  # a square's variance is 2
+    errors = np.append(white.mean(axis=1), covariance) * np.sqrt(size)
+    assert np.abs(errors).max() < 4.0
+
+
+# The two-layer model z2 -> z1 -> x with linear conditionals.
+
+SLOPE, SHIFT, SCALE = np.array([[1.2], [-0.7]]), np.array([0.4, -0.2]), np.array([0.6, 0.9])
+NOISE, BIAS = 0.5, np.array([0.1, -0.3, 0.2])
+MARGINAL = SLOPE @ SLOPE.T + np.diag(SCALE**2)  # of z1
+# Precisions of p(z1|x) and a decoder that makes it a normal with independent dimensions.
+PRECISION = np.array([6.0, 9.0])
+_ROOT = np.linalg.cholesky(np.diag(PRECISION) - np.linalg.inv(MARGINAL)).T
+WEIGHT = NOISE * np.linalg.qr(np.random.default_rng(3).normal(size=(PIXELS, 2)))[0] @ _ROOT
+
+
+def set_normal(layer, slope, shift, scale):
+    layer.loc.set_weights([slope.T, shift])
+    raw = [inverse_scale(one) for one in np.broadcast_to(scale, len(shift))]
+    layer.raw_scale.set_weights([np.zeros(slope.T.shape), np.array(raw)])
+
+
+def set_posterior(model):
+    """Make q(z|x) the exact posterior (Bishop, 2006, eq. 2.116)."""
+    head = model.posterior_head
+    pull = WEIGHT.T / NOISE**2
+    slope = pull / PRECISION[:, None]
+    shift = (np.linalg.solve(MARGINAL, SHIFT) - pull @ BIAS) / PRECISION
+    set_normal(head.base, slope, shift, PRECISION**-0.5)
+    up = SLOPE.T / SCALE**2
+    variance = 1.0 / (1.0 + float((up @ SLOPE)[0, 0]))
+    (layer,) = head.chain.conditionals
+    set_normal(layer, variance * up, -variance * up @ SHIFT, variance**0.5)
+
+
+def two_layers(objective=None, exact=True):
+    """Return the model with the true p, and q that is exact or close to it."""
+    keras.utils.set_random_seed(0)
+    model = kv.VAE(
+        encoder=keras.layers.Identity(),
+        decoder=keras.layers.Dense(PIXELS),
+        posterior=kv.posteriors.Chain(DIMS, hidden=()),
+        likelihood=kv.likelihoods.Normal((PIXELS,), scale=NOISE),
+        prior=kv.priors.Chain(DIMS, hidden=()),
+        objective=objective,
+    )
+    model.decoder.set_weights([WEIGHT.T, BIAS])
+    set_normal(model.prior_head.chain.conditionals[0], SLOPE, SHIFT, SCALE)
+    set_posterior(model)
+    if not exact:
+        randomize(model.posterior_head, scale=0.15)
+    return model
+
+
+def data(count=4):
+    return EVIDENCE.rvs(count, random_state=0)
+
+
+EVIDENCE = stats.multivariate_normal(
+    WEIGHT @ SHIFT + BIAS, WEIGHT @ MARGINAL @ WEIGHT.T + NOISE**2 * np.eye(PIXELS)
+)
+
+
+def test_every_draw_of_the_exact_posterior_gives_the_evidence():
+    x, model = data(), two_layers()
+    evidence = EVIDENCE.logpdf(x)
+    log_w = model.log_weights(x, num_samples=7, seed=2)
+    np.testing.assert_allclose(log_w, np.tile(evidence, (7, 1)), **EXACT)
+    terms = model.compute_terms(tf.constant(x), num_samples=7, seed=2)
+    np.testing.assert_allclose(terms.elbo, evidence, **EXACT)
+    assert terms.kl.shape == (4, 1)
+
+
+def test_the_bound_is_below_the_evidence_and_converges():
+    x, model, size = data(), two_layers(exact=False), 20_000
+    log_w = model.log_weights(x, num_samples=size, seed=2).numpy()
+    # Means over the draws of log p(x) - L_K, each x a column.
+    gaps = [
+        EVIDENCE.logpdf(x)
+        - np.mean(special.logsumexp(log_w.reshape(-1, k, len(x)), axis=1) - np.log(k), axis=0)
+        for k in (1, 5, 50)
+    ]
+    assert np.all(gaps[0] > gaps[1]) and np.all(gaps[1] > gaps[2]) and np.all(gaps[2] > 0.0)
+    ratio = np.exp(log_w - EVIDENCE.logpdf(x))  # of mean one
+    error = np.abs(ratio.mean(axis=0) - 1.0) / ratio.std(axis=0)
+    # 4 examples at 4 standard errors: 4 * 6.3e-5 = 2.5e-4 for a new seed.
+    assert np.all(error * np.sqrt(size) < 4.0)
+
+
+def gradients(model, objective, repeats, copies):
+    """Return gradients `[R, P]` by all weights, each the mean over a batch, at the same draws."""
+    x = tf.constant(np.repeat(data(2), copies, axis=0))
+
+    @tf.function(autograph=False)
+    def one(seed):
+        with tf.GradientTape() as tape:
+            terms = model.compute_terms(x, objective.num_samples, training=True, seed=seed)
+            loss = tf.reduce_mean(objective.loss(terms))
+        found = tape.gradient(loss, model.trainable_variables)
+        return tf.concat([tf.reshape(gradient, [-1]) for gradient in found], axis=0)
+
+    return np.stack([one(tf.constant([5, r], tf.int32)) for r in range(repeats)])
+
+
+ELBO, ImportanceWeighted = kv.objectives.ELBO, kv.objectives.ImportanceWeighted
+
+
+@pytest.mark.parametrize(
+    ("objective", "brute_force"),
+    [
+        (lambda: ImportanceWeighted(3, "doubly_reparameterized"), lambda: ImportanceWeighted(3)),
+        (lambda: ImportanceWeighted(3, "score_function"), lambda: ImportanceWeighted(3)),
+        (lambda: ELBO(estimator="sticking_the_landing"), lambda: ELBO()),
+    ],
+)
+def test_estimators_have_the_gradient_of_the_bound(objective, brute_force):
+    model, repeats = two_layers(exact=False), 200
+    one, other = (gradients(model, make(), repeats, 20) for make in (objective, brute_force))
+    difference = one - other
+    error = difference.std(axis=0, ddof=1) / np.sqrt(repeats)
+    # 39 weights, of which 22 are q's, 3 cases: 117 * 9e-5 (t, 199 degrees) = 1e-2 for a new seed.
+    assert np.all(np.abs(difference.mean(axis=0)) < 4.0 * error + 1e-12)
+    scale = np.abs(other.mean(axis=0)).max()
+    assert np.median(error) < 0.05 * scale, "the test would not see an error"
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        lambda: ELBO(estimator="sticking_the_landing"),
+        lambda: ImportanceWeighted(3, "doubly_reparameterized"),
+    ],
+)
+def test_no_noise_at_the_exact_posterior(objective):
+    model = two_layers()
+    found = gradients(model, objective(), repeats=3, copies=1)
+    mine = {id(weight) for weight in model.posterior_head.trainable_variables}
+    is_posterior = np.concatenate(
+        [np.full(np.size(weight), id(weight) in mine) for weight in model.trainable_variables]
+    )
+    assert is_posterior.sum() == 22
+    np.testing.assert_allclose(found[:, is_posterior], 0.0, atol=1e-9)
+    assert np.abs(found[:, ~is_posterior]).max() > 1e-3
+
+
+# Parts of a model.
+
+
+def small_model(model_class=kv.VAE, objective=None):
+    keras.utils.set_random_seed(0)
+    return model_class(
+        encoder=kv.networks.MLPEncoder((6,)),
+        decoder=kv.networks.MLPDecoder((PIXELS,), (5,)),
+        posterior=kv.posteriors.Chain(DIMS, hidden=(4,)),
+        likelihood=kv.likelihoods.Bernoulli((PIXELS,)),
+        prior=kv.priors.Chain(DIMS, hidden=(4,)),
+        objective=objective,
+    )
+
+
+def test_the_estimates_of_all_x_sum_to_one():
+    model, size = small_model(), 5_000
+    for part in (model.posterior_head, model.prior_head, model.decoder):
+        randomize(part)
+    x = np.array(list(itertools.product([0.0, 1.0], repeat=PIXELS)))
+    weights = np.exp(model.log_weights(x, num_samples=size, seed=1))
+    error = np.sqrt(weights.var(axis=0).sum() / size)
+    # At 4 standard errors: 6.3e-5 for a new seed.
+    assert abs(weights.mean(axis=0).sum() - 1.0) < 4.0 * error < 0.2
+
+
+def test_the_decoder_is_given_the_first_layer_alone():
+    model = small_model()
+    z = tf.constant(np.random.default_rng(0).normal(size=(4, 3)))
+    other = tf.concat([z[:, :2], z[:, 2:] + 5.0], axis=-1)
+    np.testing.assert_array_equal(model.decode(z).mean(), model.decode(other).mean())
+    # Whatever x was encoded.
+    likelihoods = [
+        model.compute_terms(tf.fill([4, PIXELS], tf.cast(pixel, tf.float64))).draws.likelihood
+        for pixel in (0.0, 1.0)
+    ]
+    np.testing.assert_array_equal(*(p_x(z).mean() for p_x in likelihoods))
+    assert np.abs(model.decode(z + 1.0).mean() - model.decode(z).mean()).max() > 1e-3
+
+
+def test_groups_are_split_and_joined():
+    model = small_model()
+    z = model.prior().sample(4, seed=[0, 1])
+    groups = model.split(z)
+    assert {name: tuple(group.shape[1:]) for name, group in groups.items()} == model.latents
+    np.testing.assert_array_equal(groups["z1"], z[:, :2])
+    np.testing.assert_array_equal(model.join(dict(reversed(groups.items()))), z)
+    with pytest.raises(ValueError, match=r"`groups` must have the keys \['z1', 'z2'\]"):
+        model.join({"z1": z[:, :2]})
+    with pytest.raises(ValueError, match=r"`groups` must hold 'z2' of shape \[..., 1\]"):
+        model.join({"z1": z[:, :2], "z2": z})
+    with pytest.raises(ValueError, match=r"`z` must have shape \[..., 3\]"):
+        model.split(z[:, :2])
+    flat = kv.posteriors.Categorical(2, 3)
+    assert flat.latents == {"z": (2, 3)}
+
+
+def test_means_go_along_the_chain():
+    model = small_model()
+    q, head = model.encode(np.eye(PIXELS)), model.posterior_head
+    first, (layer,) = q.at_means()[0], head.chain.conditionals
+    second = layer(first.mean())
+    np.testing.assert_array_equal(
+        head.mean(q), np.concatenate([first.mean(), second.mean()], axis=-1)
+    )
+    np.testing.assert_array_equal(
+        head.stddev(q), np.concatenate([first.stddev(), second.stddev()], axis=-1)
+    )
+
+
+def test_a_saved_model_is_the_same(tmp_path):
+    model, x = small_model(), np.eye(PIXELS)
+    randomize(model.prior_head)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.latents == model.latents == {"z1": (2,), "z2": (1,)}
+    one, other = (m.log_weights(x, num_samples=3, seed=1) for m in (model, loaded))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_the_prior_is_fitted_to_draws():
+    truth = two_layers().prior_head
+    z = truth().sample(600, seed=[0, 1]).numpy()
+    prior = kv.priors.Chain(DIMS, hidden=())
+    prior.build()
+    before = np.mean(prior().log_prob(z))
+    prior.fit(z, epochs=30, batch_size=100, learning_rate=0.05, held_out=0.0, verbose=False)
+    after, best = np.mean(prior().log_prob(z)), np.mean(truth().log_prob(z))
+    assert after > before + 0.1 and after > best - 0.05
+
+
+class WithoutNoise(kv.VAE):
+    """Takes z at the means along the chain."""
+
+    def compute_terms(self, x, num_samples=1, training=False, seed=0, y=None):
+        q, p_z = self._posterior(x, None, training), self._prior(None, training)
+        z = self.posterior_head.mean(q)[tf.newaxis]
+        log_q, log_p_z = q.log_prob(z), p_z.log_prob(z)
+        log_p_x = self._likelihood(z, None, training).log_prob(x)
+        return kv.Terms(log_p_x, log_p_z, log_q, kv.bounds.sampled_kl(log_q, log_p_z))
+
+
+def test_two_replicas_equal_one_device(replicas):
+    x = np.random.default_rng(0).integers(0, 2, (12, PIXELS)).astype("float64")
+    one = small_model(WithoutNoise)
+    with replicas.scope():
+        two = small_model(WithoutNoise)
+    start = [weight.numpy() for weight in one.trainable_variables]
+    for model in (one, two):
+        with model.distribute_strategy.scope():
+            model.compile(keras.optimizers.SGD(0.05), run_eagerly=model is one)
+        model.fit(x, batch_size=6, shuffle=False, verbose=0)
+    for before, a, b in zip(start, one.trainable_variables, two.trainable_variables, strict=True):
+        assert np.abs(a.numpy() - before).max() > 1e-6, a.path
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=0, atol=1e-9)
+
+
+def test_chains_of_other_groups_do_not_fit():
+    with pytest.raises(ValueError, match=r"`prior` must have the groups of the posterior"):
+        kv.VAE(
+            encoder=kv.networks.MLPEncoder((6,)),
+            decoder=kv.networks.MLPDecoder((PIXELS,), (5,)),
+            posterior=kv.posteriors.Chain((2, 1)),
+            likelihood=kv.likelihoods.Bernoulli((PIXELS,)),
+            prior=kv.priors.Chain((1, 2)),
+        )
+
+
+@pytest.mark.parametrize("kind", [kv.posteriors.Chain, kv.priors.Chain])
+def test_arguments_are_checked(kind):
+    with pytest.raises(ValueError, match="`latent_dims` must be a non-empty tuple"):
+        kind([])
+    with pytest.raises(ValueError, match="`hidden` must be a non-empty tuple"):
+        kind([2, 1], hidden=(4, 0))
+    assert kind.from_config(kind([2, 1], hidden=[]).get_config()).chain.hidden == ()
