@@ -387,3 +387,23 @@ def test_arguments_are_checked(kind):
     with pytest.raises(ValueError, match="`hidden` must be a non-empty tuple"):
         kind([2, 1], hidden=(4, 0))
     assert kind.from_config(kind([2, 1], hidden=[]).get_config()).chain.hidden == ()
+
+
+def test_evaluation_another_prior_and_export(tmp_path):
+    x, model = data(), two_layers()
+    found = kv.evaluation.log_likelihood(model, x, num_samples=3)
+    np.testing.assert_allclose(found.mean, EVIDENCE.logpdf(x).mean(), **EXACT)
+    means = model.posterior_head.mean(model.encode(x)).numpy()
+    variances = kv.evaluation.active_units(model, x).variances
+    np.testing.assert_allclose(variances, means.var(axis=0), **EXACT)
+    other = model.with_prior(kv.priors.StandardNormal(3))
+    z = model.compute_terms(tf.constant(x), 2, seed=1).draws.z
+    change = other.prior().log_prob(z) - model.prior().log_prob(z)
+    log_w, others = (m.log_weights(x, num_samples=2, seed=1) for m in (model, other))
+    np.testing.assert_allclose(others - log_w, change, **EXACT)
+    kv.export_saved_model(model, tmp_path / "1")
+    signatures = tf.saved_model.load(tmp_path / "1").signatures
+    np.testing.assert_allclose(signatures["encode"](x=tf.constant(x))["mean"], means, **EXACT)
+    numbers = {name: tf.constant(3) for name in ("count", "seed")}
+    exported = signatures["log_likelihood"](x=tf.constant(x), **numbers)["log_likelihood"]
+    np.testing.assert_allclose(exported, EVIDENCE.logpdf(x), **EXACT)
