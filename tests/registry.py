@@ -67,7 +67,7 @@ ARGUMENTS = {
         "temperature": 0.7,
         "straight_through": True,
     },
-    "posteriors.Chain": lambda: {"latent_dims": (3, 2), "hidden": (4,), "activation": "relu"},
+    "posteriors.Chain": lambda: {"latent_dims": (3, 2), "hidden": (4,), "activation": "softplus"},
     "priors.StandardNormal": lambda: {"latent_dim": LATENT},
     "priors.MixtureOfNormals": lambda: {
         "latent_dim": LATENT,
@@ -95,7 +95,7 @@ ARGUMENTS = {
         "num_samples": 3,
         "seed": 4,
     },
-    "priors.Chain": lambda: {"latent_dims": (3, 2), "hidden": (4,), "activation": "relu"},
+    "priors.Chain": lambda: {"latent_dims": (3, 2), "hidden": (4,), "activation": "softplus"},
     "priors.ConditionalNormal": lambda: {"latent_dim": LATENT},
     "priors.Bernoulli": lambda: {"latent_dim": LATENT, "learned": True},
     "priors.Categorical": lambda: {

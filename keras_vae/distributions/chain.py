@@ -148,10 +148,22 @@ class ConditionalNormal(Head):
 
     def call(self, inputs: tf.Tensor) -> tfd.MultivariateNormalDiag:
         """Returns p(g|h)."""
+        features = tf.reshape(inputs, [-1, inputs.shape[-1]])  # Dense layers take no single vector.
         for layer in self.hidden:
-            inputs = layer(inputs)
-        scale = positive_scale(self.to_density(self.raw_scale(inputs)))
-        return MultivariateNormalDiag(self.to_density(self.loc(inputs)), scale_diag=scale)
+            features = layer(features)
+        shape = [*inputs.shape[:-1], self.loc.units]
+        loc, raw_scale = (
+            _reshaped(self.to_density(layer(features)), tf.shape(inputs)[:-1], shape)
+            for layer in (self.loc, self.raw_scale)
+        )
+        return MultivariateNormalDiag(loc, scale_diag=positive_scale(raw_scale))
+
+
+def _reshaped(rows: tf.Tensor, leading: tf.Tensor, shape: Sequence[int | None]) -> tf.Tensor:
+    """Returns rows `[N, U]` as `[*leading, U]`, with what is known of that shape."""
+    values = tf.reshape(rows, tf.concat([leading, shape[-1:]], axis=0))
+    values.set_shape(shape)
+    return values
 
 
 class NormalChain(Head):
