@@ -23,9 +23,10 @@ def release(iterators: list[Any]) -> None:
     released = iterators.copy()
     iterators.clear()
     if released and not sys.is_finalizing():
-        # Where no more threads can be started, the caller's destroys them.
+        # No daemon: one that came back from the destructor to an interpreter that has ended would
+        # abort the process. Where no more threads can be started, the caller's destroys them.
         with contextlib.suppress(RuntimeError):
-            threading.Thread(target=released.clear, name="release", daemon=True).start()
+            threading.Thread(target=released.clear, name="release", daemon=False).start()
 
 
 def elements_of(data: Iterable[Any]) -> Iterator[Any]:

@@ -93,7 +93,8 @@ def test_modes_agree(same_noise, combination):
     eager, eager_weights = two_steps(lambda: small_model(names, objective), "eager")
     for mode in ("graph", "xla"):
         other, other_weights = two_steps(lambda: small_model(names, objective), mode)
-        assert sorted(eager) == sorted(other) == ["elbo", "kl", "loss", "reconstruction"]
+        assert sorted(eager) == sorted(other)
+        assert set(other) >= {"elbo", "kl", "loss", "reconstruction"}
         for name in eager:
             close(other[name], eager[name], f"{mode}: {name}")
         for number, (one, two) in enumerate(zip(eager_weights, other_weights, strict=True)):

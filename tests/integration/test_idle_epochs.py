@@ -2,9 +2,12 @@
 
 import contextlib
 import gc
+import os
+import subprocess
 import sys
 import threading
 import weakref
+from pathlib import Path
 
 import keras
 import pytest
@@ -166,3 +169,23 @@ def test_without_threads_iterators_are_destroyed_at_once(seen, monkeypatch, fina
     monkeypatch.setattr(threading.Thread, "start", start)
     assert len(list(iterators.elements_of(tf.data.Dataset.range(3)))) == 3
     assert seen.alive() == 0
+
+
+def test_a_process_may_end_while_iterators_are_released(tmp_path):
+    # A thread that is a daemon comes back to an interpreter that has ended, and aborts the process.
+    script = tmp_path / "slow_release.py"
+    script.write_text(
+        "import time\n"
+        "from keras_vae.training.iterators import release\n"
+        "class Slow:\n"
+        "    def __del__(self):\n"
+        "        time.sleep(0.5)\n"
+        "        print('released')\n"
+        "release([Slow()])\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout == "released\n"

@@ -67,8 +67,8 @@ def test_chunks_hold_all_samples_with_noise_of_their_own(cases, monkeypatch):
     case = wrong_case(cases, count=3)
     found = []
 
-    def recorded(*args):
-        found.append(log_weights(*args))
+    def recorded(*args, **options):
+        found.append(log_weights(*args, **options))
         return found[-1]
 
     module = sys.modules["keras_vae.evaluation.inference_gap"]
