@@ -109,7 +109,7 @@ def _variables(model: Any) -> list[keras.Variable]:
 
 def _difference(path: pathlib.Path, variables: list[keras.Variable]) -> str:
     """Returns in which arrays a file of weights differs from a model."""
-    import h5py  # A dependency of Keras, which imports it when it is needed, too.
+    import h5py  # As Keras does, only when it is needed.
 
     theirs: collections.Counter[tuple[int, ...]] = collections.Counter()
 

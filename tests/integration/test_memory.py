@@ -60,6 +60,6 @@ def test_steps_leave_nothing_behind(make_vae):
 
     grown = growth(model, data) / MEBIBYTE
     assert grown < 24.0
-    # The measurement would see a leak of that size.
+    # The measurement would see such a leak, which first fills what was freed before.
     leaked = growth(model, data.map(leaking)) / MEBIBYTE
-    assert leaked > 120.0
+    assert leaked > 72.0
