@@ -13,6 +13,8 @@ import keras
 import pytest
 import tensorflow as tf
 
+from keras_vae.training import execution
+
 pytest.register_assert_rewrite("tests.contracts")
 
 # Two logical CPUs, so that MirroredStrategy(["CPU:0", "CPU:1"]) stands in for two GPUs. They share
@@ -34,7 +36,7 @@ def graphs_by_default(request, monkeypatch):
     XLA takes two seconds to compile a small model. What it computes is tested by name.
     """
     if "default_execution" not in request.keywords:
-        monkeypatch.setattr("keras_vae.training.execution.xla_is_faster", lambda layers: False)
+        monkeypatch.setattr(execution, "xla_is_faster", lambda layers: False)
 
 
 @pytest.fixture(autouse=True)
