@@ -85,7 +85,7 @@ def table(known: Mapping[str, Row], rows: Mapping[str, Mapping[str, Any]], note:
                 published.estimate(seeds, "nll"),
                 f"{nll - given['nll']:+.2f}" if _is_comparable(known[name], seeds) else "",
                 given.get("active_units", ""),
-                ", ".join(str(seed["active_units"]) for seed in seeds.values()),
+                ", ".join(published.units_text(seed["active_units"]) for seed in seeds.values()),
                 f"{effective:.0f}",
                 f"{given['passes']:,}" if "passes" in given else "",
                 *published.costs(seeds),

@@ -39,7 +39,7 @@ Judge = Callable[[kv.VAE, tf.data.Dataset, argparse.Namespace], dict[str, Any]]
 def build(row: Row, recipe: Recipe, seed: int, split: str) -> kv.VAE:
     """Makes and compiles the model of a row."""
     keras.utils.set_random_seed(seed)
-    model = kv.VAE(**row.parts(), seed=seed)
+    model = row.model(**row.parts(), seed=seed)
     if row.bias_of_data:
         # Of the intensities, not of one draw of them.
         model.initialize_output_bias(row.data.load(split, 500, binarize=None, shuffle=False))
@@ -186,13 +186,23 @@ def _wanted(recipe: Recipe, setting: Mapping[str, Any], args: argparse.Namespace
 
 
 def units(model: kv.VAE, test: tf.data.Dataset) -> dict[str, Any]:
-    """Returns the number of active units, and the variances behind it that are above 0.001."""
+    """Returns the number of active units, and the variances behind it that are above 0.001.
+
+    Of several groups of latent variables, the number is a list of theirs.
+    """
     found = kv.evaluation.active_units(model, test)
     variances = sorted((float(value) for value in found.variances.ravel()), reverse=True)
+    groups = model.split(found.variances).values()
+    counts = [int(tf.math.count_nonzero(group > found.threshold)) for group in groups]
     return {
-        "active_units": found.count,
+        "active_units": counts if len(counts) > 1 else found.count,
         "variances_of_units": [round(value, 4) for value in variances if value > 1e-3],
     }
+
+
+def units_text(count: int | Sequence[int]) -> str:
+    """Returns the number of active units as text, those of groups with a + between them."""
+    return str(count) if isinstance(count, int) else "+".join(map(str, count))
 
 
 def estimate(seeds: Mapping[str, Mapping[str, Any]], key: str, digits: int = 2) -> str:

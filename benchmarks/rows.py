@@ -150,7 +150,7 @@ class Row:
 
     Attributes:
         label: What it is called.
-        parts: Makes the arguments of `kv.VAE`.
+        parts: Makes the arguments of the model.
         recipe: How it is trained.
         published: Numbers of the literature, by the name of the column.
         data: On what.
@@ -158,6 +158,7 @@ class Row:
             `kv.callbacks`.
         bias_of_data: Whether the bias of the output starts at the mean of the data.
         comparable: Whether what is published is of such a network on such data.
+        model: Its class.
     """
 
     label: str
@@ -168,10 +169,11 @@ class Row:
     callbacks: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     bias_of_data: bool = True
     comparable: bool = True
+    model: Callable[..., kv.VAE] = kv.VAE
 
     def setting(self) -> dict[str, Any]:
         """Returns all that a training depends on beside recipe, seed and split, as of JSON."""
-        config = kv.VAE(**self.parts()).get_config()
+        config = self.model(**self.parts()).get_config()
         del config["seed"]  # That of the row; those that a prior draws its first values by stay.
         found = {
             "model": described(config),
