@@ -95,6 +95,7 @@ ARGUMENTS = {
         "num_samples": 3,
         "seed": 4,
     },
+    "priors.UniformCodes": lambda: {"maps": ((2,), (2, 2)), "num_codes": (3, 5)},
     "priors.Chain": lambda: {"latent_dims": (3, 2), "hidden": (4,), "activation": "softplus"},
     "priors.ConditionalNormal": lambda: {"latent_dim": LATENT},
     "priors.Bernoulli": lambda: {"latent_dim": LATENT, "learned": True},

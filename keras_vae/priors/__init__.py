@@ -9,6 +9,7 @@ from keras_vae.priors.conditional_normal import ConditionalNormal
 from keras_vae.priors.mixture_of_normals import MixtureOfNormals
 from keras_vae.priors.standard_normal import StandardNormal
 from keras_vae.priors.two_stage import TwoStage
+from keras_vae.priors.uniform_codes import UniformCodes
 from keras_vae.priors.vamp_prior import VampPrior
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "Prior",
     "StandardNormal",
     "TwoStage",
+    "UniformCodes",
     "VampPrior",
 ]

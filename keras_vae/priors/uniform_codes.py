@@ -1,0 +1,65 @@
+"""The uniform prior over codes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from keras_vae.distributions import codes
+from keras_vae.priors.base import Infer, Prior, serializable
+
+
+@serializable
+class UniformCodes(Prior):
+    """Codes that are all equally probable, as of a quantizer nothing is known yet; without weights.
+
+    p(z) = prod_n 1 / K_n
+
+    Args:
+        maps: Shape of the map of codes, such as `(8, 8)`, or a tuple of such shapes, one for each
+            group of codes.
+        num_codes: Number K of codes, at least 2: one for all groups, or a tuple of one for each.
+        **kwargs: Passed on to `keras.layers.Layer`.
+
+    Returns:
+        `tfd.Distribution` over int32 codes, flat and row by row: batch [], event [N].
+
+    Raises:
+        ValueError: If an argument is not as above.
+
+    Example:
+        >>> prior = UniformCodes((2, 2), num_codes=8)()
+        >>> round(float(prior.log_prob([0, 1, 2, 7])), 4)  # -4 log 8
+        -8.3178
+
+    References:
+        van den Oord et al., 2017, section 3.1, arXiv:1711.00937.
+    """
+
+    discrete = True
+
+    def __init__(self, maps: Sequence[Any], num_codes: int | Sequence[int], **kwargs: Any):
+        self.groups = codes.CodeGroups.of(maps, num_codes)
+        super().__init__(self.groups.size, **kwargs)
+
+    @property
+    def latents(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the maps by name, in the order in which they lie in z."""
+        return self.groups.latents
+
+    def call(
+        self, condition: tf.Tensor | None = None, infer: Infer | None = None
+    ) -> codes.UniformCodes:
+        """Returns p(z), whatever the arguments."""
+        return codes.UniformCodes(self.groups, self.density_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor."""
+        config = super().get_config()
+        del config["latent_dim"]  # the number of codes in all maps
+        one = len(self.groups.maps) == 1
+        maps = self.groups.maps[0] if one else self.groups.maps
+        num_codes = self.groups.num_codes[0] if one else self.groups.num_codes
+        return {**config, "maps": maps, "num_codes": num_codes}
