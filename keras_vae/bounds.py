@@ -26,8 +26,10 @@ __all__ = [
     "lagrangian",
     "leave_one_out_bound",
     "leave_one_out_mean",
+    "log_prob_by_group",
     "normalized_weights",
     "sampled_kl",
+    "sum_groups",
     "with_gradient_of",
 ]
 
@@ -249,22 +251,57 @@ def lagrangian(rate: tf.Tensor, constraint: tf.Tensor, multiplier: tf.Tensor | f
 
 
 def sampled_kl(log_q: tf.Tensor, log_p_z: tf.Tensor) -> tf.Tensor:
-    """The KL estimated by samples of q, without bias, as one group.
+    """The KL estimated by samples of q, without bias, as one group or by groups of z.
 
     KL = E_q[log q(z|x) - log p(z)]
 
     Args:
-        log_q: log q(z|x), `[S, B]`.
-        log_p_z: log p(z), `[S, B]`.
+        log_q: log q(z|x), `[S, B]`, or the densities of its groups, `[S, B, G]`.
+        log_p_z: log p(z), of the same rank.
 
     Returns:
-        Tensor `[B, 1]`, nats. Single estimates may be negative.
+        Tensor `[B, G]`, nats, with G = 1 unless both have the same groups. Single estimates may be
+        negative.
 
     Example:
         >>> sampled_kl(tf.constant([[1.0], [3.0]]), tf.constant([[0.5], [0.5]])).numpy()
         array([[1.5]], dtype=float32)
     """
-    return tf.reduce_mean(log_q - log_p_z, axis=0)[:, tf.newaxis]
+    if log_q.shape.rank == 2:
+        log_q, log_p_z = log_q[..., tf.newaxis], log_p_z[..., tf.newaxis]
+    elif log_q.shape[-1] != log_p_z.shape[-1]:
+        log_q, log_p_z = sum_groups(log_q)[..., tf.newaxis], sum_groups(log_p_z)[..., tf.newaxis]
+    return tf.reduce_mean(log_q - log_p_z, axis=0)
+
+
+def sum_groups(log_p: tf.Tensor) -> tf.Tensor:
+    """Returns the log-density of z, `[...]`, given those of its groups, `[..., G]`.
+
+    Example:
+        >>> sum_groups(tf.constant([[-1.0, -2.0]])).numpy()
+        array([-3.], dtype=float32)
+    """
+    return tf.reduce_sum(log_p, axis=-1)
+
+
+def log_prob_by_group(distribution: tfd.Distribution, z: tf.Tensor) -> tf.Tensor:
+    """The log-density of each group of z given those drawn before it; their sum is log p(z).
+
+    Args:
+        distribution: Distribution whose event is z; it has a method of this name if z has groups.
+        z: Values `[..., *E]`.
+
+    Returns:
+        Tensor `[..., G]`, nats, with the groups in the order in which they lie in z.
+
+    Example:
+        >>> p = tfd.MultivariateNormalDiag([0.0, 0.0], [1.0, 1.0])
+        >>> log_prob_by_group(p, tf.zeros([3, 2])).shape
+        TensorShape([3, 1])
+    """
+    if hasattr(distribution, "log_prob_by_group"):
+        return distribution.log_prob_by_group(z)
+    return distribution.log_prob(z)[..., tf.newaxis]
 
 
 def factors(distribution: tfd.Distribution) -> tfd.Distribution | None:

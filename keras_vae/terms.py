@@ -81,7 +81,7 @@ class Draws(NamedTuple):
 
 # Names of what is measured of every batch, and of what must be finite.
 MEASURES = ("elbo", "reconstruction", "kl")
-QUANTITIES = ("log p(x|z)", "KL(q(z|x) || p(z))")
+QUANTITIES = ("log p(x|z)", "KL(q(z|x) || p(z))", "the penalty")
 
 
 class Terms(NamedTuple):
@@ -92,9 +92,16 @@ class Terms(NamedTuple):
         log_p_z: log p(z), `[S, B]`.
         log_q: log q(z|x), `[S, B]`.
         kl: KL(q(z|x) || p(z)) of each of the G groups of latent dimensions over which it is a sum,
-            `[B, G]`. G is the number of dimensions where prior and posterior factorize, else 1.
+            `[B, G]`. G is the number of dimensions where prior and posterior factorize, the number
+            of groups where they say the density of each, else 1.
         draws: The samples and distributions behind these densities. `ELBO()` and
             `ImportanceWeighted(K)` do without.
+        penalty: What training adds to the loss and no bound contains, such as the commitment of an
+            encoder to a codebook, `[B]`; None if there is nothing.
+        measured: What the model wants to see in the logs besides, `[B]` each: the names that its
+            `measure_names` lists.
+        statistics: Sums over this batch that the forward pass has measured, of which the state of
+            the model follows: see `LatentVariableModel.state_updates`.
     """
 
     log_p_x: tf.Tensor
@@ -102,17 +109,20 @@ class Terms(NamedTuple):
     log_q: tf.Tensor
     kl: tf.Tensor
     draws: Draws | None = None
+    penalty: tf.Tensor | None = None
+    measured: Mapping[str, tf.Tensor] = {}
+    statistics: Mapping[str, tf.Tensor] = {}
 
     @property
     def measures(self) -> dict[str, tf.Tensor]:
-        """What `MEASURES` names, each `[B]`."""
+        """What `MEASURES` names and what the model measured, each `[B]`."""
         values = (self.elbo, self.reconstruction, self.kl_total)
-        return dict(zip(MEASURES, values, strict=True))
+        return {**dict(zip(MEASURES, values, strict=True)), **self.measured}
 
     @property
-    def quantities(self) -> tuple[tf.Tensor, ...]:
-        """What `QUANTITIES` names, in the order of computation."""
-        return self.log_p_x, self.kl
+    def quantities(self) -> tuple[tf.Tensor | None, ...]:
+        """What `QUANTITIES` names, in the order of computation; None for what there is not."""
+        return self.log_p_x, self.kl, self.penalty
 
     @property
     def log_w(self) -> tf.Tensor:

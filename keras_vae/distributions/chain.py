@@ -100,10 +100,17 @@ class Chain(tfd.Distribution):
 
         return tf.concat(self._ordered([value for _, value in self._walk(draw)]), axis=-1)
 
-    def _log_prob(self, z: tf.Tensor) -> tf.Tensor:
+    def log_prob_by_group(self, z: tf.Tensor) -> tf.Tensor:
+        """Returns log p(g_l | g_{l-1}) of each group of z `[..., D]`, as they lie in z: `[..., L]`.
+
+        Their sum is log p(z).
+        """
         groups = self._ordered(tf.split(z, self._sizes, axis=-1))
         log_p = [p.log_prob(group) for p, group in self._walk(lambda index, _: groups[index])]
-        return sum(log_p[1:], log_p[0])
+        return tf.stack(self._ordered(log_p), axis=-1)
+
+    def _log_prob(self, z: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(self.log_prob_by_group(z), axis=-1)
 
     def at_means(self) -> list[tfd.Distribution]:
         """Returns the distributions of the groups, as they lie in z, each at the mean before it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import keras
@@ -88,6 +88,20 @@ class LatentVariableModel(ObjectiveModel):
             y: What the model is conditioned on, or None.
         """
         raise NotImplementedError
+
+    def state_updates(self, statistics: Mapping[str, tf.Tensor]) -> Iterable[tuple[Any, tf.Tensor]]:
+        """Returns what a step of training assigns besides what the optimizer does, here nothing.
+
+        A forward pass assigns nothing itself. It measures `Terms.statistics`, which the step adds
+        up over all replicas; then it assigns these values, but only if the step is made.
+
+        Args:
+            statistics: The sums over the batches of all replicas, by the names of the terms.
+
+        Returns:
+            Pairs of a variable, whose `aggregation` is `"only_first_replica"`, and its value.
+        """
+        return ()
 
     @property
     def trainable_parts(self) -> dict[str, list[keras.Variable]]:

@@ -305,16 +305,16 @@ class VAE(LatentVariableModel):
         likelihood = functools.partial(self._likelihood, condition=condition, training=training)
         drawn = q.sample(num_samples, seed=seed)  # [S, B, D]
         # Of the draws themselves, whose way back a flow remembers.
-        log_q = q.log_prob(drawn)  # [S, B]
+        log_q = bounds.log_prob_by_group(q, drawn)  # [S, B, L]
         path = Path()
         z = path(drawn)
-        p_x = likelihood(z)
-        log_p_x, log_p_z = p_x.log_prob(x), p_z.log_prob(z)  # [S, B]
+        p_x, log_p_z = likelihood(z), bounds.log_prob_by_group(p_z, z)  # [S, B, L]
         exact_kl = bounds.closed_form_kl(q, p_z)  # [B, G]
         kl = bounds.sampled_kl(log_q, log_p_z) if exact_kl is None else exact_kl
         further = fold(seed, purpose("draws"))
         draws = Draws(x, z, q, p_z, p_x, likelihood, path, further, exact_kl is not None)
-        return Terms(log_p_x, log_p_z, log_q, kl, draws)
+        log_p_z, log_q = bounds.sum_groups(log_p_z), bounds.sum_groups(log_q)
+        return Terms(p_x.log_prob(x), log_p_z, log_q, kl, draws)
 
     # Images out.
 

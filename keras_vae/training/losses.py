@@ -10,13 +10,16 @@ import tensorflow as tf
 from keras_vae.core import checks
 
 
-def by_part(loss: Any, parts: Sequence[str]) -> dict[str, tf.Tensor]:
-    """Returns the losses of an objective by the part that minimizes them, each `[B]`.
+def by_part(
+    loss: Any, parts: Sequence[str], penalty: tf.Tensor | None = None
+) -> dict[str, tf.Tensor]:
+    """Returns the losses by the part that minimizes them, each `[B]`.
 
     Args:
         loss: Tensor `[B]`, or a mapping from parts to such; that of `""` is minimized by all parts
             that have none of their own.
         parts: The parts that the objective says have a loss of their own.
+        penalty: What is added to each of them, `[B]`, or None.
 
     Raises:
         ValueError: If the loss is of other parts.
@@ -26,7 +29,7 @@ def by_part(loss: Any, parts: Sequence[str]) -> dict[str, tf.Tensor]:
     if sorted(found) != sorted(expected):
         rule = f"must return a loss for each of {expected}, as `loss_parts` says"
         raise checks.invalid("objective", rule, list(found))
-    return {part: found[part] for part in expected}
+    return {part: found[part] if penalty is None else found[part] + penalty for part in expected}
 
 
 def gradients(tape: tf.GradientTape, totals: Mapping[str, tf.Tensor], model: Any) -> list[Any]:

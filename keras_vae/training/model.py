@@ -43,7 +43,11 @@ class ObjectiveModel(keras.Model):
 
     Attributes:
         initial_epoch: The `initial_epoch` of the last `fit`, for callbacks.
+        measure_names: What `Terms.measured` of the model adds to the logs.
     """
+
+    # What models of a class add to the logs, by `Terms.measured`.
+    measure_names: tuple[str, ...] = ()
 
     # What `keras.Model` has, which comes without types.
     run_eagerly: bool

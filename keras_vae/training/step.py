@@ -20,7 +20,7 @@ from keras_vae.training.data import checked_weights
 from keras_vae.training.execution import Compiled
 from keras_vae.training.files import UnsavedMean
 from keras_vae.training.hooks import Hooks, weighted_means
-from keras_vae.training.replicas import global_batch_size, replica_id
+from keras_vae.training.replicas import global_batch_size, replica_id, sum_over_replicas
 
 
 class Attempt(NamedTuple):
@@ -29,6 +29,7 @@ class Attempt(NamedTuple):
     Attributes:
         gradients: One for each trainable variable, None where its loss does not depend on it.
         measures: Values of the examples, each `[B]`.
+        statistics: Sums over this batch of which the state of the model follows.
         weights: Weights of the examples, `[B]`; zeros once the step is left out.
         made: Ones, `[B]`; zeros once the step is left out.
         first_bad: Number of the first quantity that is not finite, or -1; None once it is known
@@ -38,6 +39,7 @@ class Attempt(NamedTuple):
 
     gradients: Sequence[Any]
     measures: Mapping[str, tf.Tensor]
+    statistics: Mapping[str, tf.Tensor]
     weights: tf.Tensor
     made: tf.Tensor
     first_bad: tf.Tensor | None
@@ -56,6 +58,7 @@ class Trainable(Protocol):
 
     trainable_parts: dict[str, list[keras.Variable]]
     objective: Any
+    measure_names: tuple[str, ...]
     seed: int
     jit_is_optional: bool
     is_alone: bool
@@ -76,6 +79,9 @@ class Trainable(Protocol):
         self, x: tf.Tensor, num_samples: int, training: bool, seed: tf.Tensor, y: Any
     ) -> Terms:
         """Returns the log-densities of standardized data."""
+
+    def state_updates(self, statistics: Mapping[str, tf.Tensor]) -> Iterable[tuple[Any, tf.Tensor]]:
+        """Returns what state becomes, given statistics of the batches of all replicas."""
 
 
 class TrainingStep:
@@ -98,7 +104,7 @@ class TrainingStep:
         self._model = model
         self.hooks = Hooks()
         self.policy: non_finite.Raise = non_finite.Raise()
-        names = ("loss", *MEASURES, *model.objective.measure_names)
+        names = ("loss", *MEASURES, *model.measure_names, *model.objective.measure_names)
         self.means = {name: UnsavedMean(name=name) for name in names}
         self._run_step: Callable[..., Any] = self._run_in_parts
         self._run_attempt: Callable[..., Any] = self._attempt
@@ -141,18 +147,19 @@ class TrainingStep:
             seed = self._seed("train", model.trained_batches, replica)
             terms = model.compute_terms(x, self._model.objective.num_samples, True, seed, y)
             loss, own_measures = self._model.objective.loss_and_measures(terms)
-            by_part = losses.by_part(loss, self._model.objective.loss_parts)  # each [B]
-            penalty = self._penalty(by_part[""].dtype)
+            parts = self._model.objective.loss_parts
+            by_part = losses.by_part(loss, parts, terms.penalty)  # each [B]
+            regularization = self._regularization(by_part[""].dtype)
             # Replicas add up their gradients, so each divides by what all of them hold. Every loss
-            # has the whole penalty, of which a variable gets what depends on it, once.
-            shared = penalty / model.distribute_strategy.num_replicas_in_sync
+            # has all regularizers, of which a variable gets what depends on it, once.
+            shared = regularization / model.distribute_strategy.num_replicas_in_sync
             scaled = {
                 part: model.optimizer.scale_loss(tf.reduce_sum(weights * own) / batch_size + shared)
                 for part, own in by_part.items()
             }
         gradients = losses.gradients(tape, scaled, model)
         measures = {
-            "loss": weights * by_part[""] + penalty,
+            "loss": weights * by_part[""] + regularization,
             **terms.measures,
             **own_measures,
         }
@@ -160,7 +167,8 @@ class TrainingStep:
         scales = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
         quantities = [*terms.quantities, *by_part.values(), *([] if scales else gradients)]
         first_bad = non_finite.first_bad(quantities)
-        return Attempt(gradients, measures, weights, tf.ones_like(weights), first_bad, remembered)
+        made, statistics = tf.ones_like(weights), terms.statistics
+        return Attempt(gradients, measures, statistics, weights, made, first_bad, remembered)
 
     # Admit, apply, move, log.
 
@@ -211,8 +219,18 @@ class TrainingStep:
             for variable, before in zip(self._floating_state(), attempt.remembered, strict=True):
                 variable.assign(tf.where(good, variable, before))
         optimization.run_if(good, self._run_optimizer, attempt.gradients)
+        self._update_state(attempt.statistics, good)
         counts = good if self.policy.raises else True
         self._model.trained_batches.assign_add(tf.cast(counts, tf.int64))
+
+    def _update_state(self, statistics: Mapping[str, tf.Tensor], good: tf.Tensor | bool) -> None:
+        """Assigns what follows from the forward passes of all replicas, if the step is made."""
+        if not statistics:
+            return
+        names = sorted(statistics)  # Every replica must reduce in the same order.
+        sums = sum_over_replicas([statistics[name] for name in names])
+        for variable, value in self._model.state_updates(dict(zip(names, sums, strict=True))):
+            variable.assign(tf.where(good, value, variable))
 
     def _apply_gradients(self, gradients: Sequence[Any]) -> None:
         variables = self._model.trainable_variables
@@ -258,9 +276,9 @@ class TrainingStep:
         seed = self._seed("evaluate", self.means["loss"].count, replica)
         terms = self._model.compute_terms(x, self._model.objective.num_samples, False, seed, y)
         loss, own_measures = self._model.objective.loss_and_measures(terms)
-        loss = losses.by_part(loss, self._model.objective.loss_parts)[""]
+        loss = losses.by_part(loss, self._model.objective.loss_parts, terms.penalty)[""]
         return {
-            "loss": weights * loss + self._penalty(loss.dtype),
+            "loss": weights * loss + self._regularization(loss.dtype),
             **terms.measures,
             **own_measures,
         }
@@ -330,7 +348,7 @@ class TrainingStep:
         state = self._model.non_trainable_variables
         return [v for v in state if tf.as_dtype(v.dtype).is_floating]
 
-    def _penalty(self, dtype: tf.DType) -> tf.Tensor:
+    def _regularization(self, dtype: tf.DType) -> tf.Tensor:
         """Returns the sum of regularizers and of what layers added by `add_loss`."""
         added = [tf.cast(loss, dtype) for loss in self._model.losses]
         return tf.add_n([tf.zeros((), dtype), *added])

@@ -177,7 +177,12 @@ def test_every_draw_of_the_exact_posterior_gives_the_evidence():
     np.testing.assert_allclose(log_w, np.tile(evidence, (7, 1)), **EXACT)
     terms = model.compute_terms(tf.constant(x), num_samples=7, seed=2)
     np.testing.assert_allclose(terms.elbo, evidence, **EXACT)
-    assert terms.kl.shape == (4, 1)
+    # The two columns are the layers: log q(z1|x) - log p(z1|z2), log q(z2|z1) - log p(z2).
+    z, q, p = terms.draws.z, terms.draws.q, terms.draws.p_z
+    z1, z2 = z[..., :2], z[..., 2:]
+    layers = [q._first.log_prob(z1) - p._conditionals[0](z2).log_prob(z1)]
+    layers += [q._conditionals[0](z1).log_prob(z2) - p._first.log_prob(z2)]
+    np.testing.assert_allclose(terms.kl, np.mean(layers, axis=1).T, **EXACT)
 
 
 def test_the_bound_is_below_the_evidence_and_converges():
