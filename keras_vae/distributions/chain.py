@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -12,7 +12,7 @@ import tensorflow_probability as tfp
 from keras_vae.core import checks
 from keras_vae.core.head import Head
 from keras_vae.core.numerics import positive_scale
-from keras_vae.core.seeds import fold
+from keras_vae.distributions.groups import Choose, GroupedDistribution, Walked
 from keras_vae.distributions.normal import MultivariateNormalDiag, normal_projections
 
 tfd = tfp.distributions
@@ -20,7 +20,7 @@ tfd = tfp.distributions
 Conditional = Callable[[tf.Tensor], tfd.Distribution]
 
 
-class Chain(tfd.Distribution):
+class Chain(GroupedDistribution):
     """A flat vector z of groups, each of which is drawn given the one drawn before it.
 
     log p(z) = log p(g_1) + sum_l log p(g_l | g_{l-1}),  z = [g_1, ..., g_L] or [g_L, ..., g_1]
@@ -54,16 +54,8 @@ class Chain(tfd.Distribution):
         parameters = dict(locals())
         self._first = first
         self._conditionals = tuple(conditionals)
-        self._sizes = tuple(sizes)
         self._reverse = reverse
-        super().__init__(
-            dtype=first.dtype,
-            reparameterization_type=tfd.FULLY_REPARAMETERIZED,
-            validate_args=False,
-            allow_nan_stats=True,
-            parameters=parameters,
-            name=name,
-        )
+        super().__init__(sizes, first.dtype, parameters, name)
 
     def _batch_shape(self) -> tf.TensorShape:
         return self._first.batch_shape
@@ -71,50 +63,20 @@ class Chain(tfd.Distribution):
     def _batch_shape_tensor(self, **unused: Any) -> tf.Tensor:
         return self._first.batch_shape_tensor()
 
-    def _event_shape(self) -> tf.TensorShape:
-        return tf.TensorShape([sum(self._sizes)])
+    @property
+    def order(self) -> tuple[int, ...]:
+        positions = super().order
+        return positions[::-1] if self._reverse else positions
 
-    def _event_shape_tensor(self) -> tf.Tensor:
-        return tf.constant([sum(self._sizes)], tf.int32)
-
-    def _walk(
-        self, choose: Callable[[int, tfd.Distribution], tf.Tensor]
-    ) -> Iterator[tuple[tfd.Distribution, tf.Tensor]]:
-        """Yields each group's distribution, as drawn, and its value `choose(l, p)`."""
+    def walk(self, choose: Choose) -> Walked:
         p = self._first
-        for index, conditional in enumerate((*self._conditionals, None)):
-            value = choose(index, p)
-            yield p, value
+        walked: dict[int, tuple[tfd.Distribution, tf.Tensor]] = {}
+        for position, conditional in zip(self.order, (*self._conditionals, None), strict=True):
+            value = choose(position, p)
+            walked[position] = p, value
             if conditional is not None:
                 p = conditional(value)
-
-    def _ordered(self, groups: Sequence[Any]) -> list[Any]:
-        """Returns the groups as they lie in z, given as they are drawn, or the other way round."""
-        return list(reversed(groups)) if self._reverse else list(groups)
-
-    def _sample_n(self, n: Any, seed: Any = None) -> tf.Tensor:
-        seed = tfp.random.sanitize_seed(seed)
-
-        def draw(index: int, p: tfd.Distribution) -> tf.Tensor:
-            return p.sample(n if index == 0 else (), seed=fold(seed, index))
-
-        return tf.concat(self._ordered([value for _, value in self._walk(draw)]), axis=-1)
-
-    def log_prob_by_group(self, z: tf.Tensor) -> tf.Tensor:
-        """Returns log p(g_l | g_{l-1}) of each group of z `[..., D]`, as they lie in z: `[..., L]`.
-
-        Their sum is log p(z).
-        """
-        groups = self._ordered(tf.split(z, self._sizes, axis=-1))
-        log_p = [p.log_prob(group) for p, group in self._walk(lambda index, _: groups[index])]
-        return tf.stack(self._ordered(log_p), axis=-1)
-
-    def _log_prob(self, z: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_sum(self.log_prob_by_group(z), axis=-1)
-
-    def at_means(self) -> list[tfd.Distribution]:
-        """Returns the distributions of the groups, as they lie in z, each at the mean before it."""
-        return self._ordered([p for p, _ in self._walk(lambda _, p: p.mean())])
+        return [walked[position] for position in range(len(walked))]
 
 
 class ConditionalNormal(Head):

@@ -15,6 +15,7 @@ from keras_vae.evaluation.annealing import checked_annealing
 from keras_vae.evaluation.estimate import Estimate, estimate_of
 from keras_vae.evaluation.reading import run_batches
 from keras_vae.models import VAE
+from keras_vae.models.generation import draw_latents
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +95,8 @@ def bidirectional_check(
     num_examples = checks.integer("num_examples", num_examples)
     batch_size = checks.integer("batch_size", batch_size)
     seed = fold(seed_tensor(seed), purpose("simulate"))
-    z = model._sample_prior(num_examples, seed, y)
+    p_z = model._prior_of_draws(num_examples, y)
+    z = draw_latents(p_z, model.latents, num_examples, seed)
     rows = [slice(first, first + batch_size) for first in range(0, num_examples, batch_size)]
     batches = [
         (z[chosen], None if y is None else tf.convert_to_tensor(y)[chosen]) for chosen in rows

@@ -142,16 +142,14 @@ class ConditionalVAE(VAE):
     def _decoder_input(self, z: tf.Tensor, condition: tf.Tensor | None) -> tf.Tensor:
         return _join(z, condition)
 
-    def _sample_prior(self, num_samples: int | tf.Tensor, seed: tf.Tensor, y: Any) -> tf.Tensor:
+    def _prior_of_draws(self, num_samples: int | tf.Tensor, y: Any) -> tfd.Distribution:
         y = self._labels(y)
         rows = tf.shape(y)[0]
         rule = "Argument `y` must have a row for each of the num_samples. Received: {} rows for {}"
         y = errors.require(
             rows == num_samples, lambda: tf.strings.format(rule, (rows, num_samples)), y
         )
-        prior = self._prior(self._condition(y))
-        # A prior that heeds the condition has a batch of one distribution a row.
-        return prior.sample(seed=seed) if prior.batch_shape.rank else prior.sample(rows, seed=seed)
+        return self._prior(self._condition(y))
 
     def _labels_of_draws(self, y: Any, num_samples: int | tf.Tensor) -> Any:
         if y is None:

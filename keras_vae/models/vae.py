@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -15,7 +15,7 @@ from keras_vae.core import checks
 from keras_vae.core.head import serializable
 from keras_vae.core.seeds import fold, purpose, seed_tensor
 from keras_vae.likelihoods import Likelihood
-from keras_vae.models import initialization, sharing
+from keras_vae.models import generation, initialization, sharing
 from keras_vae.models.base import LatentVariableModel
 from keras_vae.models.parts import (
     Shape,
@@ -168,8 +168,9 @@ class VAE(LatentVariableModel):
     def _decoder_input(self, z: tf.Tensor, condition: tf.Tensor | None) -> tf.Tensor:
         return z
 
-    def _sample_prior(self, num_samples: int | tf.Tensor, seed: tf.Tensor, y: Any) -> tf.Tensor:
-        return self.prior().sample(num_samples, seed=seed)
+    def _prior_of_draws(self, num_samples: int | tf.Tensor, y: Any) -> tfd.Distribution:
+        """Returns p(z) for so many draws: batch [], or one distribution for each of them."""
+        return self.prior()
 
     def _labels_of_draws(self, y: Any, num_samples: int | tf.Tensor) -> Any:
         """Returns labels of so many draws, given those or one for all."""
@@ -325,24 +326,53 @@ class VAE(LatentVariableModel):
         z = self.posterior_head.mean(self._posterior(x, condition, training))
         return self._likelihood(z, condition, training).mean()
 
-    def reconstruct(self, x: Any, y: Any = None) -> tf.Tensor:
-        """Returns the mean of p(x|z) at the mean of q(z|x).
+    def reconstruct(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        keep: str | Sequence[str] | None = None,
+        temperature: float | Mapping[str, float] = 1.0,
+        seed: int | tf.Tensor = 0,
+    ) -> tf.Tensor:
+        """Returns the mean of p(x|z) at the mean of q(z|x), or with some groups from the prior.
 
         Args:
             x: Data `[B, *E]`.
             y: What the model is conditioned on, for conditional models.
+            keep: Names of the groups of z that are inferred from x; the others are drawn from the
+                prior, given those that it draws before them. None infers all.
+            temperature: As in `sample`, of the groups that are drawn.
+            seed: Integer >= 0 or stateless seed `[2]` of what is drawn.
 
         Returns:
             Tensor `[B, *event_shape]`, in the units of x.
 
         Raises:
-            ValueError: If x is outside the support of the likelihood, or of the wrong shape.
+            ValueError: If x is outside the support of the likelihood or of the wrong shape, a name
+                is unknown, or the prior cannot draw some groups alone.
         """
         x, y = self._checked(x, y)
-        return self(x, y=y)
+        if keep is None:
+            return self(x, y=y)
+        kept = generation.checked_names("keep", keep, self.latents)
+        condition = self._condition(y)
+        inferred = self.split(self.posterior_head.mean(self._posterior(x, condition)))
+        given = {name: inferred[name] for name in kept}
+        seed = fold(seed_tensor(seed), purpose("z"))
+        rows = (tf.shape(x)[0] if x.shape[0] is None else x.shape[0], seed, temperature, given)
+        z = generation.draw_latents(self._prior(condition), self.latents, *rows)
+        return self._likelihood(z, condition).mean()
 
     def sample(
-        self, num_samples: int, seed: int | tf.Tensor = 0, mean: bool = True, y: Any = None
+        self,
+        num_samples: int,
+        seed: int | tf.Tensor = 0,
+        mean: bool = True,
+        y: Any = None,
+        *,
+        temperature: float | Mapping[str, float] = 1.0,
+        given: Mapping[str, Any] | None = None,
     ) -> tf.Tensor:
         """Draws from the model: z ~ p(z), then the mean of p(x|z), or x ~ p(x|z).
 
@@ -355,16 +385,26 @@ class VAE(LatentVariableModel):
             mean: Whether to return the means of p(x|z) in place of draws.
             y: What the model is conditioned on, for conditional models: labels `[N]`, or one for
                 all.
+            temperature: Factor of the scale of z >= 0, of each group given those drawn before it;
+                or factors of some groups by their names (`latents`), 1 for the others. Below 1,
+                draws are closer to the mean and less varied; 0 takes the means themselves.
+            given: Values of groups of z by their names, each `[N, *shape]`, or `[*shape]` for all
+                draws. The others are drawn from the prior, given those that it draws before them.
 
         Returns:
             Tensor `[N, *event_shape]`, in the units of x.
+
+        Raises:
+            ValueError: If a temperature is negative, a name unknown, a shape wrong, or the prior
+                has no scale (flows, mixtures, discrete z) or cannot draw some groups alone.
         """
         if not isinstance(num_samples, tf.Tensor):
             num_samples = checks.integer("num_samples", num_samples)
         seed = seed_tensor(seed)
         y = self._labels_of_draws(y, num_samples)
-        z = self._sample_prior(num_samples, fold(seed, purpose("z")), y)  # [N, D]
-        p_x = self.decode(z, y)
+        p_z, how = self._prior_of_draws(num_samples, y), (temperature, given)
+        draws = (self.latents, num_samples, fold(seed, purpose("z")), *how)
+        p_x = self.decode(generation.draw_latents(p_z, *draws), y)
         return p_x.mean() if mean else p_x.sample(seed=fold(seed, purpose("x")))
 
     # Initialization, other priors and serialization.

@@ -1,0 +1,121 @@
+"""Draws of z from the prior, of all groups or with some of them given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from keras_vae.core import checks
+from keras_vae.core.numerics import to_dtype
+from keras_vae.distributions import groups
+from keras_vae.terms import Latents
+
+tfd = tfp.distributions
+
+
+def draw_latents(
+    p: tfd.Distribution,
+    latents: Latents,
+    num_samples: int | tf.Tensor,
+    seed: tf.Tensor,
+    temperature: float | Mapping[str, float] = 1.0,
+    given: Mapping[str, Any] | None = None,
+) -> tf.Tensor:
+    """Draws z from a prior; groups that are given stay as they are.
+
+    Args:
+        p: p(z), batch [] or, one for each draw, [N].
+        latents: The groups of z.
+        num_samples: Number N of draws.
+        seed: Stateless seed `[2]`.
+        temperature: Factor of the scale of each group, >= 0, or factors by their names.
+        given: Values of groups by their names, each `[N, *shape]`, or `[*shape]` for all draws.
+
+    Returns:
+        Tensor `[N, *E]`.
+
+    Raises:
+        ValueError: If a name is unknown, a value not as above, or p cannot do it.
+    """
+    temperatures = _checked_temperatures(temperature, latents)
+    values = _checked_given({} if given is None else given, latents, num_samples, p.dtype)
+    if len(values) == len(latents) and len(latents) > 1:
+        return tf.concat([values[position] for position in sorted(values)], axis=-1)
+    if len(latents) > 1 and not hasattr(p, "draw_groups"):
+        temperatures = _one_temperature(temperatures, values, p)
+    shape: list[Any] = [] if p.batch_shape.rank else [num_samples]
+    return groups.draw(p, shape, seed, values, temperatures)
+
+
+def checked_names(argument: str, names: Iterable[str], latents: Latents) -> list[str]:
+    """Returns the names as a list, or raises unless all are those of groups."""
+    names = [names] if isinstance(names, str) else list(names)
+    unknown = [name for name in names if name not in latents]
+    if unknown:
+        raise checks.invalid(argument, f"must be of the groups {list(latents)}", unknown)
+    return names
+
+
+def _checked_temperatures(
+    temperature: float | Mapping[str, float], latents: Latents
+) -> dict[int, float]:
+    """Returns the temperatures by the positions of the groups."""
+    if not isinstance(temperature, Mapping):
+        temperature = dict.fromkeys(latents, temperature)
+    checked_names("temperature", temperature, latents)
+    positions = {name: position for position, name in enumerate(latents)}
+    return {
+        positions[name]: checks.number("temperature", value, minimum=0.0)
+        for name, value in temperature.items()
+    }
+
+
+def _checked_given(
+    given: Mapping[str, Any], latents: Latents, num_samples: int | tf.Tensor, dtype: tf.DType
+) -> dict[int, tf.Tensor]:
+    """Returns the given groups by their positions: vectors, unless z has but one group."""
+    if not isinstance(given, Mapping):
+        raise checks.invalid("given", f"must map names of the groups {list(latents)}", given)
+    checked_names("given", given, latents)
+    return {
+        position: _rows(name, given[name], shape, num_samples, dtype, flat=len(latents) > 1)
+        for position, (name, shape) in enumerate(latents.items())
+        if name in given
+    }
+
+
+def _rows(
+    name: str,
+    value: Any,
+    shape: tuple[int, ...],
+    num_samples: int | tf.Tensor,
+    dtype: tf.DType,
+    flat: bool,
+) -> tf.Tensor:
+    """Returns the values of a group, one row for each draw."""
+    value = to_dtype(value, dtype)
+    count = tf.get_static_value(tf.convert_to_tensor(num_samples))
+    one = value.shape.is_compatible_with(shape)
+    if not one and not value.shape.is_compatible_with([count, *shape]):
+        number = "num_samples" if count is None else int(count)
+        sizes = ", ".join(map(str, shape))
+        rule = f"must hold {name!r} of shape [{number}, {sizes}], or [{sizes}] for all draws"
+        raise ValueError(f"Argument `given` {rule}. Received: shape={tuple(value.shape)}")
+    rows = tf.broadcast_to(value, tf.concat([[num_samples], shape], axis=0))
+    return tf.reshape(rows, [-1, math.prod(shape)]) if flat else rows
+
+
+def _one_temperature(
+    temperatures: Mapping[int, float], given: Mapping[int, tf.Tensor], p: tfd.Distribution
+) -> dict[int, float]:
+    """Returns the temperature of a prior that draws all groups at once, or raises."""
+    which = f"for a prior {type(p).__name__}, which draws all groups at once"
+    if given:
+        raise checks.invalid("given", f"must hold all groups or none {which}", sorted(given))
+    if len(set(temperatures.values())) > 1:
+        raise checks.invalid("temperature", f"must be one number {which}", temperatures)
+    return {0: next(iter(temperatures.values()), 1.0)}
