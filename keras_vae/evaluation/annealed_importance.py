@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_vae.core import checks
 from keras_vae.core.progress import Progress
-from keras_vae.evaluation.annealing import checked_annealing, log_mean
+from keras_vae.evaluation.annealed_chains import checked_annealing, log_mean
 from keras_vae.evaluation.estimate import Estimate, estimate_of
 from keras_vae.evaluation.reading import map_batches
 from keras_vae.models import VAE

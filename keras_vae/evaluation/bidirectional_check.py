@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_vae.core import checks
 from keras_vae.core.progress import Progress
 from keras_vae.core.seeds import fold, purpose, seed_tensor
-from keras_vae.evaluation.annealing import checked_annealing
+from keras_vae.evaluation.annealed_chains import checked_annealing
 from keras_vae.evaluation.estimate import Estimate, estimate_of
 from keras_vae.evaluation.reading import run_batches
 from keras_vae.models import VAE
