@@ -123,6 +123,17 @@ class StepHook:
         """
         return ()
 
+    def gate(self, means: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
+        """Says of parts of the model whether they may move at this step; all others may.
+
+        Args:
+            means: Means of the measures in `feedback` over the batch of all replicas, scalars.
+
+        Returns:
+            A boolean scalar for each part that it judges, by the part's name.
+        """
+        return {}
+
     def loss_shift(self, means: Mapping[str, tf.Tensor]) -> tf.Tensor | float:
         """Returns what the reported loss of a training step has in addition, without gradient."""
         return 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -10,20 +11,32 @@ from keras_vae.core import checks
 from keras_vae.optimizers.part_optimizer import PartOptimizer
 
 
-def by_part(model: Any, /, *, default: Any = None, **optimizers: Any) -> PartOptimizer:
-    """Gives each part of a model an optimizer of its own, for rates that differ.
+def by_part(
+    model: Any,
+    /,
+    *,
+    default: Any = None,
+    every: Mapping[str, int] | None = None,
+    start: Mapping[str, int] | None = None,
+    **optimizers: Any,
+) -> PartOptimizer:
+    """Gives each part of a model an optimizer of its own, for rates and paces that differ.
 
-    theta_part <- step of the part's optimizer for d loss / d theta_part
+    theta_part <- step of the part's optimizer for d loss / d theta_part,
+    at batch n = 0, 1, ... if n >= start and n % every == 0
 
     The parts are those of `model.trainable_parts`: `encoder` (with the posterior's head), `decoder`
-    (with the likelihood's) and `prior` of a `VAE`, the `condition` of a `ConditionalVAE` too. A
-    part without weights needs no optimizer. What is frozen (`layer.trainable = False`) has none:
+    (with the likelihood's) and `prior` of a `VAE`, the `condition` of a `ConditionalVAE` too, and
+    the `discriminator` of an adversarial objective. A part without weights needs no optimizer. What is frozen (`layer.trainable = False`) has none:
     freeze before you call this. `callbacks.HyperparameterSchedule("encoder.learning_rate", ...)`
     drives one of the rates.
 
     Args:
         model: A `LatentVariableModel`.
         default: Optimizer of all parts and variables that are not mentioned.
+        every: Number of batches from one step of a part to its next, by the part's name; 1 for
+            parts that are not mentioned. The batches are counted by a weight of the optimizer.
+        start: Number of the batch at which a part steps first, by the part's name; else 0.
         **optimizers: A new optimizer for each part, or the name of one.
 
     Returns:
@@ -31,7 +44,7 @@ def by_part(model: Any, /, *, default: Any = None, **optimizers: Any) -> PartOpt
 
     Raises:
         ValueError: If there is no such part, or a part has no optimizer, or the model is not built
-            and does not know the shape of its data.
+            and does not know the shape of its data, or `every` or `start` is not as above.
 
     Example:
         >>> import keras_vae as kv
@@ -63,7 +76,7 @@ def by_part(model: Any, /, *, default: Any = None, **optimizers: Any) -> PartOpt
         raise checks.invalid("default", f"must be an optimizer, as {names} have none", default)
     given = optimizers if default is None else {**optimizers, "default": default}
     made = {part: keras.optimizers.get(optimizer) for part, optimizer in given.items()}
-    return PartOptimizer(made, [part_of.get(id(v), "default") for v in variables])
+    return PartOptimizer(made, [part_of.get(id(v), "default") for v in variables], every, start)
 
 
 def _build(model: Any) -> None:

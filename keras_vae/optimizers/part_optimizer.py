@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import contextlib
+import functools
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -10,7 +12,10 @@ import keras
 import tensorflow as tf
 
 from keras_vae.core import checks
+from keras_vae.core.conditional import run_if
 from keras_vae.core.head import serializable
+
+_KerasSchedule = keras.optimizers.schedules.LearningRateSchedule
 
 
 @serializable
@@ -22,9 +27,16 @@ class PartOptimizer(keras.optimizers.Optimizer):
     restored with this one's. Loss scaling goes around it: `LossScaleOptimizer(by_part(...))`, as
     Keras does by itself under `mixed_float16`.
 
+    A part steps at batch n = 0, 1, ... if n >= start and n % every == 0. `iterations` counts the
+    batches, and stands still where a step is skipped; schedules of rates count them, too, also
+    those of Keras. Each part's optimizer counts its own steps, of which its corrections of bias
+    are made.
+
     Args:
         optimizers: A new optimizer for each part, by the part's name.
         parts: Name of the part of every trainable variable, in the order of the variables.
+        every: Number of batches from one step of a part to its next, by the part's name; else 1.
+        start: Number of the batch at which a part may step first, by its name; else 0.
         name: Name of the optimizer.
 
     Attributes:
@@ -48,6 +60,8 @@ class PartOptimizer(keras.optimizers.Optimizer):
         self,
         optimizers: Mapping[str, keras.optimizers.Optimizer],
         parts: Sequence[str],
+        every: Mapping[str, int] | None = None,
+        start: Mapping[str, int] | None = None,
         name: str = "part_optimizer",
     ):
         super().__init__(learning_rate=0.0, name=name)
@@ -59,6 +73,17 @@ class PartOptimizer(keras.optimizers.Optimizer):
         self._by_part = MappingProxyType(dict(optimizers))
         self.parts = tuple(checks.option("parts", part, optimizers) for part in parts)
         self._accumulation_steps = _common_accumulation(optimizers)
+        self.every = MappingProxyType(_counts("every", every or {}, optimizers, minimum=1))
+        self.start = MappingProxyType(_counts("start", start or {}, optimizers, minimum=0))
+        if self._accumulation_steps and (self.every or self.start):
+            rule = "must be left out with gradient_accumulation_steps, which count batches, too"
+            raise checks.invalid("every", rule, {**self.every, **self.start})
+        # Of the part's optimizer itself, it would count the steps of the part.
+        given = {part: one._learning_rate for part, one in optimizers.items()}
+        self._schedules = MappingProxyType(
+            {part: rate for part, rate in given.items() if isinstance(rate, _KerasSchedule)}
+        )
+        self._moves: Mapping[str, Any] = MappingProxyType({})
 
     def __getitem__(self, part: str) -> keras.optimizers.Optimizer:
         """Returns the optimizer of a part."""
@@ -75,7 +100,9 @@ class PartOptimizer(keras.optimizers.Optimizer):
 
     @property
     def learning_rate(self) -> tf.Tensor:
-        return tf.convert_to_tensor(next(iter(self.optimizers)).learning_rate)
+        part, first = next(iter(self._by_part.items()))
+        with self._counting_batches(part):
+            return tf.convert_to_tensor(first.learning_rate)
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
@@ -128,12 +155,58 @@ class PartOptimizer(keras.optimizers.Optimizer):
         pairs = list(zip(grads, variables, strict=True))
         if all(gradient is None for gradient in grads):
             raise checks.invalid("grads", "must hold a gradient of some variable", grads)
-        for part, optimizer in self._by_part.items():
+        moves = self._moves or self.due()
+        for part in self._by_part:
             own = [pair for pair in pairs if self._part_of(pair[1]) == part]
             # A part without gradients stays, as single variables do.
             if any(gradient is not None for gradient, _ in own):
-                optimizer.apply([gradient for gradient, _ in own], [v for _, v in own])
+                gradients, its_variables = zip(*own, strict=True)
+                step = functools.partial(self._step, part, its_variables)
+                run_if(moves.get(part, True), step, gradients)
         self._iterations.assign_add(1)
+
+    def _step(self, part: str, variables: Sequence[Any], gradients: Sequence[Any]) -> None:
+        with self._counting_batches(part):
+            self._by_part[part].apply(list(gradients), list(variables))
+
+    def due(self) -> dict[str, tf.Tensor]:
+        """Returns of the parts that do not step at every batch whether they do at the next one."""
+        number, found = tf.convert_to_tensor(self._iterations), {}
+        for part in [part for part in self._by_part if part in {**self.every, **self.start}]:
+            every, start = self.every.get(part, 1), self.start.get(part, 0)
+            found[part] = (number >= start) & (number % every == 0)
+        return found
+
+    @contextlib.contextmanager
+    def moving(self, moves: Mapping[str, Any]) -> Iterator[None]:
+        """Lets parts step, or not, in the `apply` within, whatever is due.
+
+        Args:
+            moves: Whether a part steps, a boolean scalar, by the part's name.
+
+        Raises:
+            ValueError: If a part has no optimizer of its own.
+        """
+        for part in moves:
+            checks.option("moves", part, self._by_part)
+        before, self._moves = self._moves, MappingProxyType(dict(moves))
+        try:
+            yield
+        finally:
+            self._moves = before
+
+    @contextlib.contextmanager
+    def _counting_batches(self, part: str) -> Iterator[None]:
+        """Lets a schedule inside of the optimizer of a part count batches, not the part's steps."""
+        schedule = self._schedules.get(part)
+        if schedule is None:
+            yield
+            return
+        self._by_part[part]._learning_rate = lambda: schedule(self._iterations)
+        try:
+            yield
+        finally:
+            self._by_part[part]._learning_rate = schedule
 
     def _part_of(self, variable: keras.Variable) -> str:
         return self.parts[self._get_variable_index(variable)]
@@ -149,7 +222,8 @@ class PartOptimizer(keras.optimizers.Optimizer):
         """Returns the arguments of the constructor."""
         items = self._by_part.items()
         optimizers = {part: keras.optimizers.serialize(one) for part, one in items}
-        return {"optimizers": optimizers, "parts": list(self.parts), "name": self.name}
+        counts = {"every": dict(self.every), "start": dict(self.start)}
+        return {"optimizers": optimizers, "parts": list(self.parts), **counts, "name": self.name}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> PartOptimizer:
@@ -179,3 +253,19 @@ def _common_accumulation(optimizers: Mapping[str, Any]) -> int | None:
         rule = "must be at least one, and agree in their gradient_accumulation_steps"
         raise checks.invalid("optimizers", rule, steps)
     return next(iter(steps.values()))
+
+
+def _counts(
+    argument: str, given: Mapping[str, int], parts: Mapping[str, Any], minimum: int
+) -> dict[str, int]:
+    """Returns numbers of batches by the part's name, or raises."""
+    if not isinstance(given, Mapping):
+        raise checks.invalid(argument, "must be a dict of numbers by the part's name", given)
+    unknown = [part for part in given if part not in parts]
+    if unknown:
+        rule = f"must be of parts with an optimizer of their own, of {list(parts)}"
+        raise checks.invalid(argument, rule, dict(given))
+    return {
+        part: checks.integer(f"{argument}[{part!r}]", value, minimum)
+        for part, value in given.items()
+    }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -10,10 +11,16 @@ import tensorflow as tf
 
 from keras_vae.core import checks
 from keras_vae.core.loss_scaling import without_loss_scaling
+from keras_vae.optimizers import PartOptimizer
 from keras_vae.training.replicas import sum_over_replicas
 
 
-def apply(optimizer: Any, gradients: Sequence[Any], variables: Sequence[Any]) -> None:
+def apply(
+    optimizer: Any,
+    gradients: Sequence[Any],
+    variables: Sequence[Any],
+    moves: Mapping[str, tf.Tensor],
+) -> None:
     """Applies gradients, of which every replica holds a part, as their sum.
 
     Keras clips the part of each replica, and looks for overflows in that of the first alone, before
@@ -24,6 +31,7 @@ def apply(optimizer: Any, gradients: Sequence[Any], variables: Sequence[Any]) ->
         optimizer: Optimizer of Keras, maybe with others inside.
         gradients: Gradients, or None for variables that have none.
         variables: The variables that they are of.
+        moves: Whether a part of the model moves, for parts that may not.
     """
     context = tf.distribute.get_replica_context()
     alone = context is None or context.num_replicas_in_sync == 1
@@ -34,47 +42,34 @@ def apply(optimizer: Any, gradients: Sequence[Any], variables: Sequence[Any]) ->
         gradients = list(gradients)
         for i, total in zip(known, sums, strict=True):
             gradients[i] = tf.where(first, total, tf.zeros_like(total))
-    optimizer.apply(gradients, variables)
+    parts = without_loss_scaling(optimizer)
+    with parts.moving(moves) if isinstance(parts, PartOptimizer) else contextlib.nullcontext():
+        optimizer.apply(gradients, variables)
 
 
-def run_if(
-    good: tf.Tensor | bool, function: Callable[[Sequence[Any]], None], gradients: Sequence[Any]
-) -> None:
-    """Calls a function of the gradients if the step is made.
+def moving_parts(
+    optimizer: Any, gates: Sequence[Mapping[str, tf.Tensor]], known: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    """Returns which parts of the model move at this step; those that it does not name all do.
 
-    Whether it is may be known only when the graph runs.
+    A part moves if it is due, by the optimizer, and no gate holds it.
 
     Args:
-        good: Whether it is, the same on every replica.
-        function: Which applies the gradients.
-        gradients: Those of this replica.
+        optimizer: Optimizer of Keras, maybe with others inside.
+        gates: For each gate, whether it lets a part move, by the part's name.
+        known: Whether the batch tells anything; else the gates say nothing.
     """
-    if good is True or (tf.executing_eagerly() and bool(good)):
-        function(gradients)
-    elif tf.executing_eagerly():
-        return
-    elif not tf.distribute.has_strategy():
-        tf.cond(good, lambda: _return_true(function, gradients), lambda: True)
-    else:
-        merge = _merge_if(function)
-        tf.distribute.get_replica_context().merge_call(merge, args=(good, gradients))
-
-
-def _merge_if(function: Callable[[Sequence[Any]], None]) -> Callable[..., None]:
-    # The optimizer merges the replicas, which it cannot within a branch of one replica.
-    def merge(strategy: tf.distribute.Strategy, goods: Any, gradients: Sequence[Any]) -> None:
-        def run_on_replicas() -> bool:
-            strategy.extended.call_for_each_replica(function, args=(gradients,))
-            return True
-
-        tf.cond(strategy.experimental_local_results(goods)[0], run_on_replicas, lambda: True)
-
-    return merge
-
-
-def _return_true(function: Callable[[Sequence[Any]], None], gradients: Sequence[Any]) -> bool:
-    function(gradients)
-    return True  # Both branches of `tf.cond` must return the same.
+    optimizer = without_loss_scaling(optimizer)
+    if not isinstance(optimizer, PartOptimizer):
+        if any(gates):
+            rule = "must be one of keras_vae.optimizers.by_part, as gates hold single parts"
+            raise checks.invalid("optimizer", rule, optimizer)
+        return {}
+    moves = optimizer.due()
+    for gate in gates:
+        for part, opens in gate.items():
+            moves[part] = (opens | ~known) & moves.get(part, True)
+    return moves
 
 
 def check_supported(optimizer: Any, run_eagerly: bool) -> None:

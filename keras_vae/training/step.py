@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from keras_vae.controllers import Step, StepHook
+from keras_vae.core.conditional import run_if
 from keras_vae.core.hyperparameters import Steerable
 from keras_vae.core.seeds import fold, purpose, seed_tensor
 from keras_vae.terms import MEASURES, Terms
@@ -180,9 +181,11 @@ class TrainingStep:
         attempt, good = self._admit(attempt)
         with tf.control_dependencies([x, number, attempt.made]):
             means, known = weighted_means(hooks, attempt.measures, attempt.weights)
+            gates = [hook.gate(means) for hook in hooks]
+            moves = optimization.moving_parts(self._model.optimizer, gates, known)
             shift = sum([hook.loss_shift(means) for hook in hooks], 0.0)
             self._observe(hooks, number, (x, y), attempt)
-            self._apply(attempt, good)
+            self._apply(attempt, good, moves)
             self._move(hooks, number, means, known)
         loss = attempt.measures["loss"] + attempt.weights * shift
         logs = self._log({**attempt.measures, "loss": loss}, attempt.weights, attempt.made)
@@ -213,12 +216,14 @@ class TrainingStep:
         for hook in hooks:
             hook.observe(Step(number, *data, *seen))
 
-    def _apply(self, attempt: Attempt, good: tf.Tensor | bool) -> None:
+    def _apply(
+        self, attempt: Attempt, good: tf.Tensor | bool, moves: Mapping[str, tf.Tensor]
+    ) -> None:
         """Lets the optimizer make the step, or undoes what the forward pass did to the state."""
         if attempt.remembered:
             for variable, before in zip(self._floating_state(), attempt.remembered, strict=True):
                 variable.assign(tf.where(good, variable, before))
-        optimization.run_if(good, self._run_optimizer, attempt.gradients)
+        run_if(good, self._run_optimizer, attempt.gradients, moves)
         self._update_state(attempt.statistics, good)
         counts = good if self.policy.raises else True
         self._model.trained_batches.assign_add(tf.cast(counts, tf.int64))
@@ -232,9 +237,11 @@ class TrainingStep:
         for variable, value in self._model.state_updates(dict(zip(names, sums, strict=True))):
             variable.assign(tf.where(good, value, variable))
 
-    def _apply_gradients(self, gradients: Sequence[Any]) -> None:
+    def _apply_gradients(
+        self, gradients: Sequence[Any], moves: Mapping[str, tf.Tensor]
+    ) -> None:
         variables = self._model.trainable_variables
-        optimization.apply(self._model.optimizer, gradients, variables)
+        optimization.apply(self._model.optimizer, gradients, variables, moves)
 
     def _move(
         self,
