@@ -200,6 +200,8 @@ ARGUMENTS = {
     "optimizers.PartOptimizer": lambda: {
         "optimizers": {"encoder": kv.optimizers.RAdam(0.25), "decoder": keras.optimizers.SGD(0.5)},
         "parts": ["encoder", "encoder", "decoder"],
+        "every": {"decoder": 2},
+        "start": {"encoder": 3},
     },
     "optimizers.RAdam": lambda: {
         "learning_rate": 0.25,

@@ -1,6 +1,7 @@
 """Callbacks: what a training does besides its steps."""
 
 from keras_vae.callbacks.cyclical_learning_rate import CyclicalLearningRate
+from keras_vae.callbacks.gates import AccuracyGate, Equilibrium
 from keras_vae.callbacks.geco import GECO
 from keras_vae.callbacks.health import Finding, HealthCheck, HealthWarning
 from keras_vae.callbacks.hyperparameter_schedule import HyperparameterSchedule, KLAnnealing
@@ -17,7 +18,9 @@ from keras_vae.callbacks.resume import Resume
 from keras_vae.callbacks.stop_when_constraint_satisfied import StopWhenConstraintSatisfied
 
 __all__ = [
+    "AccuracyGate",
     "CyclicalLearningRate",
+    "Equilibrium",
     "Finding",
     "GECO",
     "GradientMonitor",

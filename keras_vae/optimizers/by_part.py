@@ -27,9 +27,9 @@ def by_part(
 
     The parts are those of `model.trainable_parts`: `encoder` (with the posterior's head), `decoder`
     (with the likelihood's) and `prior` of a `VAE`, the `condition` of a `ConditionalVAE` too, and
-    the `discriminator` of an adversarial objective. A part without weights needs no optimizer. What is frozen (`layer.trainable = False`) has none:
-    freeze before you call this. `callbacks.HyperparameterSchedule("encoder.learning_rate", ...)`
-    drives one of the rates.
+    the `discriminator` of an adversarial objective. A part without weights needs no optimizer. What
+    is frozen (`layer.trainable = False`) has none: freeze before you call this.
+    `callbacks.HyperparameterSchedule("encoder.learning_rate", ...)` drives one of the rates.
 
     Args:
         model: A `LatentVariableModel`.

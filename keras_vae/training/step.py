@@ -237,9 +237,7 @@ class TrainingStep:
         for variable, value in self._model.state_updates(dict(zip(names, sums, strict=True))):
             variable.assign(tf.where(good, value, variable))
 
-    def _apply_gradients(
-        self, gradients: Sequence[Any], moves: Mapping[str, tf.Tensor]
-    ) -> None:
+    def _apply_gradients(self, gradients: Sequence[Any], moves: Mapping[str, tf.Tensor]) -> None:
         variables = self._model.trainable_variables
         optimization.apply(self._model.optimizer, gradients, variables, moves)
 
