@@ -17,9 +17,12 @@ tfd = tfp.distributions
 
 __all__ = [
     "FREE_BITS_MODES",
+    "balancing_weights",
     "bits_per_dimension",
     "closed_form_kl",
+    "conditional_kl",
     "elbo",
+    "estimated_kl",
     "factors",
     "free_bits",
     "importance_weighted",
@@ -27,6 +30,7 @@ __all__ = [
     "leave_one_out_bound",
     "leave_one_out_mean",
     "log_prob_by_group",
+    "log_ratio_by_group",
     "normalized_weights",
     "sampled_kl",
     "sum_groups",
@@ -60,12 +64,16 @@ def elbo(log_p_x: tf.Tensor, kl: tf.Tensor, beta: tf.Tensor | float = 1.0) -> tf
 
 
 def free_bits(
-    kl: tf.Tensor, floor: tf.Tensor | float, batch_mean: tf.Tensor, mode: str = "per_dimension"
+    kl: tf.Tensor,
+    floor: tf.Tensor | float,
+    batch_mean: tf.Tensor,
+    mode: str = "per_dimension",
+    weights: tf.Tensor | float = 1.0,
 ) -> tf.Tensor:
     """The KL with a floor λ, below which it costs the same and has no gradient.
 
-    per_dimension:   sum_g max(λ, E_batch KL_g)
-    per_example:     sum_g max(λ, KL_g)
+    per_dimension:   sum_g w_g max(λ, E_batch KL_g)
+    per_example:     sum_g w_g max(λ, KL_g)
     batch_averaged:  max(λ, E_batch sum_g KL_g)
 
     The two batch means are spread over the examples, so that the mean of the result over the
@@ -76,6 +84,7 @@ def free_bits(
         floor: λ >= 0 in nats: of each group, or of the whole latent for `batch_averaged`.
         batch_mean: Mean of `kl` over the (global) batch, `[G]`.
         mode: One of `FREE_BITS_MODES`.
+        weights: w of each group, `[G]`, as of `balancing_weights`; 1 for `batch_averaged`.
 
     Returns:
         Tensor `[B]`, nats.
@@ -95,11 +104,39 @@ def free_bits(
     floor = to_dtype(floor, kl.dtype)
     floor = tf.where(floor > 0.0, floor, tf.constant(-math.inf, kl.dtype))
     if mode == "per_example":
-        return tf.reduce_sum(tf.maximum(kl, floor), axis=-1)
+        return tf.reduce_sum(weights * tf.maximum(kl, floor), axis=-1)
     if mode == "batch_averaged":
         kl = tf.reduce_sum(kl, axis=-1, keepdims=True)
         batch_mean = tf.reduce_sum(batch_mean, keepdims=True)
-    return tf.reduce_sum(tf.where(batch_mean > floor, kl, floor), axis=-1)
+    return tf.reduce_sum(weights * tf.where(batch_mean > floor, kl, floor), axis=-1)
+
+
+def balancing_weights(batch_mean: tf.Tensor, alpha: tf.Tensor | float = 1.0) -> tf.Tensor:
+    """Weights of groups that keep any of them from being switched off while the KL comes in.
+
+    γ_l = G r_l / sum_k r_k,  r_l = (max(E_batch KL_l, 0) + 0.01) / α_l
+
+    A group pays for its KL in proportion to what it has, so those with little get more. Their mean
+    is 1, and no gradient passes through them.
+
+    Args:
+        batch_mean: Mean of the KL of each group over the (global) batch, `[G]`, nats.
+        alpha: α of each group, > 0: larger groups get larger ones, as they should hold more.
+
+    Returns:
+        Tensor `[G]`.
+
+    Example:
+        >>> balancing_weights(tf.constant([0.99, 2.99])).numpy()
+        array([0.5, 1.5], dtype=float32)
+
+    References:
+        Vahdat and Kautz, 2020, appendix A ("Balancing the KL"), arXiv:2007.03898.
+    """
+    ratio = (tf.maximum(tf.stop_gradient(batch_mean), 0.0) + 0.01) / to_dtype(
+        alpha, batch_mean.dtype
+    )
+    return ratio / tf.reduce_mean(ratio)
 
 
 def importance_weighted(log_w: tf.Tensor) -> tf.Tensor:
@@ -267,15 +304,44 @@ def sampled_kl(log_q: tf.Tensor, log_p_z: tf.Tensor) -> tf.Tensor:
         >>> sampled_kl(tf.constant([[1.0], [3.0]]), tf.constant([[0.5], [0.5]])).numpy()
         array([[1.5]], dtype=float32)
     """
+    return tf.reduce_mean(log_ratio_by_group(log_q, log_p_z), axis=0)
+
+
+def log_ratio_by_group(log_q: tf.Tensor, log_p_z: tf.Tensor) -> tf.Tensor:
+    """The log-ratio of two densities, by groups where both have the same.
+
+    log q(z|x) - log p(z)
+
+    Args:
+        log_q: log q(z|x), `[S, B]`, or the densities of its groups, `[S, B, G]`.
+        log_p_z: log p(z), of the same rank.
+
+    Returns:
+        Tensor `[S, B, G]`, nats, with G = 1 unless both have the same groups.
+
+    Example:
+        >>> log_ratio_by_group(tf.ones([2, 1, 3]), tf.zeros([2, 1, 3])).shape
+        TensorShape([2, 1, 3])
+        >>> log_ratio_by_group(tf.ones([2, 1, 3]), tf.zeros([2, 1, 1])).numpy()[0]
+        array([[3.]], dtype=float32)
+    """
     if log_q.shape.rank == 2:
         log_q, log_p_z = log_q[..., tf.newaxis], log_p_z[..., tf.newaxis]
     elif log_q.shape[-1] != log_p_z.shape[-1]:
         log_q, log_p_z = sum_groups(log_q)[..., tf.newaxis], sum_groups(log_p_z)[..., tf.newaxis]
-    return tf.reduce_mean(log_q - log_p_z, axis=0)
+    return log_q - log_p_z
 
 
 def sum_groups(log_p: tf.Tensor) -> tf.Tensor:
-    """Returns the log-density of z, `[...]`, given those of its groups, `[..., G]`.
+    """The log-density of z, given those of its groups.
+
+    log p(z) = sum_l log p(g_l | groups drawn before)
+
+    Args:
+        log_p: Log-densities of the groups, `[..., G]`.
+
+    Returns:
+        Tensor `[...]`, nats.
 
     Example:
         >>> sum_groups(tf.constant([[-1.0, -2.0]])).numpy()
@@ -348,9 +414,74 @@ def closed_form_kl(q: tfd.Distribution, p: tfd.Distribution) -> tf.Tensor | None
     try:
         if q_factors is not None and p_factors is not None:
             return tfd.kl_divergence(q_factors, p_factors)
-        return tfd.kl_divergence(q, p)[:, tf.newaxis]
+        return tfd.kl_divergence(q, p)[..., tf.newaxis]
     except NotImplementedError:
         return None
+
+
+def conditional_kl(q: tfd.Distribution, p: tfd.Distribution, z: tf.Tensor) -> tf.Tensor | None:
+    """The KL of each group in closed form, given draws of the groups before it.
+
+    KL_l = E_q KL(q(g_l | groups before, x) || p(g_l | groups before))
+
+    Args:
+        q: Distribution with batch [B] and event [D].
+        p: Distribution with batch [] or [B] and event [D].
+        z: Draws of q, `[S, B, D]`, over which the expectation is taken.
+
+    Returns:
+        Tensor `[B, G]`, nats; None unless q and p draw the same groups in the same order and TFP
+        registers a closed form for each.
+
+    Example:
+        >>> from keras_vae.distributions.chain import Chain
+        >>> first = tfd.MultivariateNormalDiag([[0.0]], [[1.0]])
+        >>> one, other = (
+        ...     Chain(first, [lambda g: tfd.MultivariateNormalDiag(a * g, [1.0])], sizes=(1, 1))
+        ...     for a in (1.0, 0.0))
+        >>> conditional_kl(one, other, 2.0 * tf.ones([5, 1, 2])).numpy()  # 0 and 2^2 / 2
+        array([[0., 2.]], dtype=float32)
+
+    References:
+        Soenderby et al., 2016, section 2, arXiv:1602.02282.
+    """
+    if not _draw_alike(q, p):
+        return None
+    pairs = zip(q.walk_along(z), p.walk_along(z), strict=True)
+    columns = [closed_form_kl(q_l, p_l) for (q_l, _), (p_l, _) in pairs]
+    if any(column is None for column in columns):
+        return None
+    every_draw = tf.zeros(tf.shape(z)[:-1], z.dtype)  # that of the first group is the same for all
+    totals = [tf.reduce_sum(column, axis=-1) + every_draw for column in columns]
+    return tf.reduce_mean(tf.stack(totals, axis=-1), axis=0)
+
+
+def estimated_kl(q: tfd.Distribution, p: tfd.Distribution, z: tf.Tensor) -> tf.Tensor:
+    """The KL of each group from draws of q: `conditional_kl` where there is one, else `sampled_kl`.
+
+    Args:
+        q: Distribution with batch [B] and event [D].
+        p: Distribution with batch [] or [B] and event [D].
+        z: Draws of q, `[S, B, *E]`.
+
+    Returns:
+        Tensor `[B, G]`, nats.
+
+    Example:
+        >>> q = tfd.Independent(tfd.Normal([[0.0]], 1.0), 1)
+        >>> estimated_kl(q, q, tf.zeros([3, 1, 1])).numpy()
+        array([[0.]], dtype=float32)
+    """
+    kl = conditional_kl(q, p, z)
+    if kl is not None:
+        return kl
+    return sampled_kl(log_prob_by_group(q, z), log_prob_by_group(p, z))
+
+
+def _draw_alike(q: tfd.Distribution, p: tfd.Distribution) -> bool:
+    """Returns whether two distributions draw the same groups in the same order."""
+    q_groups, p_groups = ((getattr(d, "order", None), getattr(d, "sizes", None)) for d in (q, p))
+    return q_groups == p_groups and None not in q_groups
 
 
 def _log_size(values: tf.Tensor) -> tf.Tensor:

@@ -89,7 +89,7 @@ class LatentReader:
         if kl is None:
             # The same noise every time.
             z = q.sample(_NUM_SAMPLES, seed=fold(seed_tensor(0), number, purpose("monitor")))
-            kl = bounds.sampled_kl(q.log_prob(z), p_z.log_prob(z))
+            kl = bounds.estimated_kl(q, p_z, z)
         head = model.posterior_head
         return head.mean(q), tf.square(head.stddev(q)), kl
 

@@ -64,7 +64,7 @@ def mean_kl(
         kl = bounds.closed_form_kl(q, p_z)  # [B, G]
         if kl is None:
             z = q.sample(num_samples, seed=seed)  # [S, B, D]
-            kl = bounds.sampled_kl(q.log_prob(z), p_z.log_prob(z))
+            kl = bounds.estimated_kl(q, p_z, z)
         return tf.reduce_sum(tf.cast(kl, tf.float64), axis=-1)
 
     return estimate_of(list(map_batches(kl_of_batch, model, data, batch_size, seed, verbose)))

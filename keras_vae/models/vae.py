@@ -311,7 +311,8 @@ class VAE(LatentVariableModel):
         z = path(drawn)
         p_x, log_p_z = likelihood(z), bounds.log_prob_by_group(p_z, z)  # [S, B, L]
         exact_kl = bounds.closed_form_kl(q, p_z)  # [B, G]
-        kl = bounds.sampled_kl(log_q, log_p_z) if exact_kl is None else exact_kl
+        kl = bounds.conditional_kl(q, p_z, z) if exact_kl is None else exact_kl
+        kl = bounds.sampled_kl(log_q, log_p_z) if kl is None else kl
         further = fold(seed, purpose("draws"))
         draws = Draws(x, z, q, p_z, p_x, likelihood, path, further, exact_kl is not None)
         log_p_z, log_q = bounds.sum_groups(log_p_z), bounds.sum_groups(log_q)

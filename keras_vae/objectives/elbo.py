@@ -25,8 +25,13 @@ class ELBO(Estimated):
     `free_bits` counts in nats. `free_bits_mode` says of what it is the floor:
     `"per_dimension"` of each dimension's KL averaged over the batch, `"per_example"` of each
     dimension's KL of each example, `"batch_averaged"` of the whole KL averaged over the batch
-    (formulas: `keras_vae.bounds.free_bits`). A posterior or a prior that does not factorize over
-    dimensions counts as one dimension.
+    (formulas: `keras_vae.bounds.free_bits`). Where the latent variables are several groups, each of
+    them counts as one dimension; else a posterior or a prior that does not factorize is one.
+
+    `kl_balancing` keeps groups from being switched off while β is below 1: the KL of each group,
+    floored, is weighted by γ, in proportion to the batch's mean KL of the group over α
+    (`keras_vae.bounds.balancing_weights`). `"equal"` takes α = 1, `"size"` the number of dimensions
+    of each group, which may as well be given by a number for each.
 
     `estimator` says how the encoder's gradient is estimated:
 
@@ -44,10 +49,13 @@ class ELBO(Estimated):
         num_samples: Samples of z for every x, over which log p(x|z) is averaged.
         estimator: One of the above.
         baseline: `"leave_one_out"` or `"none"`, of the score function.
+        kl_balancing: `"equal"`, `"size"`, a positive number for each group, or None for no
+            balancing.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Raises:
-        ValueError: If an argument is out of its range or unknown.
+        ValueError: If an argument is out of its range or unknown, or there is balancing, and the
+            KL is not one of several groups.
 
     Example:
         >>> terms = Terms(log_p_x=tf.constant([[-80.0]]), log_p_z=tf.constant([[-3.0]]),
@@ -59,7 +67,7 @@ class ELBO(Estimated):
         Kingma and Welling, 2014, eq. 3, arXiv:1312.6114; Higgins et al., 2017, eq. 4 (β);
         Kingma et al., 2016, eq. 15, arXiv:1606.04934 (free bits); Roeder et al., 2017, eq. 8,
         arXiv:1703.09194 (sticking the landing); Mnih and Gregor, 2014, eq. 6, arXiv:1402.0030
-        (score function).
+        (score function); Vahdat and Kautz, 2020, appendix A, arXiv:2007.03898 (balancing).
     """
 
     def __init__(
@@ -71,12 +79,14 @@ class ELBO(Estimated):
         num_samples: int = 1,
         estimator: str = "reparameterized",
         baseline: str = "leave_one_out",
+        kl_balancing: str | Sequence[float] | None = None,
         **kwargs: Any,
     ):
         super().__init__(num_samples=num_samples, estimator=estimator, baseline=baseline, **kwargs)
         self.free_bits_mode = checks.option(
             "free_bits_mode", free_bits_mode, bounds.FREE_BITS_MODES
         )
+        self.kl_balancing = _checked_balancing(kl_balancing, free_bits_mode)
         self._initial_beta = checks.number("beta", beta, minimum=0.0)
         self._initial_free_bits = checks.number("free_bits", free_bits, minimum=0.0)
         self.beta = self.add_hyperparameter("beta", self._initial_beta)
@@ -106,9 +116,19 @@ class ELBO(Estimated):
         """Returns KL_free(q(z|x) || p(z)) of prepared terms, `[B]`."""
         kl = self.estimator.kl(terms)  # [B, G]
         floor = tf.cast(self.free_bits, kl.dtype)
-        mean = global_batch_mean if self._has_floor() else functools.partial(tf.reduce_mean, axis=0)
+        asked_for = self._has_floor() or self.kl_balancing is not None
+        mean = global_batch_mean if asked_for else functools.partial(tf.reduce_mean, axis=0)
         batch_mean = mean(tf.stop_gradient(kl))
-        return bounds.free_bits(kl, floor, batch_mean, self.free_bits_mode)
+        weights = self._group_weights(terms, batch_mean)
+        return bounds.free_bits(kl, floor, batch_mean, self.free_bits_mode, weights)
+
+    def _group_weights(self, terms: Terms, batch_mean: tf.Tensor) -> tf.Tensor | float:
+        """Returns the weight of the KL of each group, `[G]`: 1 unless it is balanced."""
+        if self.kl_balancing is None:
+            return 1.0
+        alpha = _balancing_scales(self.kl_balancing, terms, batch_mean.shape[0])
+        balanced = bounds.balancing_weights(batch_mean, alpha)
+        return tf.where(self.beta < 1.0, balanced, tf.ones_like(balanced))
 
     def _has_floor(self) -> bool:
         """Whether λ can be above 0, but by a user's own hand.
@@ -123,4 +143,38 @@ class ELBO(Estimated):
             "beta": self._initial_beta,
             "free_bits": self._initial_free_bits,
             "free_bits_mode": self.free_bits_mode,
+            "kl_balancing": self.kl_balancing,
         }
+
+
+def _checked_balancing(kl_balancing: Any, free_bits_mode: str) -> str | tuple[float, ...] | None:
+    """Returns the argument of that name, or raises."""
+    if kl_balancing is None:
+        return None
+    if free_bits_mode == "batch_averaged":
+        rule = "must be None with free_bits_mode='batch_averaged', which knows of no groups"
+        raise checks.invalid("kl_balancing", rule, kl_balancing)
+    if isinstance(kl_balancing, (list, tuple)) and kl_balancing:
+        return tuple(checks.number("kl_balancing", a, 0.0, exclusive=True) for a in kl_balancing)
+    if kl_balancing not in ("equal", "size"):
+        rule = "must be 'equal', 'size', a positive number for each group, or None"
+        raise checks.invalid("kl_balancing", rule, kl_balancing)
+    return str(kl_balancing)
+
+
+def _balancing_scales(
+    kl_balancing: str | tuple[float, ...], terms: Terms, num_groups: int | None
+) -> Any:
+    """Returns α of each group, or raises if the KL is not one of that many groups."""
+    sizes: Sequence[float] = getattr(terms.draws and terms.draws.q, "sizes", ())
+    # Terms without draws may be of groups of any sizes.
+    unknown = terms.draws is None and kl_balancing != "size"
+    if len(sizes) != num_groups and not unknown:
+        rule = "needs the KL of several groups of latent variables, which this model does not have"
+        raise checks.invalid("kl_balancing", rule, kl_balancing)
+    if kl_balancing == "equal":
+        return 1.0
+    alpha = sizes if isinstance(kl_balancing, str) else kl_balancing
+    if len(alpha) != num_groups:
+        raise checks.invalid("kl_balancing", f"must have {num_groups} numbers", kl_balancing)
+    return [float(a) for a in alpha]

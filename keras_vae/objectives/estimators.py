@@ -14,7 +14,7 @@ from keras_vae import bounds
 from keras_vae.core import checks
 from keras_vae.core.numerics import to_dtype
 from keras_vae.objectives.base import draws_of
-from keras_vae.terms import Terms
+from keras_vae.terms import Draws, Terms
 
 
 class Reparameterized:
@@ -35,7 +35,7 @@ class Reparameterized:
     def expectation(
         self, values: tf.Tensor, terms: Terms, baseline: tf.Tensor | float = 0.0
     ) -> tf.Tensor:
-        """Returns `values` `[S, B]` with a gradient that is that of their expectation under q."""
+        """Returns values `[S, B, ...]` with the gradient of their expectation under q."""
         return values
 
     def kl(self, terms: Terms) -> tf.Tensor:
@@ -60,17 +60,12 @@ class StickingTheLanding(Reparameterized):
 
     def prepare(self, terms: Terms) -> Terms:
         draws = draws_of(terms, f"The estimator {self.name!r}")
-        z = tf.stop_gradient(draws.z)
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(z)
-            log_q = draws.q.log_prob(z)
-        slope = tf.stop_gradient(tape.gradient(log_q, z))  # [S, B, D], the parameters held
-        event = list(range(terms.log_q.shape.rank, z.shape.rank))
-        path = tf.reduce_sum(slope * (draws.z - z), axis=event)
-        return terms._replace(log_q=bounds.with_gradient_of(tf.stop_gradient(log_q), path))
-
-    def kl(self, terms: Terms) -> tf.Tensor:
-        return bounds.sampled_kl(terms.log_q, terms.log_p_z)
+        log_q = _through_z_alone(draws)  # [S, B, L]
+        log_p_z = terms.log_p_z[..., tf.newaxis]
+        if log_q.shape[-1] > 1:
+            log_p_z = bounds.log_prob_by_group(draws.p_z, draws.z)
+        kl = bounds.sampled_kl(log_q, log_p_z)
+        return terms._replace(log_q=bounds.sum_groups(log_q), kl=kl)
 
 
 class DoublyReparameterized(StickingTheLanding):
@@ -127,13 +122,18 @@ class ScoreFunction(Reparameterized):
         signal = tf.stop_gradient(values) - self._baseline(
             values, bounds.leave_one_out_mean, baseline
         )
-        return bounds.with_gradient_of(values, signal * terms.log_q)
+        trailing = [1] * (values.shape.rank - terms.log_q.shape.rank)
+        log_q = tf.reshape(terms.log_q, [*tf.unstack(tf.shape(terms.log_q)), *trailing])
+        return bounds.with_gradient_of(values, signal * log_q)
 
     def kl(self, terms: Terms) -> tf.Tensor:
-        if draws_of(terms, f"The estimator {self.name!r}").kl_is_exact:
+        draws = draws_of(terms, f"The estimator {self.name!r}")
+        if draws.kl_is_exact:
             return terms.kl
-        log_ratio = self.expectation(terms.log_q - terms.log_p_z, terms)
-        return tf.reduce_mean(log_ratio, axis=0)[:, tf.newaxis]
+        log_q = bounds.log_prob_by_group(draws.q, tf.stop_gradient(draws.z))  # [S, B, L]
+        log_p_z = bounds.log_prob_by_group(draws.p_z, draws.z)
+        log_ratio = self.expectation(bounds.log_ratio_by_group(log_q, log_p_z), terms)
+        return tf.reduce_mean(log_ratio, axis=0)
 
     def bound(self, log_w: tf.Tensor, terms: Terms, baseline: tf.Tensor | float = 0.0) -> tf.Tensor:
         bound = bounds.importance_weighted(log_w)
@@ -153,6 +153,24 @@ class ScoreFunction(Reparameterized):
         others = of_others(values)
         # Where all others have density zero, their bound, -inf, would make the gradient infinite.
         return tf.where(tf.math.is_finite(others), others, given)
+
+
+def _through_z_alone(draws: Draws) -> tf.Tensor:
+    """Returns log q of each group `[S, B, L]`, with the gradient through z but not through q.
+
+    Through all of z: also through the groups on which the density of another one depends.
+    """
+    z = tf.stop_gradient(draws.z)
+    # Persistent, as several losses may ask for their gradients.
+    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+        tape.watch(z)
+        log_q = bounds.log_prob_by_group(draws.q, z)
+    value = tf.stop_gradient(log_q)
+
+    def attach(_: tf.Tensor) -> Any:
+        return tf.identity(value), lambda upstream: tape.gradient(log_q, z, upstream)
+
+    return tf.custom_gradient(attach)(draws.z)
 
 
 _CLASSES = (Reparameterized, StickingTheLanding, DoublyReparameterized, ScoreFunction)

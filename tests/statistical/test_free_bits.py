@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 import keras_vae as kv
+from tests.small_models import make_vae
 
 EXACT = {"rtol": 1e-6, "atol": 1e-12}
 FLOOR = 0.5
@@ -134,3 +135,69 @@ def bias_gradient(case, objective):
 def test_the_modes_differ_from_each_other_here(mode):
     values = [FORMULAS[other](KL, 0.6) for other in FORMULAS]
     assert len(np.unique(np.round(values, 6))) == len(FORMULAS)
+
+
+# Balancing: the weights of the groups while β < 1.
+
+MEANS = KL.mean(axis=0)
+
+
+def balanced(alpha):
+    """Return the weights of the three groups by hand."""
+    ratio = (MEANS + 0.01) / alpha
+    return 3.0 * ratio / ratio.sum()
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.45])
+@pytest.mark.parametrize("balancing, alpha", [("equal", np.ones(3)), ((1.0, 4.0, 16.0),) * 2])
+def test_balancing_weighs_groups_by_their_share_of_the_kl(balancing, alpha, floor):
+    weights = balanced(np.array(alpha))
+    np.testing.assert_allclose(weights.mean(), 1.0, **EXACT)
+    options = {"kl_balancing": balancing, "free_bits": floor}
+    loss, gradient = loss_and_gradient(KL, beta=0.5, **options)
+    floored = np.maximum(MEANS, floor)
+    np.testing.assert_allclose(loss, 5.0 + 0.5 * weights @ floored, **EXACT)
+    # None through the weights, and none below the floor.
+    expected = 0.5 / 3.0 * weights * (floor < MEANS)
+    np.testing.assert_allclose(gradient, np.tile(expected, (3, 1)), **EXACT)
+
+
+@pytest.mark.parametrize("beta", [1.0, 2.0])
+def test_nothing_is_balanced_once_beta_is_one(beta):
+    for found, expected in zip(
+        loss_and_gradient(KL, beta=beta, kl_balancing="equal"),
+        loss_and_gradient(KL, beta=beta),
+        strict=True,
+    ):
+        np.testing.assert_allclose(found, expected, **EXACT)
+
+
+def test_a_sampled_kl_below_zero_counts_as_zero_for_the_weights():
+    weights = kv.bounds.balancing_weights(tf.constant([-5.0, 0.99]))
+    np.testing.assert_allclose(weights, [2.0 * 0.01 / 1.01, 2.0 / 1.01], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kl_balancing": "square"}, "`kl_balancing` must be 'equal', 'size', a positive number"),
+        ({"kl_balancing": [1.0, 0.0]}, "`kl_balancing` must be a finite number > 0"),
+        (
+            {"kl_balancing": "equal", "free_bits_mode": "batch_averaged"},
+            "`kl_balancing` must be None with free_bits_mode='batch_averaged'",
+        ),
+    ],
+)
+def test_balancing_is_checked(options, message):
+    with pytest.raises(ValueError, match=message):
+        kv.objectives.ELBO(**options)
+
+
+def test_balancing_needs_as_many_groups():
+    with pytest.raises(ValueError, match="`kl_balancing` must have 3 numbers"):
+        kv.objectives.ELBO(kl_balancing=(1.0, 2.0)).loss(terms(tf.constant(KL)))
+    with pytest.raises(ValueError, match="`kl_balancing` needs the KL of several groups"):
+        kv.objectives.ELBO(kl_balancing="size").loss(terms(tf.constant(KL)))
+    model = make_vae(objective=kv.objectives.ELBO(kl_balancing="equal"))
+    with pytest.raises(ValueError, match="`kl_balancing` needs the KL of several groups"):
+        model.objective.loss(model.compute_terms(tf.zeros([2, 8, 8, 1], "float64")))
