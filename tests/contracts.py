@@ -5,6 +5,7 @@ formula above all, is in the tests of its room. Examples of the classes are in `
 Products of everything with everything are left to the tests marked `full`.
 """
 
+import contextlib
 import functools
 import inspect
 import json
@@ -226,8 +227,20 @@ def check_shapes_in_a_graph(head):
 INPUT_SHAPE = (2, 3)
 
 
+@contextlib.contextmanager
+def global_policy(name):
+    """Let layers have this policy unless they are told another."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 def made_prior(name, dtype):
-    head = registry.example(name, dtype=dtype)
+    with global_policy(dtype):  # for priors that a prior is made of
+        head = registry.example(name, dtype=dtype)
     head.build((None, *INPUT_SHAPE), (None, FEATURES))
     return head
 

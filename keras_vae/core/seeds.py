@@ -6,6 +6,7 @@ import numbers
 from typing import Any
 
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from keras_vae.core import checks
 
@@ -23,6 +24,20 @@ def seed_tensor(seed: Any) -> tf.Tensor:
     if isinstance(seed, tf.Tensor) and seed.shape == (2,) and seed.dtype == tf.int32:
         return seed
     raise checks.invalid("seed", "must be an integer >= 0 or an int32 tensor of shape [2]", seed)
+
+
+def sampling_seed(seed: Any) -> tf.Tensor:
+    """Returns a stateless seed for what `tfd.Distribution.sample` may be given as one.
+
+    TFP makes a stateful one of an integer, which gives other draws every time; here it does not.
+
+    Example:
+        >>> sampling_seed(3).numpy().tolist(), sampling_seed([1, 2]).numpy().tolist()
+        ([3, 0], [1, 2])
+    """
+    if isinstance(seed, numbers.Integral):
+        return seed_tensor(seed)
+    return tfp.random.sanitize_seed(seed)
 
 
 def fold(seed: tf.Tensor, *data: Any) -> tf.Tensor:

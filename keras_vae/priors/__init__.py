@@ -6,7 +6,9 @@ from keras_vae.priors.bernoulli import Bernoulli
 from keras_vae.priors.categorical import Categorical
 from keras_vae.priors.chain import Chain
 from keras_vae.priors.conditional_normal import ConditionalNormal
+from keras_vae.priors.hierarchy import Hierarchy
 from keras_vae.priors.mixture_of_normals import MixtureOfNormals
+from keras_vae.priors.pixel_cnn import PixelCNN, PixelSNAIL
 from keras_vae.priors.standard_normal import StandardNormal
 from keras_vae.priors.two_stage import TwoStage
 from keras_vae.priors.uniform_codes import UniformCodes
@@ -18,7 +20,10 @@ __all__ = [
     "Categorical",
     "Chain",
     "ConditionalNormal",
+    "Hierarchy",
     "MixtureOfNormals",
+    "PixelCNN",
+    "PixelSNAIL",
     "Prior",
     "StandardNormal",
     "TwoStage",

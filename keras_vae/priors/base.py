@@ -134,6 +134,11 @@ class Prior(Head):
         """
         return self().log_prob(z)
 
+    def get_build_config(self) -> dict[str, Any] | None:
+        """Returns the shapes by their names, for the only one may be that of the condition."""
+        shapes = self._build_shapes_dict
+        return None if shapes is None else {"shapes_dict": dict(shapes)}
+
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""
         return {**super().get_config(), "latent_dim": self.latent_dim}

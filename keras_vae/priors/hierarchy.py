@@ -1,0 +1,143 @@
+"""A prior over several maps of codes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from keras_vae.core import checks
+from keras_vae.distributions.codes import CodeGroups
+from keras_vae.distributions.hierarchical_codes import CodeFeatures, HierarchicalCodes
+from keras_vae.priors.base import Infer, Prior, serializable
+from keras_vae.priors.pixel_cnn import AutoregressivePrior
+
+tfd = tfp.distributions
+
+
+@serializable
+class Hierarchy(Prior):
+    """A prior over maps of codes from the top down, each given all maps above it.
+
+    p(z) = p(z_top) p(z_bottom | z_top),  z = [z_top, z_bottom]
+
+    The prior of the bottom map is conditional on features of the codes above, which are embedded,
+    convolved and repeated to the size of its map. With a `Hierarchy` as the top there are three
+    maps or more. Labels as a condition reach every map.
+
+    Args:
+        top: Prior over the map or maps above: a `PixelCNN`, a `PixelSNAIL` or a `Hierarchy`.
+        bottom: Prior over the map below: a `PixelCNN` or a `PixelSNAIL`.
+        filters: Number of features of the codes above.
+        **kwargs: Passed on to `keras.layers.Layer`.
+
+    Returns:
+        `tfd.Distribution` over int32 codes, the maps one after another, each row by row: batch []
+        or that of the condition, event [N]. `log_prob_by_group` is the density of each map.
+
+    Raises:
+        ValueError: If an argument is not as above.
+
+    Example:
+        >>> from keras_vae.priors import PixelCNN
+        >>> top, bottom = (PixelCNN((n, n), 8, filters=16, num_layers=2) for n in (2, 4))
+        >>> prior = Hierarchy(top=top, bottom=bottom)()
+        >>> z = prior.sample(3, seed=1)
+        >>> z.shape, prior.log_prob_by_group(z).shape
+        (TensorShape([3, 20]), TensorShape([3, 2]))
+
+    References:
+        Razavi et al., 2019, section 3.2 and algorithm 2, arXiv:1906.00446.
+    """
+
+    discrete = True
+    groups: CodeGroups
+
+    def __init__(self, top: Prior, bottom: Prior, filters: int = 64, **kwargs: Any):
+        if not isinstance(top, (AutoregressivePrior, Hierarchy)):
+            raise checks.invalid("top", "must be a PixelCNN, a PixelSNAIL or a Hierarchy", top)
+        if not isinstance(bottom, AutoregressivePrior):
+            raise checks.invalid("bottom", "must be a PixelCNN or a PixelSNAIL", bottom)
+        above, below = top.groups, bottom.groups
+        self.groups = CodeGroups(above.maps + below.maps, above.num_codes + below.num_codes)
+        super().__init__(self.groups.size, **kwargs)
+        self.top, self.bottom = top, bottom
+        self.filters = checks.integer("filters", filters)
+        self.condition_shape: tuple[int | None, ...] | None = None
+        self.features = CodeFeatures(
+            above, bottom.rows_and_columns, self.filters, dtype=self.density_dtype
+        )
+
+    @property
+    def latents(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the maps by name, in the order in which they lie in z."""
+        return self.groups.latents
+
+    def build(
+        self,
+        encoder_input_shape: Sequence[int | None] | None = None,
+        condition_shape: Sequence[int | None] | None = None,
+    ) -> None:
+        """Makes the weights; with a condition `[B, C]`, for p(z|c)."""
+        given = None if condition_shape is None else tuple(condition_shape)
+        if given is not None and (len(given) != 2 or given[1] is None):
+            raise checks.invalid("condition_shape", "must be (batch, C), with C known", given)
+        self.condition_shape = given
+        width = self.filters + (0 if given is None else int(given[1] or 0))
+        self._build_part("top", self.top, given)
+        maps = (None, *self.bottom.rows_and_columns, width)
+        self._build_part("bottom", self.bottom, maps)
+        self.features.build()
+        self.built = True
+
+    def _build_part(self, argument: str, prior: Any, shape: tuple[int | None, ...] | None) -> None:
+        """Builds a prior, or raises if it was built for another condition."""
+        if not prior.built:
+            prior.build(condition_shape=shape)
+        found = prior.condition_shape
+        if (found and found[1:]) != (shape and shape[1:]):
+            rule = f"must be new, or built for a condition of shape {shape}"
+            raise checks.invalid(argument, rule, f"one built for {found}")
+
+    def call(
+        self, condition: tf.Tensor | None = None, infer: Infer | None = None
+    ) -> HierarchicalCodes:
+        """Returns p(z), or p(z|c) for a condition `[B, C]`."""
+        if self.condition_shape is None:
+            condition = None
+
+        def below(above: tf.Tensor) -> tfd.Distribution:
+            return self.bottom(self._features_of(above, condition))
+
+        return HierarchicalCodes(self.top(condition), below, self.groups)
+
+    def _features_of(self, above: tf.Tensor, condition: tf.Tensor | None) -> tf.Tensor:
+        """Returns what the bottom map is given, `[..., H, W, F (+ C)]`, for the codes above."""
+        features = self.features(above)
+        if condition is None:
+            return features
+        labels = self.to_density(condition)[:, tf.newaxis, tf.newaxis]  # [B, 1, 1, C]
+        # Both are broadcast by adding zeros.
+        parts = features + tf.zeros_like(labels[..., :1]), labels + tf.zeros_like(features[..., :1])
+        return tf.concat(parts, axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor."""
+        config = super().get_config()
+        del config["latent_dim"]  # the size of all maps
+        parts = {
+            name: keras.saving.serialize_keras_object(part)
+            for name, part in (("top", self.top), ("bottom", self.bottom))
+        }
+        return {**config, **parts, "filters": self.filters}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Hierarchy:
+        """Returns a prior of these arguments, the two priors in it as Keras serializes them."""
+        parts = {
+            name: keras.saving.deserialize_keras_object(config[name]) for name in ("top", "bottom")
+        }
+        return cls(**{**config, **parts})
