@@ -123,8 +123,8 @@ class PixelCNN(AutoregressivePrior):
     Each layer has a vertical stack, which sees the rows above, and a horizontal one, which sees the
     codes on the left and the vertical stack, so that there is no blind spot. A code depends on
     those at most `num_layers * (kernel_size // 2)` rows and columns away, which should be the whole
-    map: the defaults reach 16. There is no batch normalization. The probabilities are nearly uniform at the start. The
-    network works in the dtype of densities even under mixed precision.
+    map: the defaults reach 16. There is no batch normalization. The probabilities are nearly
+    uniform at the start. The network works in the dtype of densities even under mixed precision.
 
     Train it with `keras_vae.PriorModel`. Given labels as a condition `[B, C]`, or built by a
     `Hierarchy` for the map above, it is p(z|c).
