@@ -25,6 +25,7 @@ from keras_vae.models import (
     VAE,
     BetaVAE,
     ConditionalVAE,
+    LadderVAE,
     LatentVariableModel,
 )
 from keras_vae.terms import Terms
@@ -34,6 +35,7 @@ __all__ = [
     "ConditionalVAE",
     "GECOVAE",
     "IWAE",
+    "LadderVAE",
     "LatentVariableModel",
     "LearningRateRange",
     "Terms",

@@ -68,6 +68,12 @@ ARGUMENTS = {
         "straight_through": True,
     },
     "posteriors.Chain": lambda: {"latent_dims": (3, 2), "hidden": (4,), "activation": "softplus"},
+    "posteriors.Ladder": lambda: {
+        "latent_dims": (3, 2),
+        "hidden": (3, 2),
+        "depth": 1,
+        "activation": "softplus",
+    },
     "priors.StandardNormal": lambda: {"latent_dim": LATENT},
     "priors.MixtureOfNormals": lambda: {
         "latent_dim": LATENT,
@@ -162,6 +168,11 @@ ARGUMENTS = {
         "activation": "tanh",
     },
     "networks.ResidualBlock": lambda: {"filters": 4, "activation": "tanh"},
+    "networks.LadderEncoder": lambda: {
+        "hidden_units": (3, 2),
+        "depth": 1,
+        "activation": "tanh",
+    },
     "networks.OutputBias": lambda: {},
     "objectives.ELBO": lambda: {
         "beta": 0.5,
@@ -278,6 +289,14 @@ ARGUMENTS = {
         "seed": 3,
     },
     "models.ConditionalVAE": lambda: {**parts(), "condition": CLASSES, "seed": 3},
+    "models.LadderVAE": lambda: {
+        "latent_dims": (3, 2),
+        "hidden": (6, 4),
+        "likelihood": kv.likelihoods.Bernoulli(SHAPE),
+        "depth": 1,
+        "activation": "tanh",
+        "seed": 3,
+    },
 }
 
 # Each row is one small model; together they hold every head and network at least once. A row costs
@@ -304,6 +323,7 @@ COMBINATIONS = {
         + ["networks.MLPEncoder", "networks.MLPDecoder", "models.ConditionalVAE"]
     ),
     "chain, chain": ["posteriors.Chain", "priors.Chain"],
+    "ladder, chain": ["networks.LadderEncoder", "posteriors.Ladder", "priors.Chain"],
     "diagonal, two-stage": ["posteriors.DiagonalNormal", "priors.TwoStage"],
     "categorical, categorical": ["posteriors.Categorical", "priors.Categorical"],
     "Bernoulli, Bernoulli": ["posteriors.Bernoulli", "priors.Bernoulli"],

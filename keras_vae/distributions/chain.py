@@ -135,12 +135,31 @@ def _reshaped(rows: tf.Tensor, leading: tf.Tensor, shape: Sequence[int | None]) 
     return values
 
 
+def _checked_hidden(hidden: Any, count: int) -> tuple[tuple, list[tuple[int, ...]]]:
+    """Returns the argument `hidden` as tuples, and the widths of each of so many conditionals."""
+    if not isinstance(hidden, (list, tuple)) or not any(
+        isinstance(entry, (list, tuple)) for entry in hidden
+    ):
+        widths = _checked_widths(hidden)
+        return widths, [widths] * count
+    each = [_checked_widths(entry) for entry in hidden]
+    if len(each) != count:
+        rule = f"must hold widths for all, or for each of the {count} conditionals"
+        raise checks.invalid("hidden", rule, hidden)
+    return tuple(each), each
+
+
+def _checked_widths(widths: Any) -> tuple[int, ...]:
+    return () if widths in ((), []) else checks.shape("hidden", widths)
+
+
 class NormalChain(Head):
     """The conditionals of a chain of normals: all but the distribution of the group drawn first.
 
     Args:
         latent_dims: Numbers of dimensions of z1, z2, ..., in the order in which they lie in z.
-        hidden: Width of each hidden layer of each conditional; `()` makes them linear.
+        hidden: Width of each hidden layer of each conditional; `()` makes them linear. Or such
+            widths for each conditional, that of the layers next to x first.
         activation: Name of a Keras activation, or a function.
         reverse: Whether the last group is drawn first.
         **kwargs: Passed on to `keras.layers.Layer`.
@@ -159,19 +178,21 @@ class NormalChain(Head):
     def __init__(
         self,
         latent_dims: Sequence[int],
-        hidden: Sequence[int],
+        hidden: Sequence[Any],
         activation: str | Callable,
         reverse: bool = False,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.latent_dims = checks.shape("latent_dims", latent_dims)
-        self.hidden = () if hidden in ((), []) else checks.shape("hidden", hidden)
+        self.hidden, each = _checked_hidden(hidden, len(self.latent_dims) - 1)
         self.activation = keras.activations.get(activation)
         self.reverse = reverse
         self.conditionals = [
-            ConditionalNormal(units, self.hidden, self.activation, dtype=self.dtype_policy)
-            for units in self._drawn_dims[1:]
+            ConditionalNormal(units, widths, self.activation, dtype=self.dtype_policy)
+            for units, widths in zip(
+                self._drawn_dims[1:], each[::-1] if reverse else each, strict=True
+            )
         ]
 
     @property

@@ -2,7 +2,16 @@
 
 from keras_vae.models.base import LatentVariableModel
 from keras_vae.models.conditional import ConditionalVAE
+from keras_vae.models.ladder import LadderVAE
 from keras_vae.models.presets import GECOVAE, IWAE, BetaVAE
 from keras_vae.models.vae import VAE
 
-__all__ = ["VAE", "BetaVAE", "ConditionalVAE", "GECOVAE", "IWAE", "LatentVariableModel"]
+__all__ = [
+    "VAE",
+    "BetaVAE",
+    "ConditionalVAE",
+    "GECOVAE",
+    "IWAE",
+    "LadderVAE",
+    "LatentVariableModel",
+]

@@ -10,16 +10,23 @@ from keras_vae.models.parts import part_of
 from keras_vae.objectives import Objective
 
 
-def with_prior(model: Any, prior: Any) -> Any:
-    """Returns a model of the same class and parts, but with this prior; see `VAE.with_prior`."""
-    config = model.get_config()
+def with_prior(model: Any, prior: Any, kind: Any = None) -> Any:
+    """Returns a model of the same parts, but with this prior; see `VAE.with_prior`.
+
+    Args:
+        model: The model.
+        prior: The other prior.
+        kind: A base class, to be that of the other model; by default it is of the model's own.
+    """
+    kind = type(model) if kind is None else kind
+    config = kind.get_config(model)
     if "prior" not in config:
         raise _unfit(model, "its get_config has no `prior`")
     parts = {name: part_of(model, name) for name in config}
     shared = {name: part for name, part in parts.items() if _is_shared(part)}
     with model.distribute_strategy.scope():
         # `from_config` revives what is serialized, and takes a live part as it is.
-        other = type(model).from_config({**config, **shared, "prior": prior})
+        other = kind.from_config({**config, **shared, "prior": prior})
     _check_shares_weights(other, model)
     # The configuration tells where beta and the like began, the weights where they stand.
     for mine, theirs in zip(other.objective.weights, model.objective.weights, strict=True):

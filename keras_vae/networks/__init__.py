@@ -1,6 +1,7 @@
 """Encoders (x -> features) and decoders (z -> parameters of p(x|z))."""
 
 from keras_vae.networks.conv import ConvDecoder, ConvEncoder
+from keras_vae.networks.ladder import LadderEncoder
 from keras_vae.networks.mlp import MLPDecoder, MLPEncoder
 from keras_vae.networks.output_bias import OutputBias
 from keras_vae.networks.residual import ResidualDecoder, ResidualEncoder
@@ -9,6 +10,7 @@ from keras_vae.networks.residual_block import ResidualBlock
 __all__ = [
     "ConvDecoder",
     "ConvEncoder",
+    "LadderEncoder",
     "MLPDecoder",
     "MLPEncoder",
     "OutputBias",

@@ -7,6 +7,7 @@ from keras_vae.posteriors.categorical import Categorical
 from keras_vae.posteriors.chain import Chain
 from keras_vae.posteriors.diagonal_normal import DiagonalNormal
 from keras_vae.posteriors.full_covariance_normal import FullCovarianceNormal
+from keras_vae.posteriors.ladder import Ladder
 
 __all__ = [
     "AutoregressiveFlow",
@@ -15,5 +16,6 @@ __all__ = [
     "Chain",
     "DiagonalNormal",
     "FullCovarianceNormal",
+    "Ladder",
     "Posterior",
 ]

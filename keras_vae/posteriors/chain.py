@@ -29,6 +29,7 @@ class Chain(Posterior):
     Args:
         latent_dims: Numbers of dimensions of z1, ..., zL; z has D, their sum.
         hidden: Width of each hidden layer of q(z_l|z_{l-1}); `()` makes it linear in z_{l-1}.
+            Or such widths for each of them, that of the layers next to x first.
         activation: Name of a Keras activation, or a function.
         **kwargs: Passed on to `keras.layers.Layer`.
 
@@ -52,7 +53,7 @@ class Chain(Posterior):
     def __init__(
         self,
         latent_dims: Sequence[int],
-        hidden: Sequence[int] = (100, 100),
+        hidden: Sequence[Any] = (100, 100),
         activation: str | Callable = "tanh",
         **kwargs: Any,
     ):

@@ -26,6 +26,7 @@ class Chain(Prior):
     Args:
         latent_dims: Numbers of dimensions of z1, ..., zL; z has D, their sum.
         hidden: Width of each hidden layer of p(z_l|z_{l+1}); `()` makes it linear in z_{l+1}.
+            Or such widths for each of them, that of the layers next to x first.
         activation: Name of a Keras activation, or a function.
         **kwargs: Passed on to `keras.layers.Layer`.
 
@@ -46,7 +47,7 @@ class Chain(Prior):
     def __init__(
         self,
         latent_dims: Sequence[int],
-        hidden: Sequence[int] = (100, 100),
+        hidden: Sequence[Any] = (100, 100),
         activation: str | Callable = "tanh",
         **kwargs: Any,
     ):
@@ -64,8 +65,9 @@ class Chain(Prior):
         encoder_input_shape: Sequence[int | None] | None = None,
         condition_shape: Sequence[int | None] | None = None,
     ) -> None:
-        """Builds the conditionals; needs no shape."""
-        self.chain.build()
+        """Builds the conditionals, unless a posterior that shares them has; needs no shape."""
+        if not self.chain.built:
+            self.chain.build()
 
     def call(
         self, condition: tf.Tensor | None = None, infer: Infer | None = None

@@ -1,0 +1,109 @@
+"""The ladder variational autoencoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from keras_vae.core import checks
+from keras_vae.core.head import serializable
+from keras_vae.likelihoods import Likelihood
+from keras_vae.models import sharing
+from keras_vae.models.parts import instance, serialized, trainable_of
+from keras_vae.models.vae import VAE
+from keras_vae.networks import LadderEncoder, MLPDecoder
+from keras_vae.objectives import Objective
+from keras_vae.posteriors import Ladder
+from keras_vae.priors import Chain, Prior
+
+
+@serializable
+class LadderVAE(VAE):
+    """A VAE of several stochastic layers, inferred from the top down as they are generated.
+
+    p(x, z) = p(x|z1) p(z1|z2) ... p(z_{L-1}|zL) N(zL; 0, I)
+    q(z|x) = q(zL|x) prod_l q(z_l|z_{l+1}, x)
+    q(z_l|z_{l+1}, x) ~ N(z_l; mu_l(x), s_l(x)^2) p(z_l|z_{l+1})
+
+    A deterministic pass from x upwards gives an estimate (mu_l, s_l) of each layer; on the way
+    down, inference multiplies it by the prior's own conditional, whose weights both share. All
+    networks are perceptrons. Take β from 0 to 1 over many passes (`callbacks.KLAnnealing`), or
+    layers high up are switched off at the start and do not come back.
+
+    Args:
+        latent_dims: Numbers of dimensions of z1, ..., zL, from the layer next to x on.
+        hidden: Widths of the perceptrons between the layers: x and z1, z1 and z2, ...
+        likelihood: Head of p(x|z), one of `keras_vae.likelihoods`.
+        depth: Number of hidden layers of each perceptron.
+        activation: Name of a Keras activation, or a function.
+        objective: What to minimize; `ELBO()` by default.
+        seed: Seed of the noise in training and evaluation, an integer >= 0.
+        **kwargs: Passed on to `keras.Model`, such as `name`.
+
+    Raises:
+        ValueError: If an argument is not as above.
+
+    Example:
+        >>> import keras_vae as kv
+        >>> model = kv.LadderVAE(
+        ...     latent_dims=(3, 2), hidden=(16, 8), likelihood=kv.likelihoods.Bernoulli((8, 8, 1)))
+        >>> model.latents
+        {'z1': (3,), 'z2': (2,)}
+        >>> model.compile("adam")
+        >>> history = model.fit(keras.ops.zeros([64, 8, 8, 1]), verbose=0)
+        >>> model.sample(4, temperature=0.8).shape
+        TensorShape([4, 8, 8, 1])
+
+    References:
+        Soenderby et al., 2016, arXiv:1602.02282.
+    """
+
+    def __init__(
+        self,
+        latent_dims: Sequence[int],
+        hidden: Sequence[int],
+        likelihood: Likelihood,
+        *,
+        depth: int = 2,
+        activation: str | Callable = "leaky_relu",
+        objective: Objective | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ):
+        instance("likelihood", likelihood, Likelihood)
+        hidden, depth = checks.shape("hidden", hidden), checks.integer("depth", depth)
+        options = {"activation": activation, "dtype": likelihood.dtype_policy}
+        prior = Chain(latent_dims, [(width,) * depth for width in hidden[1:]], **options)
+        super().__init__(
+            encoder=LadderEncoder(hidden, depth, **options),
+            decoder=MLPDecoder(likelihood.params_shape, hidden[:1] * depth, **options),
+            posterior=Ladder(latent_dims, hidden, depth, top_down=prior.chain, **options),
+            likelihood=likelihood,
+            prior=prior,
+            objective=objective,
+            seed=seed,
+            **kwargs,
+        )
+
+    @property
+    def trainable_parts(self) -> dict[str, list[keras.Variable]]:
+        """The trainable variables of each part; what posterior and prior share is the prior's."""
+        encoder, decoder = (self.encoder, self.posterior_head), (self.decoder, self.likelihood_head)
+        parts = trainable_of(prior=(self.prior_head,), encoder=encoder, decoder=decoder)
+        return {name: parts[name] for name in ("encoder", "decoder", "prior")}
+
+    def with_prior(self, prior: Prior) -> VAE:
+        """Returns a `VAE` that shares all parts of this model but the prior; see `VAE.with_prior`.
+
+        The posterior keeps its conditionals: those of the prior that this model was trained with.
+        """
+        return sharing.with_prior(self, prior, VAE)
+
+    def get_config(self) -> dict[str, Any]:
+        config, head = super().get_config(), self.posterior_head.get_config()
+        made = ("encoder", "decoder", "posterior", "prior")
+        own = {name: head[name] for name in ("latent_dims", "hidden", "depth", "activation")}
+        rest = {name: value for name, value in config.items() if name not in made}
+        return {**rest, **own, **serialized(self, "likelihood")}
