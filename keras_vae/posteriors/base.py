@@ -30,6 +30,7 @@ class Posterior(Head):
 
     Attributes:
         discrete: Whether z takes countably many values.
+        is_point_mass: Whether q(z|x) is a single z, so that more samples of it say no more.
 
     Example:
         >>> tfd = tfp.distributions
@@ -43,6 +44,7 @@ class Posterior(Head):
     """
 
     discrete = False
+    is_point_mass = False
 
     def __init__(self, latent_dim: int, **kwargs: Any):
         super().__init__(**kwargs)
@@ -62,6 +64,11 @@ class Posterior(Head):
     def decoder_input_dim(self) -> int:
         """Number F of the dimensions that `decoder_input` returns."""
         return math.prod(self.event_shape)
+
+    @property
+    def decoder_input_shape(self) -> tuple[int, ...]:
+        """Shape of what `decoder_input` returns, without the batch: `(F,)`."""
+        return (self.decoder_input_dim,)
 
     def decoder_input(self, z: tf.Tensor) -> tf.Tensor:
         """Returns what p(x|z) depends on, `[..., F]`: all of z, flattened to vectors."""
@@ -115,6 +122,10 @@ class Posterior(Head):
     def stddev(self, q: tfp.distributions.Distribution) -> tf.Tensor:
         """Returns the marginal standard deviations of q, exact or estimated: Tensor `[B, D]`."""
         return q.stddev()
+
+    def summary(self, q: tfp.distributions.Distribution) -> dict[str, tf.Tensor]:
+        """Returns what tells q(z|x) to whoever has numbers alone: mean and scale, `[B, D]`."""
+        return {"mean": self.mean(q), "scale": self.stddev(q)}
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""

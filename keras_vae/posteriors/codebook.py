@@ -1,0 +1,238 @@
+"""A codebook: its vectors, which of them is the nearest, and how they move."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_vae.core import checks
+from keras_vae.core.head import Head
+
+# Pseudo-counts of each code when its mean is taken.
+_EPSILON = 1e-5
+# Vectors are made this long at least before they are divided by their length.
+_TINY = 1e-12
+LEARNING = ("ema", "gradient")
+DISTANCES = ("euclidean", "cosine")
+
+
+def _mean_of_local_batch(values: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_mean(values, axis=0)
+
+
+class Batch(NamedTuple):
+    """Where a batch of training stands among those of all replicas.
+
+    Attributes:
+        seed: A stateless seed `[2]`, the same on all replicas.
+        replica: Number of this replica, from 0.
+        replicas: Number of replicas.
+        mean: Function of values `[B, ...]` to their mean over the examples of all replicas.
+    """
+
+    seed: Any
+    replica: Any = 0
+    replicas: int = 1
+    mean: Callable[[tf.Tensor], tf.Tensor] = _mean_of_local_batch
+
+
+class Codebook(Head):
+    """K vectors of D dimensions, and how they follow what is quantized by them.
+
+    k = argmin_j |e_j|^2 - 2 z e_j
+
+    With `learning="ema"`, the vectors are means of what was assigned to them, over the batches of
+    all replicas, after these were quantized. With n_k the number of vectors assigned to code k and
+    s_k their sum,
+
+    N <- decay N + (1 - decay) n,  m <- decay m + (1 - decay) s,
+    e = m / N',  N' = (N + eps) / (sum N + K eps) sum N
+
+    from N = 1 and m = e on. With `"gradient"`, the vectors are weights that the optimizer moves, and
+    N is kept alone. In both cases, a code whose N is less than `restart_below` times the mean of all
+    N begins anew at a vector z of the batch, with the mean N.
+
+    Args:
+        codebook_size: Number K of codes.
+        code_dim: Number D of dimensions.
+        learning: `"ema"` or `"gradient"`.
+        distance: `"euclidean"`, or `"cosine"` for vectors of length one.
+        decay: Decay of the moving averages, in [0, 1).
+        restart_below: Share of the mean usage below which codes begin anew; 0 for never.
+        **kwargs: Passed on to `keras.layers.Layer`.
+
+    Attributes:
+        embeddings: The vectors e, `[K, D]`.
+        usage: N, `[K]`.
+        totals: m, `[K, D]`; None unless `learning="ema"`.
+    """
+
+    def __init__(
+        self,
+        codebook_size: int,
+        code_dim: int,
+        learning: str = "ema",
+        distance: str = "euclidean",
+        decay: float = 0.99,
+        restart_below: float = 0.05,
+        **kwargs: Any,
+    ):
+        super().__init__(autocast=False, **kwargs)
+        self.codebook_size = checks.integer("codebook_size", codebook_size, minimum=2)
+        self.code_dim = checks.integer("code_dim", code_dim)
+        self.learning = checks.option("learning", learning, LEARNING)
+        self.distance = checks.option("distance", distance, DISTANCES)
+        self.decay = checks.number("decay", decay, 0.0, 1.0)
+        if self.decay == 1.0:
+            raise checks.invalid("decay", "must be < 1", decay)
+        self.restart_below = checks.number("restart_below", restart_below, 0.0, 1.0)
+        self.totals = None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of the constructor, for the configuration of what owns the codebook."""
+        names = ("codebook_size", "code_dim", "learning", "distance", "decay", "restart_below")
+        return {name: getattr(self, name) for name in names}
+
+    def build(self, input_shape: Any = None) -> None:
+        """Makes the vectors and the averages."""
+        shape = (self.codebook_size, self.code_dim)
+        limit = math.sqrt(3.0 / self.code_dim)  # so that lengths are about 1
+        start = keras.initializers.RandomUniform(-limit, limit)
+        learned = self.learning == "gradient"
+        self.embeddings = self._add("embeddings", shape, start, trainable=learned)
+        self.usage = self._add("usage", shape[:1], "ones")
+        if not learned:
+            self.embeddings.assign(self.normalize(tf.convert_to_tensor(self.embeddings)))
+            self.totals = self._add("totals", shape, "zeros")
+            self.totals.assign(self.embeddings)
+        self.built = True
+
+    def _add(
+        self, name: str, shape: tuple[int, ...], initializer: Any, trainable: bool = False
+    ) -> keras.Variable:
+        return self.add_weight(
+            shape=shape,
+            initializer=initializer,
+            dtype=self.density_dtype,
+            trainable=trainable,
+            autocast=False,
+            # Every replica assigns the same.
+            aggregation="only_first_replica",
+            name=name,
+        )
+
+    def normalize(self, vectors: tf.Tensor) -> tf.Tensor:
+        """Returns vectors `[..., D]` as they are compared: of length one for cosine distances."""
+        if self.distance == "euclidean":
+            return vectors
+        squares = tf.reduce_sum(tf.square(vectors), axis=-1, keepdims=True)
+        return vectors * tf.math.rsqrt(tf.maximum(squares, _TINY))
+
+    @property
+    def vectors(self) -> tf.Tensor:
+        """The vectors that codes stand for, `[K, D]`."""
+        vectors = tf.convert_to_tensor(self.embeddings)
+        return self.normalize(vectors) if self.learning == "gradient" else vectors
+
+    def lookup(self, codes: tf.Tensor) -> tf.Tensor:
+        """Returns the vectors `[..., D]` of codes `[...]`."""
+        return tf.gather(self.vectors, codes)
+
+    def scores(self, z: tf.Tensor) -> tf.Tensor:
+        """Returns |e_j|^2 - 2 z e_j of z `[R, D]`: the squared distance but for |z|^2, `[R, K]`."""
+        vectors = self.vectors
+        squares = tf.reduce_sum(tf.square(vectors), axis=-1)
+        return squares - 2.0 * tf.matmul(z, vectors, transpose_b=True)
+
+    def assign(self, z: tf.Tensor) -> tf.Tensor:
+        """Returns the codes of the nearest vectors to z `[R, D]`: int32 `[R]`."""
+        return tf.argmin(tf.stop_gradient(self.scores(z)), axis=-1, output_type=tf.int32)
+
+    # What moves the codebook.
+
+    def measure(self, z: tf.Tensor, codes: tf.Tensor, batch: Batch) -> dict[str, tf.Tensor]:
+        """Returns the sums over this batch that `updates` needs, of z `[R, D]` and codes `[R]`."""
+        z, size = tf.stop_gradient(z), self.codebook_size
+        ones = tf.ones(tf.shape(codes), z.dtype)
+        found = {"counts": tf.math.unsorted_segment_sum(ones, codes, size)}
+        if self.learning == "ema":
+            found["sums"] = tf.math.unsorted_segment_sum(z, codes, size)
+        if self.restart_below > 0.0:
+            found |= self._draw_candidates(z, batch)
+        return found
+
+    def _draw_candidates(self, z: tf.Tensor, batch: Batch) -> dict[str, tf.Tensor]:
+        """Returns what the codes would begin anew at, drawn from the rows z of all replicas.
+
+        For each code, a replica is drawn and one of its rows. All others hold zeros in its place,
+        so that the sum over the replicas is the candidate. With equal batches these are the rows
+        that one device would draw of the whole batch.
+        """
+        draws = tf.random.stateless_uniform(
+            [self.codebook_size], batch.seed, 0, 2**31 - 1, tf.int32, alg="philox"
+        )
+        # In whole numbers, which are exact: the draw is a fraction of 2^31.
+        scaled, rows = tf.cast(draws, tf.int64) * batch.replicas, tf.shape(z)[0]
+        row = tf.bitwise.right_shift(
+            (scaled % 2**31) * tf.cast(rows, tf.int64), tf.constant(31, tf.int64)
+        )
+        mine = tf.equal(scaled // 2**31, tf.cast(batch.replica, tf.int64)) & (rows > 0)
+        # A row more, for a replica without data.
+        padded = tf.concat([z, tf.zeros([1, self.code_dim], z.dtype)], axis=0)
+        candidates = tf.gather(padded, tf.cast(row, tf.int32))
+        drawn = tf.cast(mine, z.dtype)
+        return {"drawn": drawn, "candidates": candidates * drawn[:, tf.newaxis]}
+
+    def updates(self, sums: Mapping[str, tf.Tensor]) -> Iterator[tuple[Any, tf.Tensor]]:
+        """Yields pairs of a variable and its next value, given the sums over all replicas."""
+        usage = self._average(self.usage, sums["counts"])
+        embeddings, totals = tf.convert_to_tensor(self.embeddings), None
+        if self.totals is not None:
+            totals = self._average(self.totals, sums["sums"])
+            embeddings = self.normalize(totals / _smoothed(usage)[:, tf.newaxis])
+        if self.restart_below > 0.0:
+            mean = tf.reduce_mean(usage)
+            dead = (usage < self.restart_below * mean) & (sums["drawn"] > 0.0)  # [K]
+            usage = tf.where(dead, mean, usage)
+            dead = dead[:, tf.newaxis]
+            embeddings = tf.where(dead, sums["candidates"], embeddings)
+            if totals is not None:
+                totals = tf.where(dead, mean * sums["candidates"], totals)
+        yield self.usage, usage
+        yield self.embeddings, embeddings
+        if totals is not None:
+            yield self.totals, totals
+
+    def _average(self, average: Any, values: tf.Tensor) -> tf.Tensor:
+        return self.decay * average + (1.0 - self.decay) * values
+
+    def set_vectors(self, vectors: np.ndarray) -> None:
+        """Sets the vectors, `[K, D]`, and begins the averages anew."""
+        self.embeddings.assign(self.normalize(self.to_density(vectors)))
+        self.usage.assign(tf.ones_like(self.usage))
+        if self.totals is not None:
+            self.totals.assign(self.embeddings)
+
+
+def _smoothed(usage: tf.Tensor) -> tf.Tensor:
+    """Returns N', whose entries are positive and have the sum of N."""
+    total, size = tf.reduce_sum(usage), tf.cast(tf.shape(usage)[0], usage.dtype)
+    return (usage + _EPSILON) / (total + size * _EPSILON) * total
+
+
+def k_means(vectors: np.ndarray, size: int, seed: int) -> np.ndarray:
+    """Returns the centers of `size` clusters of vectors `[R, D]`: array `[size, D]`.
+
+    References:
+        Sculley, 2010, "Web-scale k-means clustering".
+    """
+    from sklearn.cluster import MiniBatchKMeans
+
+    clusters = MiniBatchKMeans(size, batch_size=4096, n_init=1, random_state=seed)
+    return clusters.fit(np.asarray(vectors, np.float64)).cluster_centers_

@@ -1,0 +1,214 @@
+"""What every quantizer has in common."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from keras_vae.core import checks
+from keras_vae.distributions.codes import CodeGroups, PointMass
+from keras_vae.posteriors.base import Posterior
+from keras_vae.posteriors.codebook import Batch
+
+
+class Quantized(NamedTuple):
+    """What a quantizer makes of the features of B examples.
+
+    Attributes:
+        codes: The codes of all groups, int32 `[B, N]`.
+        embedded: What the decoder gets, exactly that of the codes, `[B, *decoder_input_shape]`,
+            with the gradient that the quantizer passes on.
+        commitment: Sum of the squared distances of z to what it was quantized to, without gradient
+            to the latter, `[B]`.
+        penalty: What else belongs to the loss, `[B]`.
+        statistics: Sums over the batch of which the state of the quantizer follows, by name; empty
+            outside of training.
+    """
+
+    codes: tf.Tensor
+    embedded: tf.Tensor
+    commitment: tf.Tensor
+    penalty: tf.Tensor
+    statistics: Mapping[str, tf.Tensor]
+
+
+class Quantizer(Posterior):
+    """A posterior that is a single vector of codes for each x, and no more than that.
+
+    q(z|x) = 1 for the codes z of the features of x
+
+    It is trained by `keras_vae.VQVAE`, which asks for `quantize`: a point mass carries no gradient.
+    A subclass says what features are quantized to, what the decoder gets of codes (`embed`), and
+    how its state follows the statistics of a batch.
+
+    Args:
+        groups: How the codes are laid out in z.
+        **kwargs: Passed on to `keras.layers.Layer`.
+
+    Attributes:
+        groups: How the codes are laid out in z: shapes and numbers of codes by group.
+    """
+
+    discrete = True
+    is_point_mass = True
+
+    def __init__(self, groups: CodeGroups, **kwargs: Any):
+        super().__init__(groups.size, **kwargs)
+        self.groups = groups
+
+    @property
+    def latents(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the maps by name, in the order in which they lie in z."""
+        return self.groups.latents
+
+    @property
+    def num_codes(self) -> tuple[int, ...]:
+        """Number of codes of each group."""
+        return self.groups.num_codes
+
+    @property
+    def reparameterized(self) -> bool:
+        """Whether gradients pass through the samples of a training: not through codes."""
+        return False
+
+    def quantize(self, features: tf.Tensor, batch: Batch | None = None) -> Quantized:
+        """Returns codes and what belongs to them for features `[B, ...]`.
+
+        Args:
+            features: What the encoder gave.
+            batch: Where the batch stands among those of all replicas; None outside of training.
+        """
+        raise NotImplementedError
+
+    def embed(self, codes: tf.Tensor) -> tf.Tensor:
+        """Returns what the decoder gets of codes `[..., N]`: `[..., *decoder_input_shape]`."""
+        raise NotImplementedError
+
+    def state_updates(self, sums: Mapping[str, tf.Tensor]) -> Iterable[tuple[Any, tf.Tensor]]:
+        """Returns pairs of a variable and its next value, given sums over all replicas."""
+        return ()
+
+    def initialize(self, features: tf.Tensor, seed: int) -> None:
+        """Sets the codebooks by k-means of what is quantized of features `[B, ...]`."""
+        rule = "must have a codebook that can be initialized"
+        raise checks.invalid("posterior", rule, type(self).__name__)
+
+    # As a posterior.
+
+    def parameters(self, features: tf.Tensor) -> tf.Tensor:
+        """Returns the codes, int32 `[B, N]`."""
+        return self.quantize(features).codes
+
+    def distribution(self, parameters: tf.Tensor, training: bool = False) -> PointMass:
+        """Returns the point mass at codes `[B, N]`."""
+        return PointMass(parameters, self.groups, self.density_dtype)
+
+    def decoder_input(self, z: tf.Tensor) -> tf.Tensor:
+        """Returns what the decoder gets of codes `[..., N]`: their vectors."""
+        return self.embed(z)
+
+    def stddev(self, q: PointMass) -> tf.Tensor:
+        """Returns zeros `[B, N]`: there is no spread."""
+        return tf.zeros_like(q.codes, self.density_dtype)
+
+    def summary(self, q: PointMass) -> dict[str, tf.Tensor]:
+        """Returns the codes, by that name."""
+        return {"codes": q.codes}
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor."""
+        config = super().get_config()
+        del config["latent_dim"]  # the number of codes in all maps
+        return config
+
+
+class MapQuantizer(Quantizer):
+    """A quantizer of a single map of vectors z, which are linear in the features.
+
+    Features that are a map of this size, `[B, *maps, C]`, are projected position by position, and
+    all others as a whole.
+
+    Args:
+        maps: Shape of the map, such as `(8, 8)`.
+        code_dim: Number D of dimensions of the vectors.
+        num_codes: Number of codes of each group; all groups are of this map.
+        **kwargs: Passed on to `keras.layers.Layer`.
+    """
+
+    def __init__(
+        self, maps: Sequence[int], code_dim: int, num_codes: Sequence[int], **kwargs: Any
+    ):
+        self.maps = checks.shape("maps", maps)
+        self.code_dim = checks.integer("code_dim", code_dim)
+        one = len(num_codes) == 1
+        layout = CodeGroups.of(self.maps if one else [self.maps] * len(num_codes), num_codes)
+        super().__init__(layout, **kwargs)
+
+    @property
+    def decoder_input_shape(self) -> tuple[int, ...]:
+        """Shape of what the decoder gets: `(*maps, D)`."""
+        return (*self.maps, self.code_dim)
+
+    def build(self, features_shape: Sequence[int | None]) -> None:
+        """Builds the projection for features of this shape, `[B, ...]`, and the codebooks."""
+        shape = tuple(features_shape)
+        is_map = shape[1:-1] == self.maps
+        if not is_map and len(shape) == len(self.maps) + 2:
+            rule = f"must be that of the features, which is {shape[1:-1]}"
+            raise checks.invalid("maps", rule, self.maps)
+        units = self.code_dim if is_map else math.prod(self.decoder_input_shape)
+        self.projection = keras.layers.Dense(units, dtype=self.dtype_policy, name="projection")
+        self.projection.build(shape if is_map else self.flat_shape(shape))
+        self._is_map = is_map
+        self.build_codebooks()
+        self.built = True
+
+    def build_codebooks(self) -> None:
+        """Makes the codebooks, if there are any."""
+
+    def project(self, features: tf.Tensor) -> tf.Tensor:
+        """Returns the vectors z `[B, P, D]` of features `[B, ...]`, P the positions of the map."""
+        z = self.projection(features if self._is_map else self.flatten(features))
+        return self.to_density(tf.reshape(z, [-1, math.prod(self.maps), self.code_dim]))
+
+    def as_map(self, vectors: tf.Tensor) -> tf.Tensor:
+        """Returns vectors `[..., P, D]` in the shape of the map, `[..., *maps, D]`."""
+        shape = tf.concat([tf.shape(vectors)[:-2], self.decoder_input_shape], axis=0)
+        as_map = tf.reshape(vectors, shape)
+        as_map.set_shape([*vectors.shape[:-2], *self.decoder_input_shape])
+        return as_map
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor."""
+        return {**super().get_config(), "maps": self.maps}
+
+
+def squared_distances(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """Returns the sums of squared differences of `[B, P, D]`: `[B]`."""
+    return tf.reduce_sum(tf.square(a - b), axis=[1, 2])
+
+
+def prefixed(name: str, statistics: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Returns the statistics of one of several codebooks under names of their own.
+
+    Example:
+        >>> prefixed("top", {"counts": 1})
+        {'top/counts': 1}
+    """
+    return {f"{name}/{key}": value for key, value in statistics.items()}
+
+
+def of_prefix(name: str, statistics: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Returns the statistics that `prefixed` was given with this name.
+
+    Example:
+        >>> of_prefix("top", {"top/counts": 1, "bottom/counts": 2})
+        {'counts': 1}
+    """
+    start = f"{name}/"
+    found = ((key, value) for key, value in statistics.items() if key.startswith(start))
+    return {key.removeprefix(start): value for key, value in found}
