@@ -145,10 +145,19 @@ class Terms(NamedTuple):
         return -self.reconstruction - self.kl_total
 
 
-def checked_z(z: tf.Tensor, latents: Latents) -> tf.Tensor:
-    """Returns z, or raises a `ValueError` unless it is `[..., *E]`, E the event of these groups."""
+def event_of(latents: Latents) -> tuple[int, ...]:
+    """Returns the shape of a z of these groups: that of the only one, or of a vector of all.
+
+    Example:
+        >>> event_of({"z": (3, 2)}), event_of({"z1": (3, 2), "z2": (4,)})
+        ((3, 2), (10,))
+    """
     shapes = list(latents.values())
-    event = shapes[0] if len(shapes) == 1 else (sum(map(math.prod, shapes)),)
+    return shapes[0] if len(shapes) == 1 else (sum(map(math.prod, shapes)),)
+
+
+def checked_z(z: tf.Tensor, event: tuple[int, ...]) -> tf.Tensor:
+    """Returns z, or raises a `ValueError` unless it is `[..., *event]`."""
     if z.shape.rank < len(event) or tuple(z.shape[-len(event) :]) != event:
         raise ValueError(
             f"Argument `z` must have shape [..., {', '.join(map(str, event))}]. "
@@ -157,16 +166,24 @@ def checked_z(z: tf.Tensor, latents: Latents) -> tf.Tensor:
     return z
 
 
-def split_z(z: tf.Tensor, latents: Latents) -> dict[str, tf.Tensor]:
-    """Returns the groups of z by name, each `[..., *shape]`: z itself if there is but one.
+def split_z(
+    z: tf.Tensor, latents: Latents, event: tuple[int, ...] | None = None
+) -> dict[str, tf.Tensor]:
+    """Returns the groups of z by name, each `[..., *shape]`: z itself if it has their shape.
+
+    Args:
+        z: Tensor `[..., *event]`.
+        latents: The groups.
+        event: Shape of one z; that of `event_of` by default.
 
     Example:
         >>> groups = split_z(tf.zeros([5, 3]), {"z1": (2,), "z2": (1,)})
         >>> {name: tuple(group.shape) for name, group in groups.items()}
         {'z1': (5, 2), 'z2': (5, 1)}
     """
-    checked_z(z, latents)
-    if len(latents) == 1:
+    event = event_of(latents) if event is None else event
+    checked_z(z, event)
+    if event in latents.values():
         return dict.fromkeys(latents, z)
     groups = tf.split(z, [math.prod(shape) for shape in latents.values()], axis=-1)
     return {
@@ -175,8 +192,10 @@ def split_z(z: tf.Tensor, latents: Latents) -> dict[str, tf.Tensor]:
     }
 
 
-def join_z(groups: Mapping[str, tf.Tensor], latents: Latents) -> tf.Tensor:
-    """Returns the z of these groups, `[..., *E]`; undoes `split_z`.
+def join_z(
+    groups: Mapping[str, tf.Tensor], latents: Latents, event: tuple[int, ...] | None = None
+) -> tf.Tensor:
+    """Returns the z of these groups, `[..., *event]`; undoes `split_z`.
 
     Example:
         >>> join_z({"z2": tf.ones([1]), "z1": tf.zeros([2])}, {"z1": (2,), "z2": (1,)}).numpy()
@@ -188,7 +207,7 @@ def join_z(groups: Mapping[str, tf.Tensor], latents: Latents) -> tf.Tensor:
         if tuple(groups[name].shape[-len(shape) :]) != shape:
             rule = f"must hold {name!r} of shape [..., {', '.join(map(str, shape))}]"
             raise checks.invalid("groups", rule, tuple(groups[name].shape))
-    if len(latents) == 1:
+    if len(latents) == 1 and event in (None, *latents.values()):
         return next(iter(groups.values()))
     return tf.concat([_as_vectors(groups[name], shape) for name, shape in latents.items()], axis=-1)
 

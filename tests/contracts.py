@@ -180,15 +180,27 @@ def check_build_config(layer):
 
 
 def made_posterior(name, dtype):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(dtype)  # which the heads that it is made of follow
     head = registry.example(name, dtype=dtype)
-    head.build((None, FEATURES))
+    keras.config.set_dtype_policy(before)
+    head.build((None, *features_of(head).shape[1:]))
     return head
+
+
+def features_of(head):
+    """Return features: maps for what quantizes maps."""
+    shape = (2, 2) if isinstance(head, kv.posteriors.Quantizer) else ()
+    return normal_values(4, *shape, FEATURES, dtype="float32")
 
 
 def check_posterior(name):
     """Check a head for q(z|x): shapes, precisions, modes, gradients, and huge features."""
     head = made_posterior(name, "float32")
-    h = normal_values(4, FEATURES, dtype="float32")
+    if isinstance(head, kv.posteriors.Quantizer):
+        check_quantizer(name, head)
+        return
+    h = features_of(head)
     z = head(h).sample(3, seed=[0, 1])
     assert head(h).event_shape == head.event_shape == z.shape[2:]
 
@@ -212,6 +224,31 @@ def check_posterior(name):
     np.testing.assert_allclose(maps(h[:, None, :, None]).log_prob(z), *densities(head), rtol=1e-5)
 
 
+def check_quantizer(name, head):
+    """Check a quantizer: precisions, modes, gradients, and that codes stand for what is decoded."""
+    h = features_of(head)
+
+    def outputs(head):
+        found = head.quantize_features(tf.cast(h, head.compute_dtype))
+        return [found.embedded, found.commitment, found.penalty]
+
+    # Not bfloat16, in which another code may be the nearest.
+    check_precisions(lambda dtype: made_posterior(name, dtype), outputs, {"float64": "float64"})
+    mixed = outputs(made_posterior(name, "mixed_bfloat16"))
+    assert {value.dtype.name for value in mixed} == {"float32"}
+    check_build_config(head)
+    check_shapes_in_a_graph(head)
+    check_draws(lambda: head(h), [], reparameterized=False)
+    randomize(head)
+    check_modes(lambda: outputs(head), head.trainable_weights, lambda: head(h).sample(seed=[0, 1]))
+    z = head(h).sample(seed=[0, 1])
+    assert z.dtype == tf.int32 and z.shape == (4, *head.event_shape)
+    np.testing.assert_array_equal(head.embed(z), outputs(head)[0])
+    assert outputs(head)[0].shape[1:] == head.decoder_input_shape
+    for moment in (head.mean, head.stddev):
+        assert moment(head(h)).shape == (4, *head.event_shape)
+
+
 def check_shapes_in_a_graph(head):
     """Check that static shapes survive an unknown batch and an unknown number of draws."""
 
@@ -220,7 +257,8 @@ def check_shapes_in_a_graph(head):
         assert z.shape.rank == 2 + len(head.event_shape) and z.shape[2:] == head.event_shape
         return z
 
-    any_batch = tf.TensorSpec([None, FEATURES]), tf.TensorSpec([], tf.int32)
+    any_features = tf.TensorSpec([None, *features_of(head).shape[1:]])
+    any_batch = any_features, tf.TensorSpec([], tf.int32)
     tf.function(draw, autograph=False).get_concrete_function(*any_batch)
 
 
@@ -292,9 +330,10 @@ def check_prior(name):
 
 
 def network_input(name):
-    encodes = name.endswith(("Encoder", "Block"))
-    shape = (*registry.SHAPE[:2], 4) if name.endswith("Block") else registry.SHAPE
-    return normal_values(3, *(shape if encodes else (4,)), dtype="float32")
+    shape = {"networks.ResidualBlock": (8, 8, 4), "networks.MapDecoder": (2, 2, 4)}.get(
+        name, registry.SHAPE if name.endswith("Encoder") else (4,)
+    )
+    return normal_values(3, *shape, dtype="float32")
 
 
 def made_network(name, dtype):
@@ -333,7 +372,9 @@ def rooms():
 
 def posterior_outputs(name, policy):
     head = made_posterior(name, policy)
-    h = tf.cast(normal_values(4, FEATURES), head.compute_dtype)
+    h = tf.cast(features_of(head), head.compute_dtype)
+    if isinstance(head, kv.posteriors.Quantizer):
+        return head, lambda: list(head.quantize_features(h)[1:4])
     z = head(h).sample(seed=[0, 1])
     return head, lambda: [head(h).log_prob(tf.identity(z))]
 

@@ -30,6 +30,7 @@ SAVED_ROOMS = (
 # Made to be subclassed: they have no density, loss or output of their own.
 ABSTRACT = {
     "posteriors.Posterior",
+    "posteriors.Quantizer",
     "priors.Prior",
     "likelihoods.Likelihood",
     "objectives.Objective",
@@ -67,6 +68,33 @@ ARGUMENTS = {
         "temperature": 0.7,
         "straight_through": True,
     },
+    "posteriors.VectorQuantizer": lambda: {
+        "maps": (2, 2),
+        "codebook_size": 5,
+        "code_dim": 3,
+        "learning": "gradient",
+        "distance": "cosine",
+        "decay": 0.9,
+        "restart_below": 0.1,
+        "gradient": "rotation",
+        "entropy_weight": 0.1,
+    },
+    "posteriors.ResidualQuantizer": lambda: {
+        "maps": (2, 2),
+        "num_quantizers": 2,
+        "codebook_size": 5,
+        "code_dim": 3,
+        "learning": "gradient",
+        "decay": 0.9,
+        "restart_below": 0.1,
+        "gradient": "rotation",
+    },
+    "posteriors.FSQ": lambda: {"maps": (2, 2), "levels": (3, 4)},
+    "posteriors.QuantizerHierarchy": lambda: {
+        "top": kv.posteriors.VectorQuantizer((1, 1), 3, 2),
+        "bottom": kv.posteriors.VectorQuantizer((2, 2), 5, 3),
+        "filters": 4,
+    },
     "posteriors.Chain": lambda: {"latent_dims": (3, 2), "hidden": (4,), "activation": "softplus"},
     "posteriors.Ladder": lambda: {
         "latent_dims": (3, 2),
@@ -101,7 +129,6 @@ ARGUMENTS = {
         "num_samples": 3,
         "seed": 4,
     },
-    "priors.UniformCodes": lambda: {"maps": ((2,), (2, 2)), "num_codes": (3, 5)},
     "priors.PixelCNN": lambda: {
         "maps": (2, 3),
         "num_codes": 3,
@@ -124,6 +151,7 @@ ARGUMENTS = {
         "bottom": kv.priors.PixelCNN((2, 3), 3, filters=4, num_layers=1, kernel_size=3),
         "filters": 5,
     },
+    "priors.UniformCodes": lambda: {"maps": ((1, 1), (2, 2)), "num_codes": (3, 5)},
     "priors.Chain": lambda: {"latent_dims": (3, 2), "hidden": (4,), "activation": "softplus"},
     "priors.ConditionalNormal": lambda: {"latent_dim": LATENT},
     "priors.Bernoulli": lambda: {"latent_dim": LATENT, "learned": True},
@@ -167,12 +195,27 @@ ARGUMENTS = {
         "dense_units": 8,
         "activation": "tanh",
     },
-    "networks.ResidualBlock": lambda: {"filters": 4, "activation": "tanh"},
     "networks.LadderEncoder": lambda: {
         "hidden_units": (3, 2),
         "depth": 1,
         "activation": "tanh",
     },
+    "networks.MapEncoder": lambda: {
+        "filters": (4, 6),
+        "blocks": 1,
+        "block_filters": 3,
+        "kernel_size": 3,
+        "activation": "tanh",
+    },
+    "networks.MapDecoder": lambda: {
+        "shape": SHAPE,
+        "filters": (6, 4),
+        "blocks": 1,
+        "block_filters": 3,
+        "kernel_size": 3,
+        "activation": "tanh",
+    },
+    "networks.ResidualBlock": lambda: {"filters": 4, "activation": "tanh", "bottleneck": 3},
     "networks.OutputBias": lambda: {},
     "objectives.ELBO": lambda: {
         "beta": 0.5,
@@ -288,6 +331,11 @@ ARGUMENTS = {
         "initial_multiplier": 0.5,
         "seed": 3,
     },
+    "models.VQVAE": lambda: {
+        **parts(posterior=example("posteriors.FSQ")),
+        "commitment": 0.5,
+        "seed": 3,
+    },
     "models.ConditionalVAE": lambda: {**parts(), "condition": CLASSES, "seed": 3},
     "models.LadderVAE": lambda: {
         "latent_dims": (3, 2),
@@ -326,6 +374,16 @@ COMBINATIONS = {
     "ladder, chain": ["networks.LadderEncoder", "posteriors.Ladder", "priors.Chain"],
     "diagonal, two-stage": ["posteriors.DiagonalNormal", "priors.TwoStage"],
     "categorical, categorical": ["posteriors.Categorical", "priors.Categorical"],
+    "vector quantizer, maps": (
+        ["posteriors.VectorQuantizer", "networks.MapEncoder", "networks.MapDecoder"]
+        + ["likelihoods.Normal"]
+    ),
+    "residual quantizer, MLP": ["posteriors.ResidualQuantizer"],
+    "FSQ, logistic mixture, MLP": ["posteriors.FSQ", "likelihoods.DiscretizedLogisticMixture"],
+    "hierarchy of quantizers, uniform codes, maps": (
+        ["posteriors.QuantizerHierarchy", "priors.UniformCodes"]
+        + ["networks.MapEncoder", "networks.MapDecoder"]
+    ),
     "Bernoulli, Bernoulli": ["posteriors.Bernoulli", "priors.Bernoulli"],
 }
 
@@ -371,6 +429,10 @@ def small_model(names, **kwargs):
         "prior": _made(names, "priors.", default="priors.StandardNormal"),
         "likelihood": likelihood,
     }
+    if isinstance(chosen["posterior"], kv.posteriors.Quantizer):
+        if not any(name.startswith("priors.") for name in names):
+            del chosen["prior"]
+        return kv.VQVAE(**chosen, seed=5, **kwargs)
     if isinstance(chosen["prior"], kv.priors.ConditionalNormal):
         return kv.ConditionalVAE(condition=CLASSES, **chosen, seed=5, **kwargs)
     return kv.VAE(**chosen, seed=5, **kwargs)

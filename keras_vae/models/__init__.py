@@ -5,9 +5,11 @@ from keras_vae.models.conditional import ConditionalVAE
 from keras_vae.models.ladder import LadderVAE
 from keras_vae.models.presets import GECOVAE, IWAE, BetaVAE
 from keras_vae.models.vae import VAE
+from keras_vae.models.vqvae import VQVAE
 
 __all__ = [
     "VAE",
+    "VQVAE",
     "BetaVAE",
     "ConditionalVAE",
     "GECOVAE",

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_vae.core import checks
 from keras_vae.objectives import ELBO, Objective
-from keras_vae.terms import Latents, Terms, join_z, split_z
+from keras_vae.terms import Latents, Terms, event_of, join_z, split_z
 from keras_vae.training.model import ObjectiveModel
 
 
@@ -89,6 +89,11 @@ class LatentVariableModel(ObjectiveModel):
         """
         raise NotImplementedError
 
+    @property
+    def latent_event(self) -> tuple[int, ...]:
+        """Shape of one z: that of its only group, or of a vector of all groups."""
+        return event_of(self.latents)
+
     def state_updates(self, statistics: Mapping[str, tf.Tensor]) -> Iterable[tuple[Any, tf.Tensor]]:
         """Returns what a step of training assigns besides what the optimizer does, here nothing.
 
@@ -134,7 +139,7 @@ class LatentVariableModel(ObjectiveModel):
         Raises:
             ValueError: If z is not of that shape.
         """
-        return split_z(tf.convert_to_tensor(z), self.latents)
+        return split_z(tf.convert_to_tensor(z), self.latents, self.latent_event)
 
     def join(self, groups: Mapping[str, Any]) -> tf.Tensor:
         """Returns the z `[..., D]` of its groups, as `split` returns them.
@@ -146,7 +151,7 @@ class LatentVariableModel(ObjectiveModel):
             ValueError: If a name is missing or unknown, or a shape is not that of the group.
         """
         tensors = {name: tf.convert_to_tensor(group) for name, group in groups.items()}
-        return join_z(tensors, self.latents)
+        return join_z(tensors, self.latents, self.latent_event)
 
     # Importance weights.
 

@@ -79,6 +79,9 @@ def _latent(head: Any) -> str:
 
 def check_gradients(objective: Any, posterior: Any) -> None:
     """Raises a `ValueError` unless the posterior gives the gradients that the objective needs."""
+    if posterior.is_point_mass:
+        rule = "must have noise: a quantizer, which has none, is trained by keras_vae.VQVAE"
+        raise checks.invalid("posterior", rule, type(posterior).__name__)
     if objective.pathwise and not posterior.reparameterized:
         raise ValueError(
             "Argument `objective` must not need gradients through samples of z, which "

@@ -92,11 +92,9 @@ class VAE(LatentVariableModel):
         self.decoder = instance("decoder", decoder, keras.layers.Layer)
         self.posterior_head = instance("posterior", posterior, Posterior)
         self.likelihood_head = instance("likelihood", likelihood, Likelihood)
-        if prior is None:
-            prior = StandardNormal(posterior.latent_dim, dtype=posterior.dtype_policy)
+        prior = self._default_prior() if prior is None else prior
         self.prior_head = instance("prior", prior, Prior)
-        check_latent(posterior, prior)
-        check_gradients(self.objective, posterior)
+        self._check_parts()
         # Outside `build`, under which Keras would prefix the weights' paths, loaded ones excepted.
         self._build_parts()
         self.build((None, *likelihood.event_shape))
@@ -105,9 +103,18 @@ class VAE(LatentVariableModel):
         """Lets Keras note the shape of x; the constructor has built all parts."""
         self.built = True
 
+    def _default_prior(self) -> Prior:
+        posterior = self.posterior_head
+        return StandardNormal(posterior.latent_dim, dtype=posterior.dtype_policy)
+
+    def _check_parts(self) -> None:
+        """Raises a `ValueError` unless objective, posterior and prior fit each other."""
+        check_gradients(self.objective, self.posterior_head)
+        check_latent(self.posterior_head, self.prior_head)
+
     def _build_parts(self) -> None:
         x_shape = self._encoder_input_shape((None, *self.likelihood_head.event_shape))
-        z_shape = self._decoder_input_shape((None, self.posterior_head.decoder_input_dim))
+        z_shape = self._decoder_input_shape((None, *self.posterior_head.decoder_input_shape))
         features_shape = output_shape("encoder", self.encoder, x_shape)
         params_shape = output_shape("decoder", self.decoder, z_shape)
         self.likelihood_head.check_params_shape(params_shape)
@@ -132,6 +139,10 @@ class VAE(LatentVariableModel):
     @property
     def latents(self) -> Latents:
         return self.posterior_head.latents
+
+    @property
+    def latent_event(self) -> tuple[int, ...]:
+        return self.posterior_head.event_shape
 
     @property
     def discrete_dimensions(self) -> int | None:
@@ -208,7 +219,7 @@ class VAE(LatentVariableModel):
             ValueError: If the last dimension of z is not D.
         """
         check_not_symbolic("z", z)
-        z = checked_z(self.posterior_head.to_density(z), self.latents)
+        z = checked_z(self.posterior_head.to_density(z), self.latent_event)
         return self._likelihood(z, self._condition(self._labels(y)))
 
     def prior(self, y: Any = None) -> tfd.Distribution:
@@ -231,12 +242,19 @@ class VAE(LatentVariableModel):
     def _likelihood(
         self, z: tf.Tensor, condition: tf.Tensor | None, training: bool = False
     ) -> tfd.Distribution:
-        z = self.posterior_head.decoder_input(z)  # [..., F]
-        z = self._decoder_input(z, condition)  # [..., F (+ C)]
-        leading = tf.shape(z)[:-1]
-        params = self.decoder(tf.reshape(z, [-1, z.shape[-1]]), training=training)
-        params = tf.reshape(params, tf.concat([leading, self.likelihood_head.params_shape], axis=0))
-        params.set_shape([*z.shape[:-1], *self.likelihood_head.params_shape])
+        return self._decoded(self.posterior_head.decoder_input(z), condition, training)
+
+    def _decoded(
+        self, inputs: tf.Tensor, condition: tf.Tensor | None, training: bool = False
+    ) -> tfd.Distribution:
+        """Returns p(x|z) of what the decoder is given of z, `[..., F]` or `[..., *map, F]`."""
+        inputs = self._decoder_input(inputs, condition)  # [..., F (+ C)]
+        rank = len(self.posterior_head.decoder_input_shape)
+        leading, event = inputs.shape[:-rank], inputs.shape[-rank:]
+        params = self.decoder(tf.reshape(inputs, [-1, *event]), training=training)
+        shape = [tf.shape(inputs)[:-rank], self.likelihood_head.params_shape]
+        params = tf.reshape(params, tf.concat(shape, axis=0))
+        params.set_shape([*leading, *self.likelihood_head.params_shape])
         return self.likelihood_head(params, training=training)
 
     # Data and terms.

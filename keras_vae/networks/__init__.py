@@ -2,6 +2,7 @@
 
 from keras_vae.networks.conv import ConvDecoder, ConvEncoder
 from keras_vae.networks.ladder import LadderEncoder
+from keras_vae.networks.maps import MapDecoder, MapEncoder
 from keras_vae.networks.mlp import MLPDecoder, MLPEncoder
 from keras_vae.networks.output_bias import OutputBias
 from keras_vae.networks.residual import ResidualDecoder, ResidualEncoder
@@ -13,6 +14,8 @@ __all__ = [
     "LadderEncoder",
     "MLPDecoder",
     "MLPEncoder",
+    "MapDecoder",
+    "MapEncoder",
     "OutputBias",
     "ResidualBlock",
     "ResidualDecoder",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import keras
@@ -15,7 +16,12 @@ class Chain(keras.Model):
 
     A subclass of `keras.Model` and not of `keras.Sequential`, whose configuration is its list of
     layers: here it is the arguments of the constructor.
+
+    Attributes:
+        takes_vectors: Whether inputs of several axes are flattened to vectors first.
     """
+
+    takes_vectors = False
 
     def set_layers(self, layers: Iterable[keras.layers.Layer]) -> None:
         """Sets the layers; the constructor of a subclass ends with it."""
@@ -26,20 +32,28 @@ class Chain(keras.Model):
         if None in tuple(input_shape)[1:]:
             rule = "must be known but for the batch"
             raise checks.invalid("input_shape", rule, tuple(input_shape))
-        shape = tuple(input_shape)
+        shape = self._inner_shape(input_shape)
         for layer in self.chain:
             layer.build(shape)
             shape = layer.compute_output_shape(shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Returns the output of the last layer."""
+        if self.takes_vectors and len(inputs.shape) > 2:
+            inputs = tf.reshape(inputs, [-1, math.prod(inputs.shape[1:])])
         for layer in self.chain:
             inputs = layer(inputs)
         return inputs
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         """Returns the shape of the output for inputs of this shape."""
-        shape = tuple(input_shape)
+        shape = self._inner_shape(input_shape)
         for layer in self.chain:
             shape = layer.compute_output_shape(shape)
         return shape
+
+    def _inner_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
+        batch, *event = tuple(input_shape)
+        if self.takes_vectors:
+            return batch, math.prod(size or 0 for size in event)
+        return batch, *event

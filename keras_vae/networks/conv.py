@@ -69,7 +69,8 @@ class ConvDecoder(ImageNetwork):
         **kwargs: Passed on to `keras.Model`.
 
     Returns:
-        Tensor `[B, *shape]`, unbounded parameters, for z `[B, D]`.
+        Tensor `[B, *shape]`, unbounded parameters, for z `[B, D]`, or for maps
+        `[B, ...]`, which are flattened.
 
     Raises:
         ValueError: If an argument is not as above.
@@ -79,6 +80,8 @@ class ConvDecoder(ImageNetwork):
         >>> decoder.compute_output_shape((None, 16))
         (None, 28, 28, 1)
     """
+
+    takes_vectors = True
 
     def __init__(
         self,

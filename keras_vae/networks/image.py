@@ -75,7 +75,7 @@ def decoder_layers(network: ImageNetwork, shape: tuple[int, ...], blocks: int = 
     has_bias = [True] * (len(channels) - 1) + [False]  # OutputBias is that of the last one
     stages = zip(network.filters, channels, sizes[1:], has_bias, strict=True)
     for filters, after, size, use_bias in stages:
-        layers += _stage(network, filters, blocks) + _double(network, after, size, use_bias)
+        layers += _stage(network, filters, blocks) + double_layers(network, after, size, use_bias)
     if len(shape) == 4:
         layers.append(keras.layers.Reshape(shape, dtype=policy))
     return [*layers, OutputBias(dtype=policy)]
@@ -101,7 +101,7 @@ def _stage(network: ImageNetwork, filters: int, blocks: int) -> Layers:
     return [*residual, keras.layers.Activation(activation, dtype=policy)]
 
 
-def _double(network: ImageNetwork, channels: int, size: tuple[int, ...], use_bias: bool) -> Layers:
+def double_layers(network: Any, channels: int, size: tuple[int, ...], use_bias: bool) -> Layers:
     """Returns the layers that double an image and crop it to `size`."""
     policy = network.dtype_policy
     double = keras.layers.Conv2DTranspose(

@@ -68,7 +68,8 @@ class MLPDecoder(Chain):
         **kwargs: Passed on to `keras.Model`.
 
     Returns:
-        Tensor `[B, *shape]`, unbounded parameters, for z `[B, D]`.
+        Tensor `[B, *shape]`, unbounded parameters, for z `[B, D]`, or for maps
+        `[B, ...]`, which are flattened.
 
     Raises:
         ValueError: If an argument is not as above.
@@ -80,6 +81,8 @@ class MLPDecoder(Chain):
     References:
         Burda et al., 2016, section 5, arXiv:1509.00519.
     """
+
+    takes_vectors = True
 
     def __init__(
         self,

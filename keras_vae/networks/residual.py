@@ -79,7 +79,8 @@ class ResidualDecoder(ImageNetwork):
         **kwargs: Passed on to `keras.Model`.
 
     Returns:
-        Tensor `[B, *shape]`, unbounded parameters, for z `[B, D]`.
+        Tensor `[B, *shape]`, unbounded parameters, for z `[B, D]`, or for maps
+        `[B, ...]`, which are flattened.
 
     Raises:
         ValueError: If an argument is not as above.
@@ -92,6 +93,8 @@ class ResidualDecoder(ImageNetwork):
     References:
         He et al., 2016, Identity mappings in deep residual networks, arXiv:1603.05027.
     """
+
+    takes_vectors = True
 
     def __init__(
         self,

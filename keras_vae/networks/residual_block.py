@@ -14,7 +14,7 @@ from keras_vae.core.head import serializable
 
 @serializable
 class ResidualBlock(keras.layers.Layer):
-    """Two convolutions 3x3 beside a shortcut, each after an activation.
+    """Two convolutions beside a shortcut, each after an activation.
 
     y = x + conv(activation(conv(activation(x))))
 
@@ -25,13 +25,15 @@ class ResidualBlock(keras.layers.Layer):
     Args:
         filters: Number of filters, and of channels of the input.
         activation: Name of a Keras activation, or a function.
+        bottleneck: Number of channels between the convolutions, of which the first is 3x3 and the
+            second 1x1; None for as many as `filters`, and 3x3 for both.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
         Tensor of the input's shape, `[B, H, W, filters]`.
 
     Raises:
-        ValueError: If `filters` is not a positive integer.
+        ValueError: If a number of channels is not a positive integer.
 
     Example:
         >>> x = tf.random.stateless_normal([2, 7, 7, 8], seed=[0, 1])
@@ -43,22 +45,33 @@ class ResidualBlock(keras.layers.Layer):
         Zhang et al., 2019 (the zero start), arXiv:1901.09321.
     """
 
-    def __init__(self, filters: int, activation: str | Callable = "relu", **kwargs: Any):
+    def __init__(
+        self,
+        filters: int,
+        activation: str | Callable = "relu",
+        *,
+        bottleneck: int | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self.filters = checks.integer("filters", filters)
+        self.bottleneck = None
+        if bottleneck is not None:
+            self.bottleneck = checks.integer("bottleneck", bottleneck)
+        width, side = (self.filters, 3) if bottleneck is None else (bottleneck, 1)
         self.activation = keras.activations.get(activation)
         policy = self.dtype_policy
         self.first = keras.layers.Conv2D(
-            self.filters, 3, padding="same", activation=self.activation, dtype=policy
+            width, 3, padding="same", activation=self.activation, dtype=policy
         )
         self.second = keras.layers.Conv2D(
-            self.filters, 3, padding="same", kernel_initializer="zeros", dtype=policy
+            self.filters, side, padding="same", kernel_initializer="zeros", dtype=policy
         )
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Builds the two convolutions."""
         self.first.build(input_shape)
-        self.second.build(input_shape)
+        self.second.build(self.first.compute_output_shape(input_shape))
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Returns the input plus what the convolutions make of it."""
@@ -71,4 +84,5 @@ class ResidualBlock(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""
         activation = keras.activations.serialize(self.activation)
-        return {**super().get_config(), "filters": self.filters, "activation": activation}
+        own = {"filters": self.filters, "activation": activation, "bottleneck": self.bottleneck}
+        return {**super().get_config(), **own}

@@ -53,9 +53,9 @@ class Codebook(Head):
     N <- decay N + (1 - decay) n,  m <- decay m + (1 - decay) s,
     e = m / N',  N' = (N + eps) / (sum N + K eps) sum N
 
-    from N = 1 and m = e on. With `"gradient"`, the vectors are weights that the optimizer moves, and
-    N is kept alone. In both cases, a code whose N is less than `restart_below` times the mean of all
-    N begins anew at a vector z of the batch, with the mean N.
+    from N = 1 and m = e on. With `"gradient"`, the vectors are weights that the optimizer moves,
+    and N is kept alone. In both cases, a code whose N is less than `restart_below` times the mean
+    of all N begins anew at a vector z of the batch, with the mean N.
 
     Args:
         codebook_size: Number K of codes.
@@ -91,7 +91,7 @@ class Codebook(Head):
         if self.decay == 1.0:
             raise checks.invalid("decay", "must be < 1", decay)
         self.restart_below = checks.number("restart_below", restart_below, 0.0, 1.0)
-        self.totals = None
+        self.totals: Any = None
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -142,7 +142,7 @@ class Codebook(Head):
 
     def lookup(self, codes: tf.Tensor) -> tf.Tensor:
         """Returns the vectors `[..., D]` of codes `[...]`."""
-        return tf.gather(self.vectors, codes)
+        return _gather(self.vectors, codes)
 
     def scores(self, z: tf.Tensor) -> tf.Tensor:
         """Returns |e_j|^2 - 2 z e_j of z `[R, D]`: the squared distance but for |z|^2, `[R, K]`."""
@@ -218,6 +218,17 @@ class Codebook(Head):
         self.usage.assign(tf.ones_like(self.usage))
         if self.totals is not None:
             self.totals.assign(self.embeddings)
+
+
+@tf.custom_gradient
+def _gather(vectors: tf.Tensor, codes: tf.Tensor) -> Any:
+    """Returns the rows `[..., D]` of vectors `[K, D]`, with a dense gradient for optimizers."""
+
+    def backward(upstream: tf.Tensor) -> tuple[tf.Tensor, None]:
+        rows, size = tf.reshape(upstream, [-1, upstream.shape[-1]]), vectors.shape[0]
+        return tf.math.unsorted_segment_sum(rows, tf.reshape(codes, [-1]), size), None
+
+    return tf.gather(vectors, codes), backward
 
 
 def _smoothed(usage: tf.Tensor) -> tf.Tensor:

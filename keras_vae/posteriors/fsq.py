@@ -77,7 +77,7 @@ class FSQ(MapQuantizer):
         half, offset, shift = map(self.to_density, (half, offset, np.arctanh(offset / half)))
         return half * tf.tanh(z + shift) - offset
 
-    def quantize(self, features: tf.Tensor, batch: Batch | None = None) -> Quantized:
+    def quantize_features(self, features: tf.Tensor, batch: Batch | None = None) -> Quantized:
         bounded = self.bound(self.project(features))  # [B, P, D]
         digits = tf.cast(tf.round(bounded), tf.int32) + self._halves
         codes = tf.reduce_sum(digits * self._strides, axis=-1)  # [B, P]

@@ -13,6 +13,7 @@ from keras_vae.core import checks
 from keras_vae.distributions.codes import CodeGroups, PointMass
 from keras_vae.posteriors.base import Posterior
 from keras_vae.posteriors.codebook import Batch
+from keras_vae.posteriors.straight_through import straight_through
 
 
 class Quantized(NamedTuple):
@@ -41,7 +42,7 @@ class Quantizer(Posterior):
 
     q(z|x) = 1 for the codes z of the features of x
 
-    It is trained by `keras_vae.VQVAE`, which asks for `quantize`: a point mass carries no gradient.
+    It is trained by `keras_vae.VQVAE`, which asks for `quantize_features`: a point mass carries no gradient.
     A subclass says what features are quantized to, what the decoder gets of codes (`embed`), and
     how its state follows the statistics of a batch.
 
@@ -51,6 +52,21 @@ class Quantizer(Posterior):
 
     Attributes:
         groups: How the codes are laid out in z: shapes and numbers of codes by group.
+
+    Example:
+        Signs of features as codes, with the gradient passed on:
+
+        >>> class Signs(Quantizer):
+        ...     decoder_input_shape = (3,)
+        ...     def quantize_features(self, features, batch=None):
+        ...         codes, zeros = tf.cast(features > 0.0, tf.int32), 0.0 * features[:, 0]
+        ...         embedded = straight_through(features, self.embed(codes))
+        ...         return Quantized(codes, embedded, zeros, zeros, {})
+        ...     def embed(self, codes):
+        ...         return 2.0 * tf.cast(codes, tf.float32) - 1.0
+        >>> head = Signs(CodeGroups.of((3,), 2))
+        >>> head(tf.constant([[0.3, -2.0, 0.1]])).sample().numpy().tolist()
+        [[1, 0, 1]]
     """
 
     discrete = True
@@ -75,7 +91,7 @@ class Quantizer(Posterior):
         """Whether gradients pass through the samples of a training: not through codes."""
         return False
 
-    def quantize(self, features: tf.Tensor, batch: Batch | None = None) -> Quantized:
+    def quantize_features(self, features: tf.Tensor, batch: Batch | None = None) -> Quantized:
         """Returns codes and what belongs to them for features `[B, ...]`.
 
         Args:
@@ -101,7 +117,7 @@ class Quantizer(Posterior):
 
     def parameters(self, features: tf.Tensor) -> tf.Tensor:
         """Returns the codes, int32 `[B, N]`."""
-        return self.quantize(features).codes
+        return self.quantize_features(features).codes
 
     def distribution(self, parameters: tf.Tensor, training: bool = False) -> PointMass:
         """Returns the point mass at codes `[B, N]`."""
@@ -139,9 +155,7 @@ class MapQuantizer(Quantizer):
         **kwargs: Passed on to `keras.layers.Layer`.
     """
 
-    def __init__(
-        self, maps: Sequence[int], code_dim: int, num_codes: Sequence[int], **kwargs: Any
-    ):
+    def __init__(self, maps: Sequence[int], code_dim: int, num_codes: Sequence[int], **kwargs: Any):
         self.maps = checks.shape("maps", maps)
         self.code_dim = checks.integer("code_dim", code_dim)
         one = len(num_codes) == 1

@@ -59,9 +59,7 @@ class QuantizerHierarchy(Quantizer):
         Razavi et al., 2019, section 3.1 and algorithm 1, arXiv:1906.00446.
     """
 
-    def __init__(
-        self, top: Quantizer, bottom: MapQuantizer, *, filters: int = 128, **kwargs: Any
-    ):
+    def __init__(self, top: Quantizer, bottom: MapQuantizer, *, filters: int = 128, **kwargs: Any):
         for name, one, kind in (("top", top, Quantizer), ("bottom", bottom, MapQuantizer)):
             if not isinstance(one, kind):
                 raise checks.invalid(name, f"must be a quantizer ({kind.__name__})", one)
@@ -100,13 +98,15 @@ class QuantizerHierarchy(Quantizer):
         if len(shape) != 4 or shape[1:-1] != self.bottom.maps:
             rule = f"must have the map of the features, which have the shape {shape[1:]}"
             raise checks.invalid("bottom", rule, self.bottom.maps)
-        merged = (*shape[:-1], shape[-1] + self.top.decoder_input_shape[-1])
+        merged = (*shape[:-1], int(shape[-1] or 0) + self.top.decoder_input_shape[-1])
         for convolution in self.down:
             convolution.build(shape)
             shape = convolution.compute_output_shape(shape)
-        self.top.build(shape)
         self.merge.build(merged)
-        self.bottom.build(self.merge.compute_output_shape(merged))
+        shapes = (shape, self.merge.compute_output_shape(merged))
+        for quantizer, its_shape in zip((self.top, self.bottom), shapes, strict=True):
+            if not quantizer.built:  # as those of a configuration are
+                quantizer.build(its_shape)
         self.built = True
 
     def _reduce(self, features: tf.Tensor) -> tf.Tensor:
@@ -128,10 +128,10 @@ class QuantizerHierarchy(Quantizer):
             embedded = tf.gather(embedded, rows, axis=axis - 3)
         return embedded
 
-    def quantize(self, features: tf.Tensor, batch: Batch | None = None) -> Quantized:
+    def quantize_features(self, features: tf.Tensor, batch: Batch | None = None) -> Quantized:
         batches = [batch and batch._replace(seed=fold(batch.seed, level)) for level in range(2)]
-        top = self.top.quantize(self._reduce(features), batches[0])
-        bottom = self.bottom.quantize(self._merge(features, top.embedded), batches[1])
+        top = self.top.quantize_features(self._reduce(features), batches[0])
+        bottom = self.bottom.quantize_features(self._merge(features, top.embedded), batches[1])
         return Quantized(
             codes=tf.concat([top.codes, bottom.codes], axis=-1),
             embedded=self._join(top.embedded, bottom.embedded),
@@ -154,7 +154,7 @@ class QuantizerHierarchy(Quantizer):
     def initialize(self, features: tf.Tensor, seed: int) -> None:
         reduced = self._reduce(features)
         self.top.initialize(reduced, seed)
-        embedded = self.top.quantize(reduced).embedded
+        embedded = self.top.quantize_features(reduced).embedded
         self.bottom.initialize(self._merge(features, embedded), seed)
 
     def get_config(self) -> dict[str, Any]:

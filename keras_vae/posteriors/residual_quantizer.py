@@ -88,9 +88,10 @@ class ResidualQuantizer(MapQuantizer):
         for codebook in self.codebooks:
             codebook.build()
 
-    def quantize(self, features: tf.Tensor, batch: Batch | None = None) -> Quantized:
+    def quantize_features(self, features: tf.Tensor, batch: Batch | None = None) -> Quantized:
         z = self.project(features)  # [B, P, D]
-        residual, all_codes, statistics = z, [], {}
+        residual, all_codes = z, []
+        statistics: dict[str, tf.Tensor] = {}
         commitment = penalty = tf.zeros(tf.shape(z)[:1], z.dtype)
         for level, codebook in enumerate(self.codebooks):
             rows = tf.reshape(residual, [-1, self.code_dim])

@@ -93,7 +93,7 @@ class VectorQuantizer(MapQuantizer):
         """The codebook, in a list as those of other quantizers."""
         return [self.codebook]
 
-    def quantize(self, features: tf.Tensor, batch: Batch | None = None) -> Quantized:
+    def quantize_features(self, features: tf.Tensor, batch: Batch | None = None) -> Quantized:
         z = self.codebook.normalize(self.project(features))  # [B, P, D]
         rows = tf.reshape(z, [-1, self.code_dim])
         codes = self.codebook.assign(rows)  # [B P]

@@ -151,6 +151,14 @@ def densities(model, x, y, z):
     }
 
 
+def latent_values(model, count):
+    """Return values of z: codes for what is quantized, else real numbers."""
+    shape, rng = (count, *model.posterior_head.event_shape), np.random.default_rng(1)
+    if model.posterior_head.is_point_mass:
+        return rng.integers(0, min(model.posterior_head.num_codes), shape)
+    return rng.normal(size=shape).astype("float32")
+
+
 def set_policy(name):
     """Set Keras's dtype policy; `clean_state` takes it back."""
     if name == "float64":
@@ -164,8 +172,7 @@ def test_a_model_in_other_precisions(combination, policy):
     names = registry.COMBINATIONS[combination]
     reference = registry.small_model(names)
     x, y = registry.batch(reference)
-    shape = (len(x), *reference.posterior_head.event_shape)
-    z = np.random.default_rng(1).normal(size=shape).astype("float32")
+    z = latent_values(reference, len(x))
     expected = densities(reference, x, y, z)
     set_policy(policy)
     model = registry.small_model(names)

@@ -1,0 +1,117 @@
+"""What a model of codes asks of its parts and its arguments, and where its codebooks start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_vae.core import checks
+from keras_vae.distributions.codes import CodeGroups
+from keras_vae.terms import checked_z
+from keras_vae.training.data import Data, check_not_symbolic
+from keras_vae.training.replicas import sum_over_replicas
+
+# Vectors for each code that k-means is given, and the most of all.
+_VECTORS_PER_CODE = 64
+_MOST_VECTORS = 2**16
+
+
+def check_objective(objective: Any) -> None:
+    """Raises a `ValueError` unless an objective can train by a point mass."""
+    if not objective.pathwise:
+        rule = "must take gradients through z: a point mass, as a quantizer is, has no score"
+        raise checks.invalid("objective", rule, type(objective).__name__)
+    if objective.num_samples > 1:
+        rule = "must have num_samples=1: all samples of a quantizer are the same"
+        raise checks.invalid("objective", rule, objective.num_samples)
+
+
+def check_num_codes(posterior: Any, prior: Any) -> None:
+    """Raises a `ValueError` if a prior of codes is over more or fewer codes than the posterior."""
+    layout = getattr(prior, "groups", posterior.groups)
+    if layout.num_codes != posterior.groups.num_codes:
+        raise ValueError(
+            f"Argument `prior` must be over as many codes as the posterior has, "
+            f"{posterior.groups.num_codes}. Received: a prior over {layout.num_codes}"
+        )
+
+
+def checked(layout: CodeGroups, z: Any) -> tf.Tensor:
+    """Returns codes as int32 `[..., N]`, or raises a `ValueError`; values are checked eagerly."""
+    check_not_symbolic("z", z)
+    z = tf.convert_to_tensor(z)
+    if not z.dtype.is_integer:
+        raise checks.invalid("z", "must hold codes, which are integers", z.dtype.name)
+    z = checked_z(tf.cast(z, tf.int32), (layout.size,))
+    if tf.executing_eagerly() and not bool(tf.reduce_all((z >= 0) & (z < layout.counts))):
+        known = " and ".join(f"0 .. {count - 1}" for count in dict.fromkeys(layout.num_codes))
+        found = f"[{int(tf.reduce_min(z))} .. {int(tf.reduce_max(z))}]"
+        raise ValueError(f"Argument `z` must hold codes in {known}. Received: values in {found}")
+    return z
+
+
+def measure(layout: CodeGroups, codes: tf.Tensor, dtype: tf.DType) -> dict[str, tf.Tensor]:
+    """Returns perplexity and usage of the codes of the batches of all replicas, each `[B]`.
+
+    Args:
+        layout: The groups of codes, over which these are means.
+        codes: The codes, int32 `[B, N]`.
+        dtype: The dtype of the result.
+    """
+    local = [
+        tf.math.unsorted_segment_sum(tf.ones_like(group, dtype), group, count)
+        for group, count in zip(layout.split(codes), layout.num_codes, strict=True)
+    ]
+    counts = sum_over_replicas(local)
+    perplexity = tf.add_n([perplexity_of(one) for one in counts]) / len(counts)
+    usage = tf.add_n([usage_of(one) for one in counts]) / len(counts)
+    ones = tf.ones(tf.shape(codes)[:1], dtype)
+    return {"perplexity": perplexity * ones, "usage": usage * ones}
+
+
+def perplexity_of(counts: tf.Tensor) -> tf.Tensor:
+    """Returns exp of the entropy of the frequencies of counts `[K]`, between 1 and K.
+
+    Example:
+        >>> round(float(perplexity_of(tf.constant([5.0, 5.0, 0.0]))), 4)
+        2.0
+    """
+    p = counts / tf.maximum(tf.reduce_sum(counts), 1.0)
+    return tf.exp(-tf.reduce_sum(tf.math.xlogy(p, p)))
+
+
+def usage_of(counts: tf.Tensor) -> tf.Tensor:
+    """Returns the share of codes of which there is at least one, given counts `[K]`."""
+    return tf.reduce_mean(tf.cast(counts > 0.0, counts.dtype))
+
+
+def initialize_codebook(model: Any, data: Any, seed: int) -> None:
+    """Sets the codebooks of a `VQVAE` by k-means; see `VQVAE.initialize_codebook`."""
+    head = model.posterior_head
+    needed = min(_VECTORS_PER_CODE * max(head.num_codes), _MOST_VECTORS)
+    x = _draw_examples(model, data, -(-needed // min(head.groups.sizes)), seed)
+    if len(x) * min(head.groups.sizes) < max(head.num_codes):
+        rule = f"must give a vector for each of {max(head.num_codes)} codes at least"
+        raise checks.invalid("data", rule, f"{len(x)} examples")
+    features = [
+        model.encoder(model.likelihood_head.encoder_input(tf.convert_to_tensor(batch)))
+        for batch in np.array_split(x, -(-len(x) // 128))
+    ]
+    head.initialize(tf.concat(features, axis=0), seed)
+
+
+def _draw_examples(model: Any, data: Any, count: int, seed: int) -> np.ndarray:
+    """Returns so many random examples of data, or all that there are: `[n, *E]`."""
+    rng, keys = np.random.default_rng(seed), np.zeros([0])
+    kept = np.zeros([0, *model.likelihood_head.event_shape], model.likelihood_head.density_dtype)
+    data = Data.of("data", data)
+    data.check_ends()
+    for x, _ in data.checked_batches(model._checked):
+        x = np.asarray(x)
+        keys = np.concatenate([keys, rng.random(len(x))])
+        kept = np.concatenate([kept, x])
+        first = np.argsort(keys)[:count]
+        keys, kept = keys[first], kept[first]
+    return kept
