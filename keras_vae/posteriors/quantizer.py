@@ -13,7 +13,6 @@ from keras_vae.core import checks
 from keras_vae.distributions.codes import CodeGroups, PointMass
 from keras_vae.posteriors.base import Posterior
 from keras_vae.posteriors.codebook import Batch
-from keras_vae.posteriors.straight_through import straight_through
 
 
 class Quantized(NamedTuple):
@@ -42,9 +41,9 @@ class Quantizer(Posterior):
 
     q(z|x) = 1 for the codes z of the features of x
 
-    It is trained by `keras_vae.VQVAE`, which asks for `quantize_features`: a point mass carries no gradient.
-    A subclass says what features are quantized to, what the decoder gets of codes (`embed`), and
-    how its state follows the statistics of a batch.
+    It is trained by `keras_vae.VQVAE`, which asks for `quantize_features`, as a point mass carries
+    no gradient. A subclass says what features are quantized to, what the decoder gets of codes
+    (`embed`), and how its state follows the statistics of a batch.
 
     Args:
         groups: How the codes are laid out in z.
@@ -56,6 +55,7 @@ class Quantizer(Posterior):
     Example:
         Signs of features as codes, with the gradient passed on:
 
+        >>> from keras_vae.posteriors.straight_through import straight_through
         >>> class Signs(Quantizer):
         ...     decoder_input_shape = (3,)
         ...     def quantize_features(self, features, batch=None):
