@@ -27,6 +27,12 @@ class ActiveUnits:
     variances: np.ndarray = dataclasses.field(repr=False)
     threshold: float
 
+    @property
+    def active(self) -> np.ndarray:
+        """Whether each dimension is active, `[D]`."""
+        variances = self.variances.reshape(len(self.variances), -1)
+        return np.asarray(np.any(variances > self.threshold, axis=1))
+
 
 def active_units(
     model: Any, data: Any, threshold: float = 0.01, *, batch_size: int = 128
@@ -75,5 +81,5 @@ def active_units(
 def units_of(means: np.ndarray, threshold: float) -> ActiveUnits:
     """Returns the `ActiveUnits` of posterior means `[N, D]`, or `[N, D, K]` of classes."""
     variances = np.var(means, axis=0, dtype=np.float64)
-    active = np.any(variances.reshape(len(variances), -1) > threshold, axis=1)
-    return ActiveUnits(int(np.sum(active)), variances, threshold)
+    units = ActiveUnits(0, variances, threshold)
+    return dataclasses.replace(units, count=int(np.sum(units.active)))

@@ -14,7 +14,7 @@ import tensorflow_probability as tfp
 
 from keras_vae.core import checks
 from keras_vae.core.seeds import fold, purpose
-from keras_vae.evaluation.reading import checked_vae
+from keras_vae.evaluation.reading import check_vectors, checked_vae
 from keras_vae.models import VAE
 
 STARTS = ("prior", "posterior")
@@ -192,4 +192,5 @@ def checked_annealing(
     if model.posterior_head.discrete:
         rule = "must have continuous z, as Hamiltonian Monte Carlo follows gradients"
         raise checks.invalid("model", rule, type(model.posterior_head).__name__)
+    check_vectors(model, "chains of Hamiltonian Monte Carlo do not mix over maps of groups")
     return annealing

@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_vae import bounds
 from keras_vae.core.seeds import fold, purpose, seed_tensor
 from keras_vae.evaluation.active_units import ActiveUnits, units_of
+from keras_vae.evaluation.latent_groups import LatentGroup, latent_groups
 from keras_vae.models import VAE
 from keras_vae.training import errors
 from keras_vae.training.data import any_number_of, first_examples, inputs_of
@@ -28,15 +29,17 @@ class LatentStatistics:
     Attributes:
         active_units: The dimensions whose posterior mean varies.
         kl: E_x KL(q(z|x) || p(z)), `[D]` where prior and posterior factorize over the dimensions,
-            else `[1]`, their joint KL; nats.
+            `[G]` where they are drawn group by group, else `[1]`, the joint KL; nats.
         mean: Mean of the aggregate posterior, E_x E_q[z], `[D]`.
         variance: Variance of the aggregate posterior, E_x Var_q[z] + Var_x E_q[z], `[D]`.
+        groups: The groups of z: one, unless the model has several.
     """
 
     active_units: ActiveUnits
     kl: np.ndarray = dataclasses.field(repr=False)
     mean: np.ndarray = dataclasses.field(repr=False)
     variance: np.ndarray = dataclasses.field(repr=False)
+    groups: tuple[LatentGroup, ...] = ()
 
 
 class LatentReader:
@@ -78,7 +81,9 @@ class LatentReader:
         means, variances, kl = (tf.concat(parts, axis=0).numpy() for parts in columns)
         units = units_of(means, threshold)
         variance = _mean(variances) + units.variances
-        return LatentStatistics(units, kl=_mean(kl), mean=_mean(means), variance=variance)
+        mean_kl = _mean(kl)
+        groups = latent_groups(self._model.latents, units.active, mean_kl)
+        return LatentStatistics(units, mean_kl, _mean(means), variance, groups)
 
     def _moments(self, data: list[tf.Tensor], number: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Returns E_q[z] `[B, D]`, Var_q[z] `[B, D]` and the KL `[B, G]` of a batch."""

@@ -49,6 +49,19 @@ def checked_with_parameters(model: Any) -> VAE:
     return model
 
 
+def check_vectors(model: VAE, why: str) -> None:
+    """Raises a `ValueError` if latent variables are maps, for which something has no meaning."""
+    if has_maps(model):
+        rule = f"must have latent variables that are vectors: {why}"
+        raise checks.invalid("model", rule, dict(model.latents))
+
+
+def has_maps(model: VAE) -> bool:
+    """Returns whether groups of the latent variables are maps, of which z is made."""
+    maps = [shape for shape in model.latents.values() if len(shape) > 1]
+    return bool(maps) and len(model.posterior_head.event_shape) == 1
+
+
 def standardized(
     model: LatentVariableModel, data: Any, batch_size: int = 128
 ) -> Iterator[tuple[tf.Tensor, Any]]:

@@ -266,3 +266,29 @@ def test_tensorboard_has_numbers_and_histograms(make_vae, fit, x, tmp_path, even
 def test_bad_arguments_are_refused(x, change, message):
     with pytest.raises(ValueError, match=message):
         kv.callbacks.LatentMonitor(x, **change)
+
+
+def test_groups_of_latent_variables_have_a_kl_each(make_vae, fit, x, tmp_path):
+    dims = {"latent_dims": (3, 2), "hidden": (4,)}
+    posterior, prior = kv.posteriors.Chain(**dims), kv.priors.Chain(**dims)
+    model = make_vae(posterior=posterior, prior=prior)
+    model.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
+    path = tmp_path / "latents.csv"
+    monitor = kv.callbacks.LatentMonitor(x, num_examples=None, csv=path)
+    history = fit(model, [monitor])
+    found = monitor.history[0]
+    assert [(group.name, group.dimensions) for group in found.groups] == [("z1", 3), ("z2", 2)]
+    active = found.active_units.variances > 0.01
+    for group, mine, kl in zip(found.groups, (active[:3], active[3:]), found.kl, strict=True):
+        assert group.active_units == mine.sum() == history[f"active_units_{group.name}"][0]
+        assert group.kl == kl == history[f"latent_kl_{group.name}"][0]
+    np.testing.assert_allclose(history["latent_kl"], [found.kl.sum()])
+    # The mean over x of the KL of each group, from many draws.
+    z = model.encode(x).sample(2000, seed=[0, 7])
+    log_ratios = model.encode(x).log_prob_by_group(z) - model.prior().log_prob_by_group(z)
+    error = np.std(np.mean(log_ratios, axis=1), axis=0) / np.sqrt(8)  # of the monitor's 8 draws
+    assert np.all(np.abs(found.kl - np.mean(log_ratios, axis=(0, 1))) < 4.5 * error)
+    rows = _rows(path)
+    assert [row["group"] for row in rows] == ["z1"] * 3 + ["z2"] * 2
+    assert {float(row["group_kl"]) for row in rows[:3]} == {found.groups[0].kl}
+    assert {row["kl"] for row in rows} == {""}

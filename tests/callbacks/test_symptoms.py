@@ -17,6 +17,7 @@ from keras_vae.callbacks.health.evidence import (
     Skips,
 )
 from keras_vae.callbacks.health.symptoms import SYMPTOMS
+from keras_vae.evaluation.latent_groups import LatentGroup
 
 HEALTHY = Examination(
     active_units=20,
@@ -279,3 +280,38 @@ def test_beta_at_the_end(beta, rule, earlier, told):
     before = [evidence(numbers={"objective.beta": Number(earlier, rule)})]
     text = judge(steps.beta_still_zero, evidence(numbers=named, last=True), before)
     assert (text or "").startswith("objective.beta is still") == told
+
+
+# Groups of latent variables.
+
+
+def grouped(*kls, units=(5, 5, 5)):
+    names = ("z1", "z2", "z3")
+    groups = tuple(map(LatentGroup, names, (40, 8, 2), units, kls))
+    known = [kl for kl in kls if kl is not None]
+    return dataclasses.replace(HEALTHY, kl=np.array(known or [25.0]), groups=groups)
+
+
+def test_groups_that_hold_nothing_are_named():
+    now = evidence(grouped(20.0, 0.004, 0.002))
+    text = judge(latent.groups_off, now)
+    assert text.startswith("2 of 3 groups of latent variables are switched off (z2, z3): the KL of")
+    assert "KLAnnealing" in text and "kl_balancing" in text
+    assert judge(latent.groups_off, evidence(grouped(None, None, None, units=(9, 0, 1))))
+    assert judge(latent.groups_off, dataclasses.replace(now, last=True), before=[])
+
+
+def test_groups_are_not_judged_too_early_nor_twice():
+    off = grouped(20.0, 0.004, 5.0)
+    assert judge(latent.groups_off, evidence(grouped(20.0, 0.02, 5.0))) is None
+    assert judge(latent.groups_off, evidence(grouped(0.001, 0.004, 0.001))) is None  # a collapse
+    assert judge(latent.groups_off, evidence(off, step=400)) is None  # in the grace
+    assert judge(latent.groups_off, evidence(off, beta=0.05, rule="schedule")) is None
+    assert judge(latent.groups_off, evidence(off), before=[]) is None
+
+
+def test_a_group_that_explodes_is_named():
+    # 40 dimensions of 30 nats each are no explosion, 2 of 150 nats are one.
+    text = judge(latent.kl_explosion, evidence(grouped(1200.0, 3.0, 300.0)))
+    assert text.startswith("a latent dimension of the group z3 has a KL of 150 nats")
+    assert judge(latent.kl_explosion, evidence(grouped(1200.0, 3.0, 100.0))) is None

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from keras_vae.evaluation.latent_groups import LatentGroup
+
 # A KL with less than this much of its full weight does not shape the posterior yet.
 _LIGHT = 0.1
 
@@ -84,6 +86,7 @@ class Examination:
             without any.
         posterior_learns: Whether the loss has a gradient for q(z|x).
         modes: The two modes compared, or None where no layer keeps statistics for evaluation.
+        groups: The groups of latent variables.
     """
 
     active_units: int
@@ -97,6 +100,7 @@ class Examination:
     decoder_gradient: float | None
     posterior_learns: bool
     modes: Modes | None
+    groups: tuple[LatentGroup, ...] = ()
 
     @property
     def total_kl(self) -> float:
@@ -106,12 +110,25 @@ class Examination:
     @property
     def largest_kl(self) -> float:
         """The KL of the dimension that has most, or the mean over those that have one together."""
-        return float(np.max(self.kl)) * len(self.kl) / self.dimensions
+        if len(self.kl) == self.dimensions:
+            return float(np.max(self.kl))
+        means = [one.kl_of_dimension for one in self.groups if one.kl_of_dimension is not None]
+        return max(means, default=self.total_kl / self.dimensions)
+
+    @property
+    def largest_group(self) -> LatentGroup | None:
+        """The group whose dimensions have the most KL, if several have a KL of their own."""
+        known = [one for one in self.groups if one.kl is not None]
+        return max(known, key=_kl_of_dimension) if len(known) > 1 else None
 
     @property
     def decoder_ignores_z(self) -> bool:
         """Whether reconstructions are all the same, although z says something about x."""
         return self.total_kl > 1.0 and self.spread < 1e-6 * self.mean_error
+
+
+def _kl_of_dimension(group: LatentGroup) -> float:
+    return group.kl_of_dimension or 0.0
 
 
 @dataclasses.dataclass(frozen=True)

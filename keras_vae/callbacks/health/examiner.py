@@ -14,6 +14,7 @@ import tensorflow as tf
 from keras_vae.callbacks.health.evidence import DataRange, Examination, Modes
 from keras_vae.core.hyperparameters import Steerable
 from keras_vae.evaluation.active_units import units_of
+from keras_vae.evaluation.latent_groups import latent_groups
 from keras_vae.models import VAE
 from keras_vae.terms import Terms
 
@@ -51,11 +52,12 @@ class Examiner:
         """Returns what the model makes of standardized examples, two or more."""
         found = {name: value.numpy() for name, value in self._function(x, y).items()}
         units = units_of(found.pop("means"), self._threshold)
-        shape = units.variances.shape
+        kl = found.pop("kl")
         return Examination(
             active_units=units.count,
-            dimensions=shape[0],
-            kl=found.pop("kl"),
+            dimensions=len(units.variances),
+            kl=kl,
+            groups=latent_groups(self._model.latents, units.active, kl),
             scale=self._learned_scale(),
             posterior_scale=_float_or_none(found.pop("posterior_scale", None)),
             decoder_gradient=_float_or_none(found.pop("decoder_gradient", None)),

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 from keras_vae.callbacks.health.evidence import Evidence, Limits
 from keras_vae.core.numerics import SCALE_FLOOR
+from keras_vae.evaluation.latent_groups import LatentGroup
 
+# Nats below which a group holds nothing.
+_OFF = 0.01
 # Reconstructions with this much of the mean image's squared error are no better: examples are few.
 _NO_BETTER = 0.98
 
@@ -33,6 +36,31 @@ def posterior_collapse(now: Evidence, before: Sequence[Evidence], limits: Limits
     )
 
 
+def groups_off(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
+    """Detects groups of latent variables that hold nothing, while others do."""
+    seen = now.seen
+    if seen is None or not seen.posterior_learns or now.step < limits.grace:
+        return None
+    off = [group.name for group in seen.groups if _is_off(group)]
+    if not off or len(off) == len(seen.groups):  # All of them: a collapse.
+        return None
+    alone = now.last and now.examined_by_half(before) is None
+    if now.kl_is_light or now.kl_is_held_down or not (alone or now.is_settled(before)):
+        return None
+    return (
+        f"{len(off)} of {len(seen.groups)} groups of latent variables are switched off "
+        f"({', '.join(off)}): the KL of each is below {_OFF} nats, so they are draws of the prior "
+        "that say nothing of x. Groups seldom come back. Begin anew with a slower "
+        "callbacks.KLAnnealing, ELBO(kl_balancing='size') and ELBO(free_bits=...), or leave out "
+        "the groups"
+    )
+
+
+def _is_off(group: LatentGroup) -> bool:
+    # Means of a group vary with those of the groups before it, also where it adds nothing.
+    return group.active_units == 0 if group.kl is None else group.kl < _OFF
+
+
 def kl_explosion(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
     """Tells of a KL beyond any use in a dimension, unless it has no weight, or is halving yet.
 
@@ -47,10 +75,12 @@ def kl_explosion(now: Evidence, before: Sequence[Evidence], limits: Limits) -> s
         return None
     if not earlier and not now.last:
         return None
+    largest = seen.largest_group
+    where = "" if largest is None else f" of the group {largest.name}"
     return (
-        f"a latent dimension has a KL of {seen.largest_kl:.3g} nats, all {seen.dimensions} have "
-        f"{seen.total_kl:.3g}: q(z|x) is far outside the prior. Scale the data to the order of 1, "
-        "lower the learning rate, clip gradients (global_clipnorm) or warm the rate up "
+        f"a latent dimension{where} has a KL of {seen.largest_kl:.3g} nats, all {seen.dimensions} "
+        f"have {seen.total_kl:.3g}: q(z|x) is far outside the prior. Scale the data to the order of "
+        "1, lower the learning rate, clip gradients (global_clipnorm) or warm the rate up "
         "(schedules.WarmupThen)"
     )
 

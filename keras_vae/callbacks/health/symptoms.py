@@ -16,6 +16,7 @@ SYMPTOMS: dict[str, Symptom] = {
     "data out of range": steps.data_out_of_range,
     "KL explosion": latent.kl_explosion,
     "posterior collapse": latent.posterior_collapse,
+    "latent groups switched off": latent.groups_off,
     "dead decoder": latent.dead_decoder,
     "training and evaluation mode apart": latent.modes_apart,
     "likelihood scale at its floor": latent.likelihood_scale_at_floor,

@@ -23,12 +23,13 @@ class LatentMonitor(Monitor):
 
     It measures held-out data after the first epoch of a training, after every n-th and after the
     last, and changes nothing of the training. Where posterior or prior do not factorize over the
-    dimensions there is one KL, the joint one, as for free bits; where it has no closed form it is
-    estimated, with the same noise every time.
+    dimensions there is one KL for each group of latent variables, as for free bits; where it has no
+    closed form it is estimated, with the same noise every time.
 
     The logs hold `active_units`, `latent_kl` (of all dimensions) and `latent_kl_max` (of the
-    dimension with the most), in nats; in the epochs between, their last values. Callbacks see the
-    logs in turn: stand this one before those that read them, such as `CSVLogger` or
+    dimension, or the group, with the most), in nats; in the epochs between, their last values. Of a
+    model with several groups they also hold `active_units_z1`, `latent_kl_z1` and so on. Callbacks
+    see the logs in turn: stand this one before those that read them, such as `CSVLogger` or
     `ModelCheckpoint(monitor="active_units")`. `History` always has them.
 
     A training that begins at epoch n, by `initial_epoch` or `BackupAndRestore`, keeps the rows of
@@ -46,8 +47,8 @@ class LatentMonitor(Monitor):
         batch_size: Examples at once, where `data` holds arrays.
 
     Attributes:
-        history: The measurements, each with the fields `active_units`, `kl`, `mean` and
-            `variance`, by epoch, which counts from 0.
+        history: The measurements, each with the fields `active_units`, `kl`, `mean`, `variance`
+            and `groups`, by epoch, which counts from 0.
 
     Raises:
         ValueError: If an argument is not as above; at the start of `fit`, if a file cannot be
@@ -110,6 +111,7 @@ class LatentMonitor(Monitor):
         shape = self.model.posterior_head.event_shape  # [D], or [D, K] of categorical variables
         columns = ["dimension", "class"][: len(shape)]
         columns += ["active", "kl", "kl_total", "mean", "variance", "variance_of_means"]
+        columns += ["group", "group_kl"] if len(self.model.latents) > 1 else []
         self._table = EpochTable("csv", self.csv, columns, int(np.prod(shape)))
 
     def start(self, epoch: int) -> None:
@@ -138,11 +140,16 @@ class LatentMonitor(Monitor):
 
 
 def _summary(found: LatentStatistics) -> dict[str, float]:
-    return {
+    summary = {
         "active_units": found.active_units.count,
         "latent_kl": float(np.sum(found.kl)),
         "latent_kl_max": float(np.max(found.kl)),
     }
+    for group in found.groups if len(found.groups) > 1 else ():
+        summary[f"active_units_{group.name}"] = group.active_units
+        if group.kl is not None:
+            summary[f"latent_kl_{group.name}"] = group.kl
+    return summary
 
 
 def _arrays(found: LatentStatistics) -> dict[str, np.ndarray]:
@@ -159,8 +166,11 @@ def _rows(found: LatentStatistics) -> Iterator[list[Any]]:
     arrays, total = _arrays(found), float(np.sum(found.kl))
     kl, moments = arrays.pop("kl"), list(arrays.values())
     joint = len(kl) != len(found.mean)
+    several = len(found.groups) > 1
+    owners = [group for group in found.groups for _ in range(group.dimensions)]
     for index in np.ndindex(found.mean.shape):
         first = index[0]
-        active = np.any(found.active_units.variances[first] > found.active_units.threshold)
         own_kl = "" if joint else float(kl[first])
-        yield [*index, int(active), own_kl, total, *(float(m[index]) for m in moments)]
+        group = [owners[first].name, "" if owners[first].kl is None else owners[first].kl]
+        row = [*index, int(found.active_units.active[first]), own_kl, total]
+        yield [*row, *(float(m[index]) for m in moments), *(group if several else [])]

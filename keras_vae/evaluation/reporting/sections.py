@@ -16,12 +16,13 @@ from keras_vae.evaluation.distances import frechet_distance, kernel_distance, ma
 from keras_vae.evaluation.estimate import estimate_of
 from keras_vae.evaluation.inference_gap import inference_gap
 from keras_vae.evaluation.kl_decomposition import kl_decomposition
+from keras_vae.evaluation.latent_groups import latent_groups
 from keras_vae.evaluation.log_likelihood import (
     ENOUGH_TO_JUDGE,
     LogLikelihood,
     log_likelihood,
 )
-from keras_vae.evaluation.reading import has_parameters
+from keras_vae.evaluation.reading import has_maps, has_parameters
 from keras_vae.evaluation.reconstruction_error import reconstruction_error
 from keras_vae.evaluation.reporting.examples import Examples, Statistics, generate, statistics
 from keras_vae.evaluation.reporting.row import Row, row_of
@@ -35,6 +36,7 @@ LEAST_EXAMPLES, MOST_PIXELS = 50, 4096
 LEAST_OBSERVATIONS = 20
 
 _NO_PARAMETERS = "the posterior does not tell parameters from distribution"
+_MAPS = "latent variables are maps"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,10 +92,17 @@ class Sections:
         """Returns the ELBO and its parts."""
         said = self.statistics(count)
         rate = estimate_of([np.sum(said.kl, axis=-1)])
+        names = list(self.model.latents)
+        by_group = len(names) > 1 and said.kl.shape[-1] == len(names)
+        parts = [
+            row_of(f"rate of {name}", estimate_of([said.kl[:, g]]), "nats")
+            for g, name in enumerate(names if by_group else [])
+        ]
         return [
             row_of("ELBO", estimate_of([said.elbo]), "nats"),
             row_of("distortion", estimate_of([said.distortion]), "nats", "-E log p(x|z)"),
             row_of("rate", rate, "nats", "KL(q(z|x) || p(z))"),
+            *parts,
         ]
 
     def log_p_x(self, count: int) -> list[Row]:
@@ -129,7 +138,13 @@ class Sections:
         """Returns the number of active units."""
         units = self.units(count)
         note = f"variance of the mean > {units.threshold:g}"
-        return [Row("active units", units.count, f"of {len(units.variances)}", note=note)]
+        kl = self.statistics(count).mean_kl
+        groups = latent_groups(self.model.latents, units.active, kl)
+        parts = [
+            Row(f"active units of {one.name}", one.active_units, f"of {one.dimensions}")
+            for one in (groups if len(groups) > 1 else ())
+        ]
+        return [Row("active units", units.count, f"of {len(units.variances)}", note=note), *parts]
 
     def decomposition(self, count: int) -> list[Row]:
         """Returns the parts of the KL."""
@@ -198,7 +213,9 @@ class Sections:
 
     def why_not_annealed(self) -> str:
         """Returns why there is no annealing, or nothing."""
-        return "z is discrete" if self.model.posterior_head.discrete else ""
+        if self.model.posterior_head.discrete:
+            return "z is discrete"
+        return _MAPS if has_maps(self.model) else ""
 
     def why_no_decomposition(self) -> str:
         """Returns why the KL has no parts, or nothing."""
@@ -218,6 +235,8 @@ class Sections:
             return "no `factors` are given"
         if self.examples.conditioned:
             return "codes depend on y, which `factors` do not hold"
+        if has_maps(self.model):
+            return _MAPS
         if math.prod(self.model.posterior_head.event_shape) < 2:
             return "z has a single dimension"
         few = len(self.factors) < LEAST_OBSERVATIONS
