@@ -79,8 +79,8 @@ def kl_explosion(now: Evidence, before: Sequence[Evidence], limits: Limits) -> s
     where = "" if largest is None else f" of the group {largest.name}"
     return (
         f"a latent dimension{where} has a KL of {seen.largest_kl:.3g} nats, all {seen.dimensions} "
-        f"have {seen.total_kl:.3g}: q(z|x) is far outside the prior. Scale the data to the order of "
-        "1, lower the learning rate, clip gradients (global_clipnorm) or warm the rate up "
+        f"have {seen.total_kl:.3g}: q(z|x) is far outside the prior. Scale the data to the order "
+        "of 1, lower the learning rate, clip gradients (global_clipnorm) or warm the rate up "
         "(schedules.WarmupThen)"
     )
 
