@@ -18,6 +18,7 @@ is a vector, whatever its shape in the model; positions are those of `model.late
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -156,7 +157,9 @@ class GroupedDistribution(tfd.Distribution):
         Their sum is log p(z).
         """
         log_p = [p.log_prob(group) for p, group in self.walk_along(z)]
-        return tf.stack(log_p, axis=-1)
+        # Of draws that are broadcast over a batch, only some groups depend on the latter.
+        everywhere = tf.zeros_like(functools.reduce(operator.add, log_p))
+        return tf.stack([one + everywhere for one in log_p], axis=-1)
 
     def _log_prob(self, z: tf.Tensor) -> tf.Tensor:
         return tf.reduce_sum(self.log_prob_by_group(z), axis=-1)

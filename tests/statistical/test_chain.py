@@ -101,6 +101,18 @@ def test_the_density_and_its_slope_are_those_of_the_joint_normal(make):
     np.testing.assert_allclose(slope, exact, **EXACT)
 
 
+def test_draws_are_scored_under_every_distribution_of_a_batch():
+    head = kv.posteriors.Chain([3, 2], hidden=())
+    head.build((None, 4))
+    randomize(head)
+    h, z = (tf.constant(np.random.default_rng(n).normal(size=(n, d))) for n, d in ((4, 4), (6, 5)))
+    found = head(h).log_prob_by_group(z[:, None])
+    assert found.shape == (6, 4, 2)
+    for number in range(4):
+        one = head(h[number : number + 1]).log_prob_by_group(z[:, None])
+        np.testing.assert_allclose(found[:, number : number + 1], one, **EXACT)
+
+
 @both
 def test_draws_are_those_of_the_joint_normal(make):
     p, oracle = make()
