@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pathlib
 from collections.abc import Callable
@@ -17,10 +18,14 @@ _UNREADABLE = (".h5", ".hdf5")
 
 
 class UnsavedMean(keras.metrics.Mean):
-    """A mean that is no part of files.
+    """A mean that is no part of files; NaN where there is nothing to take it of.
 
     It begins anew with every epoch; and to read it takes all workers, of which the chief writes.
     """
+
+    def result(self) -> Any:
+        # Keras says 0, which is better than any loss, of an epoch whose steps were all left out.
+        return keras.ops.where(self.count > 0, super().result(), math.nan)
 
     def save_own_variables(self, store: Any) -> None:
         pass

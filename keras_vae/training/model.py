@@ -122,6 +122,11 @@ class ObjectiveModel(keras.Model):
         self._training_step.policy = policy
 
     @property
+    def names_of_quantities(self) -> list[str]:
+        """The names of what a step is judged by, as policies for what is not finite count them."""
+        return self._training_step.names_of_quantities
+
+    @property
     def discrete_dimensions(self) -> int | None:
         """Number of dimensions of x, if `bits_per_dim` is to be in the logs; here None."""
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -11,6 +11,9 @@ import tensorflow as tf
 from keras_vae.terms import QUANTITIES
 from keras_vae.training import errors
 from keras_vae.training.replicas import sum_over_replicas
+
+# Squares of this can be summed over all the weights of any model in float32.
+LARGE = 2.0**50
 
 _REMEDIES = "Usual remedies: a lower learning rate, gradient clipping, a warm-up."
 
@@ -30,18 +33,13 @@ class Raise:
     key: tuple[Any, ...] = ("raise",)
     logged: Mapping[str, keras.Variable] = {}
 
-    def remember(self, state: Sequence[keras.Variable]) -> Sequence[tf.Tensor]:
-        """Returns the values of what the forward pass may change, if they may be restored."""
-        return ()
-
-    def admit(self, first_bad: tf.Tensor | None, count: int) -> tf.Tensor | bool:
-        """Returns whether a step is made.
+    def admit(self, first_bad: tf.Tensor) -> tf.Tensor:
+        """Returns whether a step is made; asked of what is computed, then of what was written.
 
         Args:
-            first_bad: Number of the first bad quantity, or -1; None if it is known that none is.
-            count: How many quantities there are.
+            first_bad: Number of the first bad quantity, or -1, the same on every replica.
         """
-        return True if first_bad is None else first_bad < 0
+        return first_bad < 0
 
 
 class Skip(Raise):
@@ -62,14 +60,10 @@ class Skip(Raise):
         self.key = ("skip", str(id(skipped)), str(id(first)))
         self.logged = {"skipped_steps": skipped}
 
-    def remember(self, state: Sequence[keras.Variable]) -> Sequence[tf.Tensor]:
-        return [tf.identity(variable) for variable in state]
-
-    def admit(self, first_bad: tf.Tensor | None, count: int) -> tf.Tensor | bool:
-        found = _first_on_any_replica(first_bad, count)
-        bad = found >= 0
+    def admit(self, first_bad: tf.Tensor) -> tf.Tensor:
+        bad = first_bad >= 0
         self.skipped.assign_add(tf.cast(bad, self.skipped.dtype))
-        self.first.assign(tf.where(bad, found, self.first))
+        self.first.assign(tf.where(bad, first_bad, self.first))
         return ~self._leaves_out(bad)
 
     def _leaves_out(self, bad: tf.Tensor) -> tf.Tensor:
@@ -95,8 +89,40 @@ class Stop(Skip):
         return self.skipped > 0
 
 
+class Agreed(NamedTuple):
+    """What all replicas say of a step together: the least `first_bad`, and whether all are calm."""
+
+    first_bad: tf.Tensor
+    calm: tf.Tensor
+
+
+def are_calm(gradients: Sequence[Any]) -> tf.Tensor:
+    """Returns whether gradients are finite, and their squares summable in float32.
+
+    It costs no more than to look whether they are finite.
+    """
+    flags = [tf.reduce_all(tf.abs(values(g)) <= LARGE) for g in gradients if g is not None]
+    return tf.reduce_all(tf.stack([tf.constant(True), *flags]))
+
+
+def first_bad_of(quantities: Sequence[Any], gradients: Sequence[Any], calm: tf.Tensor) -> tf.Tensor:
+    """Returns the number of the first of quantities, then gradients, with NaN or infinities, or -1.
+
+    Args:
+        quantities: Tensors.
+        gradients: Tensors, or None for variables that have none.
+        calm: What `are_calm` says of the gradients, which it saves a second look.
+    """
+    first = first_bad(quantities)
+    found = tf.cond(calm, lambda: tf.constant(-1), lambda: first_bad(gradients))
+    gradient = tf.where(found < 0, found, found + len(quantities))
+    return tf.where(first < 0, gradient, first)
+
+
 def first_bad(quantities: Sequence[Any]) -> tf.Tensor:
     """Returns the number of the first quantity with NaN or infinities, or -1."""
+    if not quantities:
+        return tf.constant(-1)
     bad = tf.stack([_has_bad(quantity) for quantity in quantities])
     first = tf.argmax(tf.cast(bad, tf.int32), output_type=tf.int32)
     return tf.where(tf.reduce_any(bad), first, -1)
@@ -113,34 +139,52 @@ def require_finite(values: Any, first_bad: tf.Tensor, names: Sequence[str]) -> A
 
     def message() -> tf.Tensor:
         told = tf.strings.join([tf.gather(names, tf.maximum(first_bad, 0)), " is not finite"])
-        return tf.strings.join(
-            [told, "; the trainable weights are as before this step. ", _REMEDIES]
-        )
+        return tf.strings.join([told, "; all weights are as before this step. ", _REMEDIES])
 
     return errors.require(first_bad < 0, message, values, kind=ArithmeticError)
 
 
-def names_of_quantities(parts: Sequence[str], variables: Sequence[keras.Variable]) -> list[str]:
+def names_of_quantities(
+    parts: Sequence[str],
+    variables: Sequence[keras.Variable],
+    written: Sequence[keras.Variable] = (),
+) -> list[str]:
     """Returns the names of what a step looks at, in the order of computation.
 
     Args:
         parts: The parts of the model with a loss of their own.
         variables: The trainable variables.
+        written: What the optimizer writes.
     """
     losses = [f"the loss of the {part}" for part in parts]
     gradients = [f"the gradient of {variable.path}" for variable in variables]
-    return [*QUANTITIES, "the loss", *losses, *gradients]
+    updates = [f"the new value of {variable.path}" for variable in written]
+    return [*QUANTITIES, "the loss", *losses, *gradients, "the new state of the model", *updates]
 
 
-def _first_on_any_replica(first: tf.Tensor | None, count: int) -> tf.Tensor:
-    """Returns the least of the numbers that `first_bad` gave on the replicas, of `count`, or -1."""
-    found = sum_over_replicas(tf.one_hot(first, count, dtype=tf.int32)) > 0
-    least = tf.argmax(tf.cast(found, tf.int32), output_type=tf.int32)
-    return tf.where(tf.reduce_any(found), least, -1)
+def agree(first: tf.Tensor, calm: tf.Tensor, count: int) -> Agreed:
+    """Returns what the replicas have found together.
+
+    Args:
+        first: Number of the first bad quantity on this replica, of `count`, or -1.
+        calm: Whether its gradients are calm.
+        count: How many quantities there are.
+    """
+    if tf.distribute.get_replica_context().num_replicas_in_sync == 1:
+        return Agreed(first, calm)
+    flags = tf.concat([tf.one_hot(first, count, dtype=tf.int32), [tf.cast(~calm, tf.int32)]], 0)
+    *found, restless = tf.split(sum_over_replicas(flags) > 0, [count, 1])
+    least = tf.argmax(tf.cast(found[0], tf.int32), output_type=tf.int32)
+    return Agreed(tf.where(tf.reduce_any(found[0]), least, -1), ~restless[0])
+
+
+def values(gradient: Any) -> tf.Tensor:
+    """Returns the entries of a gradient, of slices those that are there."""
+    return gradient.values if isinstance(gradient, tf.IndexedSlices) else gradient
 
 
 def _has_bad(value: Any) -> tf.Tensor:
-    if value is None:  # A variable that the loss does not depend on has no gradient.
+    # A variable that the loss does not depend on has no gradient; counts are always finite.
+    if value is None or not values(value).dtype.is_floating:
         return tf.constant(False)
-    value = value.values if isinstance(value, tf.IndexedSlices) else value
-    return ~tf.reduce_all(tf.math.is_finite(value))
+    return ~tf.reduce_all(tf.math.is_finite(values(value)))

@@ -1,4 +1,4 @@
-"""How the optimizer makes its step: on replicas as on one device, or not at all."""
+"""What an optimizer makes of gradients: on replicas as on one device, without overflow."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_vae.core import checks
 from keras_vae.core.loss_scaling import without_loss_scaling
 from keras_vae.optimizers import PartOptimizer
+from keras_vae.training.non_finite import LARGE, values
 from keras_vae.training.replicas import sum_over_replicas
 
 
@@ -44,7 +45,7 @@ def apply(
             gradients[i] = tf.where(first, total, tf.zeros_like(total))
     parts = without_loss_scaling(optimizer)
     with parts.moving(moves) if isinstance(parts, PartOptimizer) else contextlib.nullcontext():
-        optimizer.apply(gradients, variables)
+        optimizer.apply(_scale_down_huge(optimizer, gradients), variables)
 
 
 def moving_parts(
@@ -72,11 +73,41 @@ def moving_parts(
     return moves
 
 
+def _scale_down_huge(optimizer: Any, gradients: Sequence[Any]) -> list[Any]:
+    """Returns gradients whose squares are finite, and of which clipping by norm makes the same.
+
+    Keras takes norms of the squares, which overflow in float32 from 1.8e19 on. What is clipped has
+    the direction of the gradient alone, and so a common factor does not matter.
+    """
+    gradients = list(gradients)
+    for group in _clipped_together(optimizer, gradients):
+        largest = [tf.reduce_max(tf.abs(values(gradients[i]))) for i in group]
+        factor = tf.minimum(LARGE / tf.reduce_max(tf.stack(largest)), 1.0)
+        for i in group:
+            gradients[i] = tf.math.scalar_mul(factor, gradients[i])
+    return gradients
+
+
+def _clipped_together(optimizer: Any, gradients: Sequence[Any]) -> list[list[int]]:
+    """Returns the numbers of the gradients that are clipped by a common norm, for each norm."""
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return []  # Half precision overflows long before.
+    parts = getattr(optimizer, "parts", None)
+    leaves = [optimizer] * len(gradients) if parts is None else [optimizer[p] for p in parts]
+    groups: dict[Any, list[int]] = {}
+    for i, (leaf, gradient) in enumerate(zip(leaves, gradients, strict=True)):
+        norm, alone = leaf.clipnorm or leaf.global_clipnorm, bool(leaf.clipnorm)
+        # What is accumulated before it is clipped must keep its proportions.
+        if gradient is not None and norm and norm < LARGE and not leaf.gradient_accumulation_steps:
+            groups.setdefault((id(leaf), i if alone else -1), []).append(i)
+    return list(groups.values())
+
+
 def check_supported(optimizer: Any, run_eagerly: bool) -> None:
     """Raises if Keras cannot run an optimizer on replicas: by conditions in a graph."""
     if run_eagerly:
         return
-    for one in _leaves(optimizer):
+    for one in leaves(optimizer):
         if one.gradient_accumulation_steps:
             option, value = "gradient_accumulation_steps", one.gradient_accumulation_steps
         elif one.use_ema and one.ema_overwrite_frequency:
@@ -103,10 +134,10 @@ def numbers_of(optimizer: Any) -> dict[str, keras.Variable]:
 def _needs_sum(optimizer: Any) -> bool:
     options = ("clipnorm", "clipvalue", "global_clipnorm")
     scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
-    return scaled or any(getattr(one, o) for one in _leaves(optimizer) for o in options)
+    return scaled or any(getattr(one, o) for one in leaves(optimizer) for o in options)
 
 
-def _leaves(optimizer: Any) -> list[Any]:
+def leaves(optimizer: Any) -> list[Any]:
     """Returns the optimizers that make the steps."""
     optimizer = without_loss_scaling(optimizer)
     made_of = getattr(optimizer, "optimizers", [optimizer])

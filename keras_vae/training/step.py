@@ -12,16 +12,18 @@ import keras
 import tensorflow as tf
 
 from keras_vae.controllers import Step, StepHook
-from keras_vae.core.conditional import run_if
 from keras_vae.core.hyperparameters import Steerable
 from keras_vae.core.seeds import fold, purpose, seed_tensor
 from keras_vae.terms import MEASURES, Terms
-from keras_vae.training import losses, non_finite, optimization
+from keras_vae.training import losses, non_finite, optimization, optimizer_step
 from keras_vae.training.data import checked_weights
 from keras_vae.training.execution import Compiled
 from keras_vae.training.files import UnsavedMean
 from keras_vae.training.hooks import Hooks, weighted_means
 from keras_vae.training.replicas import global_batch_size, replica_id, sum_over_replicas
+
+# What the state of a model becomes, by variable.
+_Updates = Sequence[tuple[keras.Variable, tf.Tensor]]
 
 
 class Attempt(NamedTuple):
@@ -33,9 +35,9 @@ class Attempt(NamedTuple):
         statistics: Sums over this batch of which the state of the model follows.
         weights: Weights of the examples, `[B]`; zeros once the step is left out.
         made: Ones, `[B]`; zeros once the step is left out.
-        first_bad: Number of the first quantity that is not finite, or -1; None once it is known
-            that all of them are finite.
-        remembered: The model's state before the forward pass, where the policy may restore it.
+        first_bad: Number of the first quantity that is not finite, or -1.
+        calm: Whether no gradient is so large that an optimizer could make an infinity of it.
+        remembered: The model's state before the forward pass.
     """
 
     gradients: Sequence[Any]
@@ -43,7 +45,8 @@ class Attempt(NamedTuple):
     statistics: Mapping[str, tf.Tensor]
     weights: tf.Tensor
     made: tf.Tensor
-    first_bad: tf.Tensor | None
+    first_bad: tf.Tensor
+    calm: tf.Tensor
     remembered: Sequence[tf.Tensor]
 
 
@@ -109,7 +112,7 @@ class TrainingStep:
         self.means = {name: UnsavedMean(name=name) for name in names}
         self._run_step: Callable[..., Any] = self._run_in_parts
         self._run_attempt: Callable[..., Any] = self._attempt
-        self._run_optimizer: Callable[..., Any] = self._apply_gradients
+        self._run_optimizer: Callable[..., tf.Tensor] = self._apply_gradients
         self._run_test: Callable[..., Any] = self._test
         self._run_measure: Callable[..., Any] = self._measure
 
@@ -128,22 +131,18 @@ class TrainingStep:
             logs, first_bad = self._run_step(x, y, weights, batch_size, replica)
             return self._checked(logs, first_bad)
 
-    def _run_whole(self, *given: Any) -> tuple[dict[str, tf.Tensor], tf.Tensor | None]:
+    def _run_whole(self, *given: Any) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         return self._advance(given, self._attempt(*given))
 
-    def _run_in_parts(self, *given: Any) -> tuple[dict[str, tf.Tensor], tf.Tensor | None]:
-        attempt = self._run_attempt(*given)
-        attempt = self._checked(attempt, attempt.first_bad)
-        if self.policy.raises:
-            attempt = attempt._replace(first_bad=None)
-        return self._advance(given, attempt)
+    def _run_in_parts(self, *given: Any) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        return self._advance(given, self._run_attempt(*given))
 
     # Attempt: one forward pass, a loss for each part of the model, gradients.
 
     def _attempt(
         self, x: tf.Tensor, y: Any, weights: tf.Tensor, batch_size: tf.Tensor, replica: tf.Tensor
     ) -> Attempt:
-        model, remembered = self._model, self.policy.remember(self._floating_state())
+        model, remembered = self._model, [tf.identity(v) for v in self._floating_state()]
         with tf.GradientTape(persistent=bool(self._model.objective.loss_parts)) as tape:
             seed = self._seed("train", model.trained_batches, replica)
             terms = model.compute_terms(x, self._model.objective.num_samples, True, seed, y)
@@ -164,49 +163,49 @@ class TrainingStep:
             **terms.measures,
             **own_measures,
         }
+        calm = non_finite.are_calm(gradients)
         # Loss scaling makes gradients overflow on purpose, and skips those steps itself.
         scales = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
-        quantities = [*terms.quantities, *by_part.values(), *([] if scales else gradients)]
-        first_bad = non_finite.first_bad(quantities)
+        quantities = [*terms.quantities, *by_part.values()]
+        first_bad = non_finite.first_bad_of(quantities, [] if scales else gradients, calm)
         made, statistics = tf.ones_like(weights), terms.statistics
-        return Attempt(gradients, measures, statistics, weights, made, first_bad, remembered)
+        judged = first_bad, calm, remembered
+        return Attempt(gradients, measures, statistics, weights, made, *judged)
 
     # Admit, apply, move, log.
 
     def _advance(
         self, given: Sequence[Any], attempt: Attempt
-    ) -> tuple[dict[str, tf.Tensor], tf.Tensor | None]:
+    ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         x, y, *_ = given
         hooks, number = self._all_hooks(), tf.convert_to_tensor(self._model.optimizer.iterations)
-        attempt, good = self._admit(attempt)
+        updates = self._state_updates(attempt.statistics)
+        attempt, good = self._admit(attempt, updates)
         with tf.control_dependencies([x, number, attempt.made]):
             means, known = weighted_means(hooks, attempt.measures, attempt.weights)
             gates = [hook.gate(means) for hook in hooks]
             moves = optimization.moving_parts(self._model.optimizer, gates, known)
             shift = sum([hook.loss_shift(means) for hook in hooks], 0.0)
             self._observe(hooks, number, (x, y), attempt)
-            self._apply(attempt, good, moves)
+            attempt = self._apply(attempt, updates, good, moves)
             self._move(hooks, number, means, known)
         loss = attempt.measures["loss"] + attempt.weights * shift
         logs = self._log({**attempt.measures, "loss": loss}, attempt.weights, attempt.made)
         return logs, attempt.first_bad
 
-    def _admit(self, attempt: Attempt) -> tuple[Attempt, tf.Tensor | bool]:
+    def _admit(self, attempt: Attempt, updates: _Updates) -> tuple[Attempt, tf.Tensor]:
         """Returns the attempt, without weight if it is left out, and whether it is made.
 
         The answer is the same on every replica, also on one without data.
         """
-        good = self.policy.admit(attempt.first_bad, len(self._names_of_quantities()))
-        if self.policy.raises:
-            return attempt, good
-        measures = {
-            name: tf.where(good, value, tf.zeros_like(value))
-            for name, value in attempt.measures.items()
-        }
-        weights, made = (
-            tf.where(good, value, tf.zeros_like(value)) for value in (attempt.weights, attempt.made)
-        )
-        return attempt._replace(measures=measures, weights=weights, made=made), good
+        count = self._num_quantities()
+        state_is_bad = non_finite.first_bad([value for _, value in updates]) >= 0
+        state = tf.where(state_is_bad, count - 1, -1)
+        first_bad = tf.where(attempt.first_bad < 0, state, attempt.first_bad)
+        found = non_finite.agree(first_bad, attempt.calm, count)
+        attempt = attempt._replace(first_bad=found.first_bad, calm=found.calm)
+        good = self.policy.admit(attempt.first_bad)
+        return _without_weight_unless(good, attempt), good
 
     def _observe(
         self, hooks: Sequence[StepHook], number: tf.Tensor, data: tuple[Any, Any], attempt: Attempt
@@ -217,29 +216,46 @@ class TrainingStep:
             hook.observe(Step(number, *data, *seen))
 
     def _apply(
-        self, attempt: Attempt, good: tf.Tensor | bool, moves: Mapping[str, tf.Tensor]
-    ) -> None:
-        """Lets the optimizer make the step, or undoes what the forward pass did to the state."""
-        if attempt.remembered:
-            for variable, before in zip(self._floating_state(), attempt.remembered, strict=True):
-                variable.assign(tf.where(good, variable, before))
-        run_if(good, self._run_optimizer, attempt.gradients, moves)
-        self._update_state(attempt.statistics, good)
+        self,
+        attempt: Attempt,
+        updates: _Updates,
+        good: tf.Tensor,
+        moves: Mapping[str, tf.Tensor],
+    ) -> Attempt:
+        """Lets the optimizer make the step, which leaves no trace if it is not made.
+
+        It is judged once more, by what the optimizer has written.
+        """
+        bad = self._run_optimizer(attempt.gradients, moves, good, attempt.calm)
+        written = tf.where(bad < 0, bad, bad + self._num_quantities())
+        good = self.policy.admit(written) & good
+        for variable, before in zip(self._floating_state(), attempt.remembered, strict=True):
+            variable.assign(tf.where(good, variable, before))
+        for variable, value in updates:
+            variable.assign(tf.where(good, value, variable))
         counts = good if self.policy.raises else True
         self._model.trained_batches.assign_add(tf.cast(counts, tf.int64))
+        first_bad = tf.where(attempt.first_bad < 0, written, attempt.first_bad)
+        return _without_weight_unless(good, attempt._replace(first_bad=first_bad))
 
-    def _update_state(self, statistics: Mapping[str, tf.Tensor], good: tf.Tensor | bool) -> None:
-        """Assigns what follows from the forward passes of all replicas, if the step is made."""
+    def _state_updates(self, statistics: Mapping[str, tf.Tensor]) -> _Updates:
+        """Returns what follows from the forward passes of all replicas, if the step is made."""
         if not statistics:
-            return
+            return []
         names = sorted(statistics)  # Every replica must reduce in the same order.
         sums = sum_over_replicas([statistics[name] for name in names])
-        for variable, value in self._model.state_updates(dict(zip(names, sums, strict=True))):
-            variable.assign(tf.where(good, value, variable))
+        return list(self._model.state_updates(dict(zip(names, sums, strict=True))))
 
-    def _apply_gradients(self, gradients: Sequence[Any], moves: Mapping[str, tf.Tensor]) -> None:
-        variables = self._model.trainable_variables
-        optimization.apply(self._model.optimizer, gradients, variables, moves)
+    def _apply_gradients(
+        self,
+        gradients: Sequence[Any],
+        moves: Mapping[str, tf.Tensor],
+        good: tf.Tensor,
+        calm: tf.Tensor,
+    ) -> tf.Tensor:
+        model = self._model
+        given = model.optimizer, gradients, model.trainable_variables, moves
+        return optimizer_step.apply_if_finite(*given, good, calm)
 
     def _move(
         self,
@@ -331,16 +347,25 @@ class TrainingStep:
             return x, y, tf.ones(tf.shape(x)[:1], x.dtype)
         return x, y, checked_weights(weights, x)
 
-    def _checked(self, values: Any, first_bad: tf.Tensor | None) -> Any:
+    def _checked(self, values: Any, first_bad: tf.Tensor) -> Any:
         """Returns `values`, whose use raises if something was not finite and the policy says so."""
-        if first_bad is None or not self.policy.raises:
+        if not self.policy.raises:
             return values
-        return non_finite.require_finite(values, first_bad, self._names_of_quantities())
+        return non_finite.require_finite(values, first_bad, self.names_of_quantities)
 
-    def _names_of_quantities(self) -> list[str]:
-        """Returns the names of what an attempt looks at, in the order of computation."""
-        parts = self._model.objective.loss_parts
-        return non_finite.names_of_quantities(parts, self._model.trainable_variables)
+    @property
+    def names_of_quantities(self) -> list[str]:
+        """The names of what a step is judged by, in the order of computation."""
+        model = self._model
+        written = optimizer_step.written_by(model.optimizer, model.trainable_variables)
+        parts = model.objective.loss_parts
+        return non_finite.names_of_quantities(parts, model.trainable_variables, written)
+
+    def _num_quantities(self) -> int:
+        """Returns how many quantities there are before anything is written."""
+        model = self._model
+        parts = model.objective.loss_parts
+        return len(non_finite.names_of_quantities(parts, model.trainable_variables))
 
     def _seed(self, what_for: str, count: Any, replica: tf.Tensor) -> tf.Tensor:
         return fold(seed_tensor(self._model.seed), count, replica, purpose(what_for))
@@ -357,3 +382,11 @@ class TrainingStep:
         """Returns the sum of regularizers and of what layers added by `add_loss`."""
         added = [tf.cast(loss, dtype) for loss in self._model.losses]
         return tf.add_n([tf.zeros((), dtype), *added])
+
+
+def _without_weight_unless(good: tf.Tensor, attempt: Attempt) -> Attempt:
+    """Returns an attempt that counts for nothing if it is left out."""
+    zeroed = (attempt.measures, attempt.weights, attempt.made)
+    kept = tf.nest.map_structure(lambda v: tf.where(good, v, tf.zeros_like(v)), zeroed)
+    measures, weights, made = kept
+    return attempt._replace(measures=measures, weights=weights, made=made)

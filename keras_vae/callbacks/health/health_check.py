@@ -238,11 +238,7 @@ class _Parts:
 
     @property
     def skipped_name(self) -> str:
-        model = self.model
-        names = non_finite.names_of_quantities(
-            model.objective.loss_parts, model.trainable_variables
-        )
-        return names[int(np.asarray(self._first))]
+        return self.model.names_of_quantities[int(np.asarray(self._first))]
 
     def _examples(self) -> tuple[tf.Tensor, Any] | None:
         """Returns two examples or more, or None."""
