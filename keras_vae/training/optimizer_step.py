@@ -72,6 +72,12 @@ def written_by(optimizer: Any, variables: Sequence[Any]) -> list[keras.Variable]
     return [*variables, *optimizer.variables]
 
 
+def after(done: Sequence[tf.Tensor], value: tf.Tensor) -> tf.Tensor:
+    """Returns a value that nobody can use before tensors are there."""
+    with tf.control_dependencies(done):
+        return tf.identity(value)
+
+
 class _Access(NamedTuple):
     """How a step is made, and variables are read and written, on one device or on replicas."""
 
@@ -114,13 +120,14 @@ def _make_or_try(
         before = [access.read(variable) for variable in written]
         access.make()
         bad = tf.where(good, first_bad([access.read(variable) for variable in written]), -1)
-        tf.cond(good & (bad < 0), lambda: True, lambda: restore(before))
-        return bad
+        keep = good & (bad < 0)
+        return tf.cond(keep, lambda: tf.identity(bad), lambda: restore(before, bad))
 
-    def restore(before: Sequence[tf.Tensor]) -> bool:
+    def restore(before: Sequence[tf.Tensor], bad: tf.Tensor) -> tf.Tensor:
         for variable, value in zip(written, before, strict=True):
             access.write(variable, value)
-        return True  # Both branches of `tf.cond` must return the same.
+        # Whoever raises an error because of it must not interrupt what restores the rest.
+        return after([access.read(variable) for variable in written], bad)
 
     return attempt() if safe is False else tf.cond(safe, make, attempt)
 

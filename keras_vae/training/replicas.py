@@ -15,6 +15,17 @@ def sum_over_replicas(value: Any) -> Any:
     return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
 
 
+def after_all_replicas(value: tf.Tensor) -> tf.Tensor:
+    """Returns a value, the same on all replicas, once all replicas of this process have it."""
+
+    def merge(strategy: tf.distribute.Strategy, values: Any) -> tf.Tensor:
+        local = strategy.experimental_local_results(values)
+        with tf.control_dependencies(local):
+            return tf.identity(local[0])
+
+    return tf.distribute.get_replica_context().merge_call(merge, args=(value,))
+
+
 def replica_id() -> tf.Tensor | int:
     """Returns the number of the replica that runs this code, from 0."""
     context = tf.distribute.get_replica_context()

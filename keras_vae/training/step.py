@@ -20,7 +20,12 @@ from keras_vae.training.data import checked_weights
 from keras_vae.training.execution import Compiled
 from keras_vae.training.files import UnsavedMean
 from keras_vae.training.hooks import Hooks, weighted_means
-from keras_vae.training.replicas import global_batch_size, replica_id, sum_over_replicas
+from keras_vae.training.replicas import (
+    after_all_replicas,
+    global_batch_size,
+    replica_id,
+    sum_over_replicas,
+)
 
 # What the state of a model becomes, by variable.
 _Updates = Sequence[tuple[keras.Variable, tf.Tensor]]
@@ -236,6 +241,8 @@ class TrainingStep:
         counts = good if self.policy.raises else True
         self._model.trained_batches.assign_add(tf.cast(counts, tf.int64))
         first_bad = tf.where(attempt.first_bad < 0, written, attempt.first_bad)
+        restored = [tf.convert_to_tensor(variable) for variable in self._floating_state()]
+        first_bad = optimizer_step.after(restored, first_bad)
         return _without_weight_unless(good, attempt._replace(first_bad=first_bad))
 
     def _state_updates(self, statistics: Mapping[str, tf.Tensor]) -> _Updates:
@@ -351,6 +358,7 @@ class TrainingStep:
         """Returns `values`, whose use raises if something was not finite and the policy says so."""
         if not self.policy.raises:
             return values
+        first_bad = after_all_replicas(first_bad)  # else one breaks off what another restores
         return non_finite.require_finite(values, first_bad, self.names_of_quantities)
 
     @property

@@ -16,6 +16,7 @@ from keras_vae.controllers import Step, StepHook
 from keras_vae.core import checks
 from keras_vae.core.numerics import density_dtype
 from keras_vae.models import LatentVariableModel
+from keras_vae.training.non_finite import LARGE
 from keras_vae.training.replicas import sum_over_replicas
 
 
@@ -152,16 +153,17 @@ class GradientNorms(StepHook):
         for group in self._groups:
             own, due = group.applied(own, variables)  # they agree on when
         whole = _summed(own)
+        unit = _unit(whole, self._dtype)
         squares = {
-            id(variable): tf.reduce_sum(tf.square(gradient))
+            id(variable): tf.reduce_sum(tf.square(gradient / unit))
             for variable, gradient in zip(variables, whole, strict=True)
             if gradient is not None
         }
-        values = [_norm(list(squares.values()), self._dtype)]
+        values = [unit * _norm(list(squares.values()), self._dtype)]
         parts = self._model.trainable_parts
         for part in self._parts:
             held = [squares[id(v)] for v in parts[part] if id(v) in squares]
-            values.append(_norm(held, self._dtype))
+            values.append(unit * _norm(held, self._dtype))
         if self._names[-1] == "clipped":
             values.append(self._clipped(whole))
         self._add(tf.stack(values), due & _is_made(step, whole))
@@ -204,6 +206,12 @@ def _summed(gradients: list[Any]) -> list[Any]:
     """Returns the sums over the replicas."""
     sums = iter(sum_over_replicas([gradient for gradient in gradients if gradient is not None]))
     return [None if gradient is None else next(sums) for gradient in gradients]
+
+
+def _unit(gradients: list[Any], dtype: str) -> tf.Tensor:
+    """Returns in which unit the squares of gradients are finite: 1, unless they are huge."""
+    largest = [tf.reduce_max(tf.abs(gradient)) for gradient in gradients if gradient is not None]
+    return tf.maximum(tf.reduce_max(tf.stack([tf.zeros((), dtype), *largest])) / LARGE, 1.0)
 
 
 def _norm(squares: list[tf.Tensor], dtype: str) -> tf.Tensor:
