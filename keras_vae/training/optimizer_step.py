@@ -98,9 +98,7 @@ def _merged(strategy: Any, make: Callable[..., None], args: Sequence[Any]) -> _A
         else:  # Of an optimizer that was made outside of the strategy.
             variable.assign(value)
 
-    return _Access(
-        lambda: strategy.extended.call_for_each_replica(make, args=args), read, write
-    )
+    return _Access(lambda: strategy.extended.call_for_each_replica(make, args=args), read, write)
 
 
 def _assign(variable: Any, value: tf.Tensor) -> None:

@@ -80,7 +80,7 @@ def test_norms_of_huge_gradients_do_not_overflow(option, size):
     gradients = [tf.constant(size * value, tf.float32) for value in values]
     optimizer = SGD(1.0, **{option: 0.125})
     optimizer.build(variables)
-    optimization.apply(optimizer, gradients, variables)
+    optimization.apply(optimizer, gradients, variables, {})
     norms = [np.linalg.norm(value) for value in values]
     norms = [np.hypot(*norms)] * 2 if option == "global_clipnorm" else norms
     for variable, value, norm in zip(variables, values, norms, strict=True):
@@ -91,7 +91,7 @@ def test_gradients_that_need_no_clipping_stay_as_they_are():
     variable = keras.Variable([0.0])
     optimizer = SGD(1.0, global_clipnorm=1e9)
     optimizer.build([variable])
-    optimization.apply(optimizer, [tf.constant([3e7])], [variable])
+    optimization.apply(optimizer, [tf.constant([3e7])], [variable], {})
     assert variable.numpy() == [-3e7]
 
 
