@@ -1,0 +1,388 @@
+"""A VQ-VAE as a latent variable model: exact sums over all codes, and a state kept whole."""
+
+import itertools
+import math
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_vae as kv
+from tests.small_models import binary_images, normal_values, trainable_weights_of
+
+P = kv.posteriors
+SHAPE = (8, 8, 1)
+X = binary_images(24, SHAPE)
+
+
+def make(posterior=None, likelihood=None, **kwargs):
+    """Return a small model of maps of 2x2 codes, always of the same weights."""
+    keras.utils.set_random_seed(0)
+    posterior = HEADS[posterior]() if isinstance(posterior, str) else posterior
+    likelihood = likelihood or kv.likelihoods.Bernoulli(SHAPE)
+    maps = keras.Sequential([kv.networks.MLPEncoder((12,)), keras.layers.Reshape((2, 2, 3))])
+    return kv.VQVAE(
+        encoder=maps,
+        decoder=kv.networks.MLPDecoder(likelihood.params_shape, (8,)),
+        posterior=posterior or P.VectorQuantizer((2, 2), 6, 3, restart_below=0.5),
+        likelihood=likelihood,
+        **kwargs,
+    )
+
+
+def fit(model, x=X, epochs=2, optimizer=None, callbacks=(), **execution):
+    # Eagerly, where it is not about the way of running: a graph takes seconds to trace.
+    execution = execution or {"run_eagerly": model.is_alone}
+    with model.distribute_strategy.scope():
+        model.compile(optimizer or keras.optimizers.SGD(1e-3), **execution)
+    data = {"batch_size": 8, "shuffle": False, "verbose": 0}
+    return model.fit(x, epochs=epochs, callbacks=list(callbacks), **data).history
+
+
+def state(model):
+    return [variable.numpy() for variable in model.variables if "seed" not in variable.path]
+
+
+# The model is a distribution, and what is reported is a bound on it.
+
+PIXELS, CODES = (2, 2, 1), 3
+
+
+def enumerable(posterior=None, prior=None):
+    """Return a model of 4 binary pixels and 2 codes, whose weights are random."""
+    model = kv.VQVAE(
+        encoder=kv.networks.MLPEncoder((5,)),
+        decoder=kv.networks.MLPDecoder(PIXELS, (5,)),
+        posterior=posterior or P.VectorQuantizer((2,), CODES, 3),
+        likelihood=kv.likelihoods.Bernoulli(PIXELS),
+        prior=prior,
+    )
+    rng = np.random.default_rng(4)
+    for weight in model.trainable_variables:
+        weight.assign(rng.normal(0.0, 1.0, weight.shape))
+    return model
+
+
+def joint(model):
+    """Return log p(x, z) of all x and all z, `[16, Z]`."""
+    counts = model.posterior_head.groups.counts
+    z = np.array(list(itertools.product(*(range(count) for count in counts))))  # [Z, N]
+    x = np.array(list(itertools.product((0.0, 1.0), repeat=4))).reshape(-1, 1, *PIXELS)
+    return model.decode(z).log_prob(x.astype("float32")) + model.prior().log_prob(z)
+
+
+@pytest.mark.parametrize(
+    "posterior",
+    [
+        lambda: P.VectorQuantizer((2,), CODES, 3),
+        lambda: P.ResidualQuantizer((1,), 2, CODES, 3),
+        lambda: P.FSQ((2,), (3, 2)),
+    ],
+)
+def test_densities_sum_to_one_and_weights_are_a_bound(posterior):
+    model = enumerable(posterior())
+    log_p = joint(model).numpy()
+    assert abs(np.exp(log_p).sum() - 1.0) < 1e-5
+    x = np.array(list(itertools.product((0.0, 1.0), repeat=4))).reshape(-1, *PIXELS)
+    evidence = np.log(np.exp(log_p).sum(axis=1))
+    log_w = model.log_weights(x, num_samples=3).numpy()
+    assert np.all(log_w <= evidence + 1e-5)
+    np.testing.assert_array_equal(log_w[0], log_w[2])  # more samples say no more
+    terms = model.compute_terms(tf.constant(x, tf.float32))
+    np.testing.assert_allclose(terms.elbo, log_w[0], rtol=1e-6)
+    assert not np.any(terms.log_q)
+    np.testing.assert_allclose(model.terms_of(model.encode(x), x).log_w[0], log_w[0], rtol=1e-6)
+
+
+def test_the_kl_is_that_of_the_prior_by_group():
+    head = P.QuantizerHierarchy(
+        P.VectorQuantizer((1, 1), 3, 2), P.VectorQuantizer((2, 2), 5, 2), filters=3
+    )
+    model = make(head)
+    terms = model.compute_terms(tf.constant(X))
+    np.testing.assert_allclose(terms.kl, [[math.log(3), 4 * math.log(5)]] * len(X), rtol=1e-6)
+
+
+LIKELIHOODS = {
+    "normal": lambda: (kv.likelihoods.Normal(SHAPE, "shared"), normal_values(6, *SHAPE)),
+    "mixture": lambda: (
+        kv.likelihoods.DiscretizedLogisticMixture((8, 8, 3), num_components=2),
+        np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3)),
+    ),
+    "Bernoulli": lambda: (kv.likelihoods.Bernoulli(SHAPE), X[:6]),
+}
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_decoded_codes_are_what_training_sees(name):
+    likelihood, x = LIKELIHOODS[name]()
+    model = make(likelihood=likelihood)
+    terms = model.compute_terms(model.standardize(x)[0], training=True)
+    codes = model.codes(x)
+    assert codes.dtype == tf.int32 and codes.shape == (6, 4)
+    np.testing.assert_array_equal(model.decode_codes(codes), terms.draws.p_x.mean()[0])
+    np.testing.assert_array_equal(model.reconstruct(x), model.decode_codes(codes))
+    np.testing.assert_array_equal(terms.draws.z[0], codes)
+    assert model.sample(3, seed=1).shape == (3, *likelihood.shape)
+    history = fit(model, x)
+    assert all(np.isfinite(values).all() for values in history.values())
+
+
+def test_codes_are_split_into_maps_and_joined():
+    model = make()
+    codes = model.codes(X)
+    (maps,) = model.split(codes).values()
+    np.testing.assert_array_equal(maps, tf.reshape(codes, [-1, 2, 2]))
+    np.testing.assert_array_equal(model.join({"z": maps}), codes)
+
+
+def test_the_loss_is_a_sum_for_each_example():
+    model = make(commitment=0.5)
+    terms = model.compute_terms(tf.constant(X), training=True)
+    z = model.posterior_head.project(model.encoder(X))
+    e = tf.reshape(model.posterior_head.embed(model.codes(X)), z.shape)
+    np.testing.assert_allclose(
+        terms.penalty, 0.5 * tf.reduce_sum((z - e) ** 2, axis=(1, 2)), rtol=1e-5
+    )
+    # Twice the data have the same loss, which a sum over the batch would double.
+    history, twice = fit(make(), X[:8], 1), fit(make(), np.repeat(X[:4], 2, axis=0), 1)
+    single = fit(make(), X[:4], 1)
+    np.testing.assert_allclose(twice["loss"], single["loss"], rtol=1e-5)
+    assert history["loss"] != single["loss"]
+
+
+def test_perplexity_and_usage_of_a_batch():
+    model = make()
+    measured = model.compute_terms(tf.constant(X)).measured
+    p = np.bincount(model.codes(X).numpy().ravel(), minlength=6) / (len(X) * 4)
+    entropy = -sum(q * math.log(q) for q in p if q > 0)
+    np.testing.assert_allclose(measured["perplexity"], [math.exp(entropy)] * len(X), rtol=1e-5)
+    np.testing.assert_allclose(measured["usage"], [np.mean(p > 0)] * len(X), rtol=1e-6)
+
+
+# The codebook: when it moves, and when it does not.
+
+
+def test_the_codebook_moves_after_the_quantization_and_once_a_step():
+    model, reference = make(), make()
+    log = fit(model, X[:16], 1, keras.optimizers.SGD(0.0))
+    codebook, losses = reference.posterior_head.codebook, []
+    for number in range(2):
+        reference.trained_batches.assign(number)
+        terms = reference.compute_terms(tf.constant(X[8 * number : 8 * number + 8]), training=True)
+        losses.append(np.mean(-terms.elbo + terms.penalty))
+        for variable, value in list(reference.state_updates(terms.statistics)):
+            variable.assign(value)
+    np.testing.assert_allclose(log["loss"], [np.mean(losses)], rtol=1e-6)
+    for a, b in zip(model.posterior_head.codebook.weights, codebook.weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_evaluation_leaves_the_codebook_alone():
+    model = make()
+    model.compile("sgd")
+    before = state(model)
+    model.evaluate(X, verbose=0)
+    assert model.compute_terms(tf.constant(X)).statistics == {}
+    for a, b in zip(before, state(model), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_data_that_are_not_finite_leave_the_codebook_as_it_was():
+    model = make()
+    bias = model.decoder.chain[-1].bias
+    bias.assign(tf.fill(bias.shape, np.nan))
+    before = [v.numpy() for v in model.posterior_head.weights]
+    with pytest.raises(ArithmeticError, match="is not finite"):
+        fit(model)
+    skip = kv.callbacks.HealthCheck(non_finite="skip")
+    fit(model, callbacks=[skip])
+    for a, b in zip(before, model.posterior_head.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+HEADS = {
+    "ema": lambda: P.VectorQuantizer((2, 2), 6, 3, decay=0.5, restart_below=0.8),
+    "gradient": lambda: P.VectorQuantizer(
+        (2, 2), 6, 3, learning="gradient", decay=0.5, restart_below=0.8, entropy_weight=0.1
+    ),
+    "residual": lambda: P.ResidualQuantizer((2, 2), 2, 6, 3, decay=0.5, restart_below=0.8),
+    "hierarchy": lambda: P.QuantizerHierarchy(
+        P.VectorQuantizer((1, 1), 4, 2), P.VectorQuantizer((2, 2), 6, 3), filters=3
+    ),
+}
+
+
+QUICK = ("ema", "hierarchy")  # which hold both kinds of statistics
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.full) for name in HEADS],
+)
+def test_two_replicas_equal_one_device(replicas, name):
+    one = make(name)
+    expected = fit(one)
+    with replicas.scope():
+        two = make(name)
+    found = fit(two)
+    for a, b in zip(state(one), state(two), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-4, atol=2e-6)
+    for measure, values in expected.items():
+        np.testing.assert_allclose(found[measure], values, rtol=1e-4, err_msg=measure)
+
+
+def test_batches_that_replicas_cannot_share_evenly(replicas):
+    with replicas.scope():
+        model = make("ema")
+    history = fit(model, X[:17])  # the last batch is a single image: one replica has none
+    assert all(np.isfinite(values).all() for values in history.values())
+    assert all(np.isfinite(values).all() for values in state(model))
+
+
+MODES = {
+    "graph": {"jit_compile": False},
+    "several steps": {"jit_compile": False, "steps_per_execution": 3},
+    "xla": {"jit_compile": True},
+}
+
+
+@pytest.mark.parametrize(
+    "mode", [pytest.param(m, marks=pytest.mark.full if m == "xla" else ()) for m in MODES]
+)
+def test_every_way_of_running_makes_the_same_codebook(mode):
+    eager, other = make("ema"), make("ema")
+    fit(eager, run_eagerly=True)
+    fit(other, **MODES[mode])
+    for a, b in zip(state(eager), state(other), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-4, atol=2e-6)
+
+
+def test_codebooks_are_in_float32_under_mixed_precision():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    model = make("ema")
+    terms = model.compute_terms(tf.constant(X), training=True)
+    assert model.encoder.compute_dtype == "bfloat16"
+    assert {value.dtype for value in terms.statistics.values()} == {tf.float32}
+    assert {v.dtype for v in model.posterior_head.codebook.weights} == {"float32"}
+    np.testing.assert_array_equal(model.decode_codes(model.codes(X)), model.reconstruct(X))
+    fit(model)
+    assert all(np.isfinite(values).all() for values in state(model))
+
+
+def test_a_file_holds_all_that_a_training_needs(tmp_path):
+    def adam():
+        return keras.optimizers.Adam(1e-2)
+
+    unbroken, broken = make("residual"), make("residual")
+    fit(broken, epochs=2, optimizer=adam())
+    fit(unbroken, epochs=2, optimizer=adam())
+    broken.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded.codes(X), unbroken.codes(X))
+    for model in (unbroken, loaded):
+        model.fit(X, batch_size=8, epochs=2, shuffle=False, verbose=0)
+    for a, b in zip(state(unbroken), state(loaded), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_an_interrupted_training_goes_on(tmp_path):
+    unbroken, broken, resumed = (make("ema") for _ in range(3))
+    fit(unbroken, epochs=4)
+    fit(broken, epochs=2, callbacks=[kv.callbacks.Resume(tmp_path)])
+    resume = kv.callbacks.Resume(tmp_path)
+    resumed.compile(keras.optimizers.SGD(1e-3), run_eagerly=True)
+    data = {"batch_size": 8, "shuffle": False, "verbose": 0}
+    resumed.fit(X, epochs=4, initial_epoch=resume.epoch, callbacks=[resume], **data)
+    for a, b in zip(state(unbroken), state(resumed), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+# Where codebooks start.
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_k_means_before_the_training(name):
+    model = make(name)
+    before = np.mean(model.compute_terms(tf.constant(X)).penalty)
+    others = [id(v) for book in model.posterior_head.codebooks for v in book.weights]
+    rest = [v.numpy() for v in model.weights if id(v) not in others]
+    model.initialize_codebook(tf.data.Dataset.from_tensor_slices(X).batch(5), seed=2)
+    assert np.mean(model.compute_terms(tf.constant(X)).penalty) < before
+    after = [v.numpy() for v in model.weights if id(v) not in others]
+    for a, b in zip(rest, after, strict=True):
+        np.testing.assert_array_equal(a, b)
+    for book in model.posterior_head.codebooks:
+        assert np.all(book.usage.numpy() == 1.0)
+        if book.totals is not None:
+            np.testing.assert_array_equal(book.totals, book.embeddings)
+    again = make(name)
+    again.initialize_codebook(X, seed=2)
+    one, two = (m.posterior_head.codebooks[0].embeddings for m in (model, again))
+    assert one.shape == two.shape
+
+
+def test_k_means_needs_a_codebook_and_enough_data():
+    with pytest.raises(ValueError, match="`posterior` must have a codebook"):
+        make(P.FSQ((2, 2), (3, 2))).initialize_codebook(X)
+    with pytest.raises(ValueError, match="`data` must give a vector for each of 6 codes"):
+        make().initialize_codebook(X[:1])
+
+
+# What has no meaning.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"objective": kv.objectives.ELBO(estimator="score_function")},
+            "`objective` must take gradients through z: a point mass",
+        ),
+        (
+            {"objective": kv.objectives.ImportanceWeighted(5)},
+            "`objective` must have num_samples=1: all samples of a quantizer are the same",
+        ),
+        ({"commitment": -1.0}, "`commitment` must be a finite number >= 0"),
+        ({"posterior": P.DiagonalNormal(2)}, "`posterior` must be an instance of .*Quantizer"),
+        ({"prior": kv.priors.StandardNormal(4)}, "`prior` must be over the same z"),
+        ({"prior": kv.priors.UniformCodes((2, 2), 7)}, "`prior` must be over as many codes"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        make(**arguments)
+
+
+def test_a_vae_refuses_a_quantizer():
+    with pytest.raises(ValueError, match="a quantizer, which has none, is trained by .*VQVAE"):
+        kv.VAE(
+            encoder=kv.networks.MLPEncoder((4,)),
+            decoder=kv.networks.MLPDecoder(SHAPE, (4,)),
+            posterior=P.FSQ((2,), (3, 2)),
+            likelihood=kv.likelihoods.Bernoulli(SHAPE),
+        )
+
+
+@pytest.mark.parametrize(
+    ("codes", "message"),
+    [
+        (np.zeros((2, 4)), "must hold codes, which are integers"),
+        (np.zeros((2, 5), "int32"), r"must have shape \[..., 4\]"),
+        (np.full((2, 4), 6), r"must hold codes in 0 .. 5. Received: values in \[6 .. 6\]"),
+    ],
+)
+def test_what_are_no_codes_is_refused(codes, message):
+    with pytest.raises(ValueError, match=message):
+        make().decode_codes(codes)
+
+
+def test_another_prior_shares_the_rest():
+    model = make()
+    fit(model)
+    other = model.with_prior(kv.priors.UniformCodes((2, 2), 6))
+    assert other.commitment == model.commitment
+    np.testing.assert_array_equal(other.codes(X), model.codes(X))
+    np.testing.assert_array_equal(other.sample(4, seed=3), model.sample(4, seed=3))
+    assert len(trainable_weights_of(other)) == len(trainable_weights_of(model))
