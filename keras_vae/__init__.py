@@ -28,6 +28,7 @@ from keras_vae.models import (
     ConditionalVAE,
     LadderVAE,
     LatentVariableModel,
+    PriorModel,
 )
 from keras_vae.terms import Terms
 
@@ -39,6 +40,7 @@ __all__ = [
     "LadderVAE",
     "LatentVariableModel",
     "LearningRateRange",
+    "PriorModel",
     "Terms",
     "VAE",
     "VQVAE",

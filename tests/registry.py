@@ -32,6 +32,7 @@ ABSTRACT = {
     "posteriors.Posterior",
     "posteriors.Quantizer",
     "priors.Prior",
+    "priors.CodePrior",
     "likelihoods.Likelihood",
     "objectives.Objective",
     "objectives.Constraint",
@@ -334,6 +335,11 @@ ARGUMENTS = {
     "models.VQVAE": lambda: {
         **parts(posterior=example("posteriors.FSQ")),
         "commitment": 0.5,
+        "seed": 3,
+    },
+    "models.PriorModel": lambda: {
+        "prior": example("priors.PixelCNN"),
+        "condition": CLASSES,
         "seed": 3,
     },
     "models.ConditionalVAE": lambda: {**parts(), "condition": CLASSES, "seed": 3},

@@ -5,6 +5,7 @@ from keras_vae.priors.base import Prior
 from keras_vae.priors.bernoulli import Bernoulli
 from keras_vae.priors.categorical import Categorical
 from keras_vae.priors.chain import Chain
+from keras_vae.priors.code_prior import CodePrior
 from keras_vae.priors.conditional_normal import ConditionalNormal
 from keras_vae.priors.hierarchy import Hierarchy
 from keras_vae.priors.mixture_of_normals import MixtureOfNormals
@@ -19,6 +20,7 @@ __all__ = [
     "Bernoulli",
     "Categorical",
     "Chain",
+    "CodePrior",
     "ConditionalNormal",
     "Hierarchy",
     "MixtureOfNormals",

@@ -13,13 +13,14 @@ from keras_vae.core import checks
 from keras_vae.distributions.codes import CodeGroups
 from keras_vae.distributions.hierarchical_codes import CodeFeatures, HierarchicalCodes
 from keras_vae.priors.base import Infer, Prior, serializable
+from keras_vae.priors.code_prior import CodePrior
 from keras_vae.priors.pixel_cnn import AutoregressivePrior
 
 tfd = tfp.distributions
 
 
 @serializable
-class Hierarchy(Prior):
+class Hierarchy(CodePrior):
     """A prior over maps of codes from the top down, each given all maps above it.
 
     p(z) = p(z_top) p(z_bottom | z_top),  z = [z_top, z_bottom]
@@ -53,28 +54,19 @@ class Hierarchy(Prior):
         Razavi et al., 2019, section 3.2 and algorithm 2, arXiv:1906.00446.
     """
 
-    discrete = True
-    groups: CodeGroups
-
     def __init__(self, top: Prior, bottom: Prior, filters: int = 64, **kwargs: Any):
         if not isinstance(top, (AutoregressivePrior, Hierarchy)):
             raise checks.invalid("top", "must be a PixelCNN, a PixelSNAIL or a Hierarchy", top)
         if not isinstance(bottom, AutoregressivePrior):
             raise checks.invalid("bottom", "must be a PixelCNN or a PixelSNAIL", bottom)
         above, below = top.groups, bottom.groups
-        self.groups = CodeGroups(above.maps + below.maps, above.num_codes + below.num_codes)
-        super().__init__(self.groups.size, **kwargs)
+        groups = CodeGroups(above.maps + below.maps, above.num_codes + below.num_codes)
+        super().__init__(groups, **kwargs)
         self.top, self.bottom = top, bottom
         self.filters = checks.integer("filters", filters)
-        self.condition_shape: tuple[int | None, ...] | None = None
         self.features = CodeFeatures(
             above, bottom.rows_and_columns, self.filters, dtype=self.density_dtype
         )
-
-    @property
-    def latents(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the maps by name, in the order in which they lie in z."""
-        return self.groups.latents
 
     def build(
         self,
@@ -87,20 +79,10 @@ class Hierarchy(Prior):
             raise checks.invalid("condition_shape", "must be (batch, C), with C known", given)
         self.condition_shape = given
         width = self.filters + (0 if given is None else int(given[1] or 0))
-        self._build_part("top", self.top, given)
-        maps = (None, *self.bottom.rows_and_columns, width)
-        self._build_part("bottom", self.bottom, maps)
+        self.top.build_for("top", given)
+        self.bottom.build_for("bottom", (None, *self.bottom.rows_and_columns, width))
         self.features.build()
         self.built = True
-
-    def _build_part(self, argument: str, prior: Any, shape: tuple[int | None, ...] | None) -> None:
-        """Builds a prior, or raises if it was built for another condition."""
-        if not prior.built:
-            prior.build(condition_shape=shape)
-        found = prior.condition_shape
-        if (found and found[1:]) != (shape and shape[1:]):
-            rule = f"must be new, or built for a condition of shape {shape}"
-            raise checks.invalid(argument, rule, f"one built for {found}")
 
     def call(
         self, condition: tf.Tensor | None = None, infer: Infer | None = None
@@ -126,13 +108,11 @@ class Hierarchy(Prior):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""
-        config = super().get_config()
-        del config["latent_dim"]  # the size of all maps
         parts = {
             name: keras.saving.serialize_keras_object(part)
             for name, part in (("top", self.top), ("bottom", self.bottom))
         }
-        return {**config, **parts, "filters": self.filters}
+        return {**super().get_config(), **parts, "filters": self.filters}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Hierarchy:

@@ -12,10 +12,11 @@ from keras_vae.distributions.autoregressive_codes import AutoregressiveCodes
 from keras_vae.distributions.causal import CausalAttention, GatedLayer
 from keras_vae.distributions.causal_network import CausalNetwork, Layers
 from keras_vae.distributions.codes import CodeGroups
-from keras_vae.priors.base import Infer, Prior, serializable
+from keras_vae.priors.base import Infer, serializable
+from keras_vae.priors.code_prior import CodePrior
 
 
-class AutoregressivePrior(Prior):
+class AutoregressivePrior(CodePrior):
     """A prior over a map of codes, each drawn given those before it, row by row.
 
     A subclass chooses the layers of the network (`_make_layers`). The prior is conditional if it is
@@ -29,29 +30,20 @@ class AutoregressivePrior(Prior):
         **kwargs: Passed on to `keras.layers.Layer`.
     """
 
-    discrete = True
-
     def __init__(
         self, maps: Sequence[int], num_codes: int, filters: int, kernel_size: int, **kwargs: Any
     ):
         shape = checks.shape("maps", maps)
         if len(shape) > 2:
             raise checks.invalid("maps", "must be (H, W), or (W,) for a single row", maps)
-        self.groups = CodeGroups.of(shape, num_codes)
-        super().__init__(self.groups.size, **kwargs)
+        super().__init__(CodeGroups.of(shape, num_codes), **kwargs)
         self.filters = checks.integer("filters", filters)
         self.kernel_size = checks.integer("kernel_size", kernel_size, minimum=3)
         if not self.kernel_size % 2:
             raise checks.invalid("kernel_size", "must be odd", kernel_size)
-        self.condition_shape: tuple[int | None, ...] | None = None
 
     def _make_layers(self) -> Layers:
         raise NotImplementedError
-
-    @property
-    def latents(self) -> dict[str, tuple[int, ...]]:
-        """Shape of the map by its name."""
-        return self.groups.latents
 
     @property
     def rows_and_columns(self) -> tuple[int, int]:
@@ -98,10 +90,13 @@ class AutoregressivePrior(Prior):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""
-        config = super().get_config()
-        del config["latent_dim"]  # the size of the map
         own = {"maps": self.groups.maps[0], "num_codes": self.groups.num_codes[0]}
-        return {**config, **own, "filters": self.filters, "kernel_size": self.kernel_size}
+        return {
+            **super().get_config(),
+            **own,
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+        }
 
 
 def _checked_condition(

@@ -8,11 +8,12 @@ from typing import Any
 import tensorflow as tf
 
 from keras_vae.distributions import codes
-from keras_vae.priors.base import Infer, Prior, serializable
+from keras_vae.priors.base import Infer, serializable
+from keras_vae.priors.code_prior import CodePrior
 
 
 @serializable
-class UniformCodes(Prior):
+class UniformCodes(CodePrior):
     """Codes that are all equally probable, as of a quantizer nothing is known yet; without weights.
 
     p(z) = prod_n 1 / K_n
@@ -38,16 +39,8 @@ class UniformCodes(Prior):
         van den Oord et al., 2017, section 3.1, arXiv:1711.00937.
     """
 
-    discrete = True
-
     def __init__(self, maps: Sequence[Any], num_codes: int | Sequence[int], **kwargs: Any):
-        self.groups = codes.CodeGroups.of(maps, num_codes)
-        super().__init__(self.groups.size, **kwargs)
-
-    @property
-    def latents(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the maps by name, in the order in which they lie in z."""
-        return self.groups.latents
+        super().__init__(codes.CodeGroups.of(maps, num_codes), **kwargs)
 
     def call(
         self, condition: tf.Tensor | None = None, infer: Infer | None = None
@@ -57,9 +50,7 @@ class UniformCodes(Prior):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""
-        config = super().get_config()
-        del config["latent_dim"]  # the number of codes in all maps
         one = len(self.groups.maps) == 1
         maps = self.groups.maps[0] if one else self.groups.maps
         num_codes = self.groups.num_codes[0] if one else self.groups.num_codes
-        return {**config, "maps": maps, "num_codes": num_codes}
+        return {**super().get_config(), "maps": maps, "num_codes": num_codes}

@@ -1,0 +1,157 @@
+"""The labels that a model is conditioned on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_vae.core import checks
+from keras_vae.core.head import serializable
+from keras_vae.core.numerics import to_dtype
+from keras_vae.likelihoods import Support
+from keras_vae.models.parts import Shape, output_shape
+from keras_vae.training import errors
+from keras_vae.training.support import inside
+
+
+@serializable
+class OneHot(keras.layers.Layer):
+    """Class labels `[B]` -> one-hot rows `[B, num_classes]`, as a condition.
+
+    Args:
+        num_classes: Number K of classes; labels are 0 .. K-1.
+        **kwargs: Passed on to `keras.layers.Layer`.
+
+    Example:
+        >>> OneHot(3)(tf.constant([2, 0])).numpy()
+        array([[0., 0., 1.],
+               [1., 0., 0.]], dtype=float32)
+    """
+
+    input_shape = (None,)
+
+    def __init__(self, num_classes: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.num_classes = checks.integer("num_classes", num_classes)
+        self.support = Support(0, self.num_classes - 1, integer=True)
+        self.built = True
+
+    def call(self, labels: tf.Tensor) -> tf.Tensor:
+        return tf.one_hot(tf.cast(labels, tf.int32), self.num_classes, dtype=self.compute_dtype)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (*input_shape, self.num_classes)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "num_classes": self.num_classes}
+
+
+class Labels:
+    """What labels y must be, and the features that a layer makes of them.
+
+    Args:
+        condition: The number of classes of integer labels, or a Keras model with a known input
+            shape from y to features `[B, C]`.
+        dtype: The dtype of densities, in which labels and features are.
+
+    Attributes:
+        layer: The layer from y to features.
+        shape: Shape of the labels of one example.
+        num_features: Number C of features.
+
+    Example:
+        >>> labels = Labels(3, "float32")
+        >>> labels.features(labels.standardize([2, 0])).numpy()
+        array([[0., 0., 1.],
+               [1., 0., 0.]], dtype=float32)
+    """
+
+    def __init__(self, condition: int | keras.layers.Layer, dtype: str):
+        layer = condition if isinstance(condition, keras.layers.Layer) else OneHot(condition)
+        shape = getattr(layer, "input_shape", None)
+        if not isinstance(shape, tuple) or None in shape[1:]:
+            rule = "must be a number of classes or a Keras model with one known input shape"
+            raise checks.invalid("condition", rule, condition)
+        features_shape = output_shape("condition", layer, shape)
+        if len(features_shape) != 2:
+            raise checks.invalid("condition", "must return features [batch, C]", condition)
+        self.layer, self.shape, self._dtype = layer, tuple(shape[1:]), dtype
+        self.num_features = int(features_shape[-1] or 0)
+
+    @property
+    def support(self) -> Support:
+        """The labels that there are."""
+        return getattr(self.layer, "support", Support())
+
+    @property
+    def spec(self) -> dict[str, tf.TensorSpec]:
+        """The inputs that methods of a model take for them, by name."""
+        dtype = tf.int32 if self.support.integer else self._dtype
+        return {"y": tf.TensorSpec((None, *self.shape), dtype, name="y")}
+
+    def features(self, y: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Returns the features of standardized labels, `[B, C]`."""
+        return to_dtype(self.layer(y, training=training), self._dtype)
+
+    def standardize(self, y: Any) -> tf.Tensor:
+        """Returns labels `[B, *shape]` as a tensor, whose values are checked where they are known.
+
+        Raises:
+            ValueError: If there are none, or they are no numbers or of another shape.
+        """
+        if y is None:
+            raise checks.invalid("y", "must be given, as the model is conditioned on it", y)
+        y = self._to_numbers(y)
+        rank = len(self.shape) + 1
+        if y.shape.rank == rank + 1 and y.shape[-1] == 1:
+            y = tf.squeeze(y, -1)
+        if y.shape.rank != rank or not y.shape[1:].is_compatible_with(self.shape):
+            raise ValueError(
+                f"Argument `y` must have shape {('batch', *self.shape)}. "
+                f"Received: shape={tuple(y.shape)}{self._shape_hint(y.shape)}"
+            )
+        return self.supported(y) if tf.executing_eagerly() else y
+
+    def _shape_hint(self, shape: tf.TensorShape) -> str:
+        one_hot = isinstance(self.layer, OneHot) and shape.rank == 2
+        if one_hot and shape[-1] == self.layer.num_classes:
+            return ". Labels are integers: give np.argmax(y, axis=-1) in place of one-hot rows"
+        return ""
+
+    def _to_numbers(self, y: Any) -> tf.Tensor:
+        try:
+            return to_dtype(y, self._dtype)
+        except (TypeError, ValueError, tf.errors.UnimplementedError) as error:
+            raise checks.invalid("y", "must hold numbers", y) from error
+
+    def supported(self, y: tf.Tensor) -> tf.Tensor:
+        """Returns standardized labels, whose use raises a `ValueError` if one is unknown."""
+        return inside(self.support, "y", f"must be {self.support}, as the condition requires", y)
+
+    def of_draws(self, y: Any, num_samples: int | tf.Tensor) -> Any:
+        """Returns labels of so many draws, given those or one for all; None for None."""
+        if y is None:
+            return None
+        y = self._to_numbers(y)
+        is_one = y.shape.rank is not None and y.shape == tf.TensorShape(self.shape)
+        return tf.broadcast_to(y, [num_samples, *self.shape]) if is_one else y
+
+    def one_a_draw(self, y: Any, num_samples: int | tf.Tensor) -> tf.Tensor:
+        """Returns standardized labels, whose use raises unless there is one for each draw."""
+        y = self.standardize(y)
+        rows = tf.shape(y)[0]
+        rule = "Argument `y` must have a row for each of the num_samples. Received: {} rows for {}"
+        return errors.require(
+            rows == num_samples, lambda: tf.strings.format(rule, (rows, num_samples)), y
+        )
+
+
+def check_rows(y: tf.Tensor, rows: int | None) -> None:
+    """Raises a `ValueError` unless there is a label for each of so many examples."""
+    if not y.shape[:1].is_compatible_with([rows]):
+        raise ValueError(
+            f"Argument `y` must have a row for each of the {rows} examples. "
+            f"Received: {y.shape[0]} rows"
+        )

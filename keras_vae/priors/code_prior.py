@@ -1,0 +1,66 @@
+"""What the priors over codes have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras_vae.core import checks
+from keras_vae.distributions.codes import CodeGroups
+from keras_vae.priors.base import Prior
+
+
+class CodePrior(Prior):
+    """A head for p(z) over codes: int32 vectors `[N]`, which are maps one after another.
+
+    Args:
+        groups: The layout of the codes.
+        **kwargs: Passed on to `keras.layers.Layer`.
+
+    Attributes:
+        groups: The layout of the codes.
+        condition_shape: Shape of the condition that it was built for, None without.
+
+    Example:
+        >>> from keras_vae.distributions import codes
+        >>> class Uniform(CodePrior):
+        ...     def call(self, condition=None, infer=None):
+        ...         return codes.UniformCodes(self.groups, self.density_dtype)
+        >>> Uniform(codes.CodeGroups.of((2, 2), 8))().event_shape
+        TensorShape([4])
+    """
+
+    discrete = True
+
+    def __init__(self, groups: CodeGroups, **kwargs: Any):
+        super().__init__(groups.size, **kwargs)
+        self.groups = groups
+        self.condition_shape: tuple[int | None, ...] | None = None
+
+    @property
+    def latents(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the maps by name, in the order in which they lie in z."""
+        return self.groups.latents
+
+    def build_for(self, argument: str, condition_shape: tuple[int | None, ...] | None) -> None:
+        """Builds the prior, or raises if it was built for another condition or takes none.
+
+        Args:
+            argument: What the prior is called where it was given.
+            condition_shape: Shape `[B, ...]` of the condition, or None.
+
+        Raises:
+            ValueError: If the prior is not for this condition.
+        """
+        if not self.built:
+            self.build(condition_shape=condition_shape)
+        found = self.condition_shape
+        if (found and found[1:]) != (condition_shape and condition_shape[1:]):
+            rule = f"must be new, or built for a condition of shape {condition_shape}"
+            name = type(self).__name__
+            raise checks.invalid(argument, rule, f"a {name} built for {found}")
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor, but for the layout."""
+        config = super().get_config()
+        del config["latent_dim"]  # the number of codes in all maps
+        return config

@@ -1,0 +1,208 @@
+"""Priors over codes, trained by `fit`."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_vae as kv
+from tests.small_models import trainable_weights_of
+
+CODES = np.random.default_rng(0).integers(0, 3, (20, 4)).astype("int32")
+LABELS = CODES[:, 0] % 2
+
+
+def pixel_cnn(maps=(2, 2), num_codes=3, **options):
+    return kv.priors.PixelCNN(maps, num_codes, filters=8, num_layers=1, kernel_size=3, **options)
+
+
+def hierarchy():
+    return kv.priors.Hierarchy(pixel_cnn((1, 2)), pixel_cnn((2, 1), 5), filters=8)
+
+
+def make(prior=pixel_cnn, optimizer="adam", compiled=None, **options):
+    keras.utils.set_random_seed(0)
+    model = kv.PriorModel(prior(), **options)
+    model.compile(optimizer, **{"run_eagerly": False, **(compiled or {})})
+    return model
+
+
+def fit(model, x=CODES, y=None, **options):
+    return model.fit(x, y, batch_size=8, verbose=0, **{"shuffle": False, **options}).history
+
+
+def assert_equal(one, two):
+    for a, b in zip(trainable_weights_of(one), trainable_weights_of(two), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+# What is trained.
+
+
+def test_a_step_is_one_of_maximum_likelihood():
+    model = make(optimizer=keras.optimizers.SGD(0.1), compiled={"run_eagerly": True})
+    before = trainable_weights_of(model)
+    weights = model.prior_head.trainable_variables
+    with tf.GradientTape() as tape:
+        loss = -tf.reduce_mean(model.prior().log_prob(CODES))
+    slopes = tape.gradient(loss, [weight.value for weight in weights])
+    logs = model.fit(CODES, batch_size=20, verbose=0).history
+    for start, slope, weight in zip(before, slopes, weights, strict=True):
+        np.testing.assert_allclose(weight, start - 0.1 * slope, rtol=1e-5, atol=1e-7)
+    nats = float(loss)
+    expected = {"loss": nats, "elbo": -nats, "reconstruction": nats, "kl": 0.0}
+    expected |= {"nats_per_code": nats / 4, "bits_per_dim": nats / 4 / np.log(2.0)}
+    assert set(logs) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_allclose(logs[name], value, rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.full
+def test_the_likelihood_reaches_the_entropy_of_the_data():
+    # Codes of two values, z2 = z1 and the rest free: 3 bits of 4, and 0.5203 nats a code.
+    free = np.array(list(itertools.product([0, 1], repeat=3)))
+    codes = np.tile(np.column_stack([free[:, 0], free]), (8, 1))
+    model = make(optimizer=keras.optimizers.Adam(0.02))
+    fit(model, codes, epochs=60)
+    found = model.evaluate(codes, verbose=0, return_dict=True)
+    np.testing.assert_allclose(found["bits_per_dim"], 0.75, atol=0.02)
+    draws = model.sample(200, seed=3).numpy()
+    assert draws.max() <= 1 and np.mean(draws[:, 0] == draws[:, 1]) > 0.97
+
+
+def test_labels_are_learned():
+    model = make(optimizer=keras.optimizers.Adam(0.05), condition=2)
+    codes = np.repeat([[0, 1, 2, 0], [2, 2, 0, 1]], 16, axis=0)
+    fit(model, codes, np.repeat([1, 0], 16), epochs=60)
+    np.testing.assert_array_equal(model.sample(2, y=[1, 0], temperature=0.0), codes[[0, -1]])
+    np.testing.assert_array_equal(model.sample(2, y=1, temperature=0.0), codes[[0, 0]])
+    assert model.sample(3, y=[0, 1, 1]).shape == (3, 4)
+    assert float(model.prior([1]).prob(codes[:1])[0]) > 0.8
+    assert float(model.prior([0]).prob(codes[:1])[0]) < 0.05
+    with pytest.raises(ValueError, match="must have a row for each of the num_samples"):
+        model.sample(3, y=[0, 1])
+    with pytest.raises(ValueError, match="Argument `y` must be given"):
+        model.evaluate(codes, verbose=0)
+
+
+def test_it_trains_the_prior_that_it_was_given():
+    prior = pixel_cnn()
+    model = kv.PriorModel(prior)
+    model.compile("adam")
+    codes = np.full((32, 4), 2)
+    before = float(prior().log_prob(codes[0]))
+    fit(model, codes, epochs=3)
+    assert float(prior().log_prob(codes[0])) > before + 0.1
+
+
+def test_maps_below_are_learned_with_those_above():
+    above = np.random.default_rng(0).integers(0, 3, (64, 2))
+    codes = np.concatenate([above, above + 2], axis=1)  # the maps below follow from those above
+    model = make(hierarchy, keras.optimizers.Adam(0.02))
+    fit(model, codes, epochs=20)
+    draws = model.sample(200, seed=1).numpy()
+    assert np.mean(draws[:, 2:] == draws[:, :2] + 2) > 0.95
+    given = model.sample(9, seed=1, given={"z1": [[0, 2]]}, temperature={"z2": 0.0})
+    np.testing.assert_array_equal(given, [[0, 2, 2, 4]] * 9)
+
+
+# The ways of training.
+
+
+@pytest.mark.full
+def test_all_modes_train_alike():
+    eager = make(compiled={"run_eagerly": True})
+    fit(eager)
+    other = make(compiled={"steps_per_execution": 3, "jit_compile": True})
+    fit(other)
+    for a, b in zip(trainable_weights_of(eager), trainable_weights_of(other), strict=True):
+        np.testing.assert_allclose(b, a, rtol=0, atol=2e-5)
+
+
+def test_two_replicas_equal_one_device(replicas):
+    sgd = {"class_name": "SGD", "config": {"learning_rate": 0.1}}
+    eager = {"run_eagerly": True}
+    one, codes = make(optimizer=keras.optimizers.get(sgd), compiled=eager), CODES[:17]
+    expected = fit(one, codes, epochs=2)
+    with replicas.scope():  # one of which ends without data
+        two = make(optimizer=keras.optimizers.get(sgd))
+    found = fit(two, codes, epochs=2)
+    for a, b in zip(trainable_weights_of(one), trainable_weights_of(two), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, err_msg=name)
+
+
+def test_a_resumed_training_is_the_unbroken_one(tmp_path):
+    whole = make()
+    fit(whole, epochs=2)
+    fit(make(), epochs=1, callbacks=[kv.callbacks.Resume(tmp_path)])
+    resumed = make()
+    resume = kv.callbacks.Resume(tmp_path)
+    fit(resumed, epochs=2, initial_epoch=resume.epoch, callbacks=[resume])
+    assert resume.epoch == 2
+    assert_equal(whole, resumed)
+
+
+def test_datasets_of_codes_of_any_integers():
+    model = make()
+    data = tf.data.Dataset.from_tensor_slices(CODES.astype("uint8")).batch(8)
+    from_arrays = model.evaluate(CODES, batch_size=8, verbose=0, return_dict=True)
+    assert model.evaluate(data, verbose=0, return_dict=True) == from_arrays
+    np.testing.assert_allclose(
+        model.predict(CODES, verbose=0), model.prior().log_prob(CODES), rtol=1e-5
+    )
+
+
+# Files, evaluation, errors.
+
+
+@pytest.mark.parametrize(("prior", "labels"), [(pixel_cnn, 2), (hierarchy, None)])
+def test_files_hold_all_of_it(tmp_path, prior, labels):
+    model = make(prior, condition=labels, compiled={"run_eagerly": True})
+    codes, y = CODES % 3, None if labels is None else LABELS
+    model.fit(codes, y, batch_size=20, verbose=0)
+    model.save(tmp_path / "prior.keras")
+    copy = keras.saving.load_model(tmp_path / "prior.keras")
+    assert type(copy) is kv.PriorModel
+    assert_equal(model, copy)
+    assert copy.evaluate(codes, y, verbose=0) == model.evaluate(codes, y, verbose=0)
+    np.testing.assert_array_equal(
+        copy.sample(5, 1, y=labels and 1), model.sample(5, 1, labels and 1)
+    )
+    fit(model, codes, y)
+    fit(copy, codes, y)
+    assert_equal(model, copy)
+
+
+def test_its_log_likelihood_is_exact_with_any_number_of_samples():
+    model = make()
+    found = kv.evaluation.log_likelihood(model, CODES, num_samples=50, verbose=False)
+    np.testing.assert_allclose(found.per_example, model.prior().log_prob(CODES), rtol=1e-5)
+    np.testing.assert_allclose(found.effective_sample_sizes, 50.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("act", "told"),
+    [
+        (lambda m: m.fit(CODES + 1), "must be whole numbers in [0, 2], the codes of PixelCNN"),
+        (lambda m: m.fit(CODES - 0.5), "must be whole numbers in [0, 2], the codes of PixelCNN"),
+        (lambda m: m.fit(CODES[:, :3]), "must hold codes of shape [batch, 4]"),
+        (lambda m: m.fit(CODES.astype(str)), "must hold codes, which are whole numbers"),
+        (lambda m: m.fit(CODES[:0]), "Argument `x` must hold at least one"),
+        (lambda m: m.sample(0), "Argument `num_samples` must be an integer >= 1"),
+        (lambda m: m.sample(1, temperature=-1.0), "Argument `temperature` must be"),
+        (lambda m: kv.PriorModel(kv.priors.StandardNormal(4)), "Argument `prior` must be an inst"),
+        (lambda m: kv.PriorModel(m.prior_head, condition=2), "must be new, or built for"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_sentence(act, told):
+    model = make()
+    before = trainable_weights_of(model)
+    with pytest.raises(ValueError) as raised:
+        act(model)
+    assert told in str(raised.value)
+    for a, b in zip(before, trainable_weights_of(model), strict=True):
+        np.testing.assert_array_equal(a, b)
