@@ -130,16 +130,18 @@ ARGUMENTS = {
         "num_samples": 3,
         "seed": 4,
     },
+    "priors.UniformCodes": lambda: {"maps": ((1, 1), (2, 2)), "num_codes": (3, 5)},
+    # Over the codes of the vector quantizer, of FSQ and of the residual quantizer above.
     "priors.PixelCNN": lambda: {
-        "maps": (2, 3),
-        "num_codes": 3,
+        "maps": (2, 2),
+        "num_codes": 5,
         "filters": 4,
         "num_layers": 2,
         "kernel_size": 3,
     },
     "priors.PixelSNAIL": lambda: {
-        "maps": (2, 3),
-        "num_codes": 3,
+        "maps": (2, 2),
+        "num_codes": 12,
         "filters": 4,
         "num_blocks": 1,
         "layers_per_block": 1,
@@ -148,11 +150,10 @@ ARGUMENTS = {
         "head_dim": 3,
     },
     "priors.Hierarchy": lambda: {
-        "top": kv.priors.PixelSNAIL((2,), 4, filters=4, num_blocks=1, layers_per_block=1),
-        "bottom": kv.priors.PixelCNN((2, 3), 3, filters=4, num_layers=1, kernel_size=3),
+        "top": kv.priors.PixelSNAIL((2, 2), 5, filters=4, num_blocks=1, layers_per_block=1),
+        "bottom": kv.priors.PixelCNN((2, 2), 5, filters=4, num_layers=1, kernel_size=3),
         "filters": 5,
     },
-    "priors.UniformCodes": lambda: {"maps": ((1, 1), (2, 2)), "num_codes": (3, 5)},
     "priors.Chain": lambda: {"latent_dims": (3, 2), "hidden": (4,), "activation": "softplus"},
     "priors.ConditionalNormal": lambda: {"latent_dim": LATENT},
     "priors.Bernoulli": lambda: {"latent_dim": LATENT, "learned": True},
@@ -380,12 +381,14 @@ COMBINATIONS = {
     "ladder, chain": ["networks.LadderEncoder", "posteriors.Ladder", "priors.Chain"],
     "diagonal, two-stage": ["posteriors.DiagonalNormal", "priors.TwoStage"],
     "categorical, categorical": ["posteriors.Categorical", "priors.Categorical"],
-    "vector quantizer, maps": (
-        ["posteriors.VectorQuantizer", "networks.MapEncoder", "networks.MapDecoder"]
-        + ["likelihoods.Normal"]
+    "vector quantizer, PixelCNN, maps": (
+        ["posteriors.VectorQuantizer", "priors.PixelCNN", "likelihoods.Normal"]
+        + ["networks.MapEncoder", "networks.MapDecoder"]
     ),
-    "residual quantizer, MLP": ["posteriors.ResidualQuantizer"],
-    "FSQ, logistic mixture, MLP": ["posteriors.FSQ", "likelihoods.DiscretizedLogisticMixture"],
+    "residual quantizer, hierarchy, MLP": ["posteriors.ResidualQuantizer", "priors.Hierarchy"],
+    "FSQ, PixelSNAIL, logistic mixture, MLP": (
+        ["posteriors.FSQ", "priors.PixelSNAIL", "likelihoods.DiscretizedLogisticMixture"]
+    ),
     "hierarchy of quantizers, uniform codes, maps": (
         ["posteriors.QuantizerHierarchy", "priors.UniformCodes"]
         + ["networks.MapEncoder", "networks.MapDecoder"]
