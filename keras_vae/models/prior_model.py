@@ -78,7 +78,7 @@ class PriorModel(LatentVariableModel):
         self.prior_head = instance("prior", prior, CodePrior)
         self._label = None if condition is None else Labels(condition, prior.density_dtype)
         self.condition = None if self._label is None else self._label.layer
-        prior.build_for("prior", self._label and (None, self._label.num_features))
+        prior.build_for("prior", None if self._label is None else (None, self._label.num_features))
         self.build((None, prior.groups.size))
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
