@@ -66,6 +66,10 @@ class Draws(NamedTuple):
         path: The way of the gradient from the densities back through z.
         seed: A stateless seed `[2]` for further draws.
         kl_is_exact: Whether `Terms.kl` is a closed form, not a mean over the samples.
+        rescore: Function of the terms to equal terms in which every density sees z behind `path`,
+            all of it at once. Those of a model that draws group after group, and scores each on
+            the way, see the groups behind `path` one by one, which is enough but for estimators
+            that scale the gradient of the whole z.
     """
 
     x: tf.Tensor
@@ -77,6 +81,7 @@ class Draws(NamedTuple):
     path: Path
     seed: tf.Tensor
     kl_is_exact: bool
+    rescore: Callable[[Any], Any] = lambda terms: terms
 
 
 # Names of what is measured of every batch, and of what must be finite.

@@ -9,12 +9,14 @@ import contextlib
 import functools
 import inspect
 import json
+import math
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 import keras_vae as kv
+from keras_vae.distributions.top_down import TopDownPosterior
 from tests import registry
 from tests.small_models import normal_values, randomize
 
@@ -330,16 +332,36 @@ def check_prior(name):
 
 
 def network_input(name):
-    shape = {"networks.ResidualBlock": (8, 8, 4), "networks.MapDecoder": (2, 2, 4)}.get(
-        name, registry.SHAPE if name.endswith("Encoder") else (4,)
-    )
-    return normal_values(3, *shape, dtype="float32")
+    encodes = name.endswith(("Encoder", "BottomUp", "Block", "Cell"))
+    shape = (*registry.SHAPE[:2], 4) if name.endswith(("Block", "Cell")) else registry.SHAPE
+    size = math.prod(registry.SHAPE[:2]) // 2 + 2 if name.endswith("TopDown") else 4
+    return normal_values(3, *(shape if encodes else (size,)), dtype="float32")
 
 
 def made_network(name, dtype):
     network = registry.example(name, dtype=dtype)
-    network.build((None, *network_input(name).shape[1:]))
+    if isinstance(network, kv.networks.TopDown):
+        network.build([(None, 4, 4, 4), (None, 1, 1, 6)], registry.SHAPE)
+    else:
+        network.build((None, *network_input(name).shape[1:]))
     return network
+
+
+def outputs_of(network, x):
+    """Return the outputs of a network, one or several, as a list."""
+    if isinstance(network, kv.networks.TopDown):
+        return outputs_of_passes(network, x)
+    return tf.nest.flatten(network(x, training=True))
+
+
+def outputs_of_passes(network, z):
+    """Return what generation and inference make of z in a top-down network, which has weights."""
+    maps = [normal_values(3, 4, 4, 4), normal_values(3, 1, 1, 6)]
+    contexts = network.contexts([tf.cast(one[: len(z)], network.compute_dtype) for one in maps])
+    values = tf.split(tf.cast(z, network.density_dtype), network.group_sizes, axis=-1)
+    scored = TopDownPosterior(network, contexts).score(lambda position, _: values[position])
+    densities = (tf.cast(one, network.compute_dtype) for one in (scored.log_q, scored.log_p))
+    return [network(z, training=True), *densities]
 
 
 def check_network(name, tmp_path):
@@ -347,21 +369,27 @@ def check_network(name, tmp_path):
     network, x = made_network(name, "float32"), network_input(name)
     randomize(network)
     count = len(network.weights)
-    together = network(x, training=True)
+    together = outputs_of(network, x)
     assert len(network.weights) == count > 0, "a weight is made by the first call only"
-    assert network.compute_output_shape((None, *x.shape[1:])) == (None, *together.shape[1:])
-    np.testing.assert_allclose(  # examples do not see each other
-        together[:1], network(x[:1], training=True), rtol=1e-4, atol=1e-4
+    shapes = network.compute_output_shape((None, *x.shape[1:]))
+    shapes = shapes if isinstance(shapes, list) else [shapes]
+    assert shapes == [(None, *one.shape[1:]) for one in together[: len(shapes)]]
+    for one, alone in zip(together, outputs_of(network, x[:1]), strict=True):
+        # Examples do not see each other.
+        np.testing.assert_allclose(one[:1], alone, rtol=1e-4, atol=1e-4)
+    check_precisions(
+        lambda dtype: made_network(name, dtype), lambda n: outputs_of(n, x), ACTIVATIONS
     )
-    check_precisions(lambda dtype: made_network(name, dtype), lambda n: [n(x)], ACTIVATIONS)
     inner = getattr(made_network(name, "mixed_bfloat16"), "chain", [])
     assert {layer.dtype_policy.name for layer in inner} <= {"mixed_bfloat16"}
-    check_modes(lambda: [network(x)], network.trainable_weights)
+    check_modes(lambda: outputs_of(network, x), network.trainable_weights)
     if isinstance(network, keras.Model):
         network.save(tmp_path / "network.keras")
         copy = keras.saving.load_model(tmp_path / "network.keras")
-        assert type(copy) is type(network) and copy.get_config() == network.get_config()
-        np.testing.assert_array_equal(copy(x), network(x))
+        assert type(copy) is type(network)
+        assert plain(copy.get_config()) == plain(network.get_config())
+        for one, other in zip(outputs_of(copy, x), together, strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 @functools.cache
@@ -388,7 +416,7 @@ def prior_outputs(name, policy):
 
 def network_outputs(name, policy):
     network, x = made_network(name, policy), network_input(name)
-    return network, lambda: [network(x)]
+    return network, lambda: outputs_of(network, x)
 
 
 def check_layer_in_every_mode(name, policy):

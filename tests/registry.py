@@ -219,6 +219,34 @@ ARGUMENTS = {
     },
     "networks.ResidualBlock": lambda: {"filters": 4, "activation": "tanh", "bottleneck": 3},
     "networks.OutputBias": lambda: {},
+    "networks.BottleneckCell": lambda: {
+        "bottleneck": 0.75,
+        "kernel_size": 2,
+        "activation": "tanh",
+        "squeeze_excite": True,
+        "last_scale": 0.5,
+        "kernel_regularizer": keras.regularizers.L2(0.1),
+    },
+    "networks.BottomUp": lambda: {
+        "channels": {4: 4, 1: 6},
+        "blocks": 1,
+        "cell": example("networks.BottleneckCell"),
+        "activation": "tanh",
+        "recompute": True,
+        "kernel_regularizer": example("networks.SpectralNorm"),
+    },
+    "networks.TopDown": lambda: {
+        "groups": {1: (1, 2), 4: (1, 2)},
+        "channels": {4: 3},
+        "blocks": 2,
+        "posterior": "plain",
+        "scale_bounds": (0.1, 9.0),
+        "cell": example("networks.BottleneckCell"),
+        "activation": "tanh",
+        "recompute": True,
+        "kernel_regularizer": example("networks.SpectralNorm"),
+    },
+    "networks.SpectralNorm": lambda: {"weight": 0.25, "iterations": 7},
     "objectives.ELBO": lambda: {
         "beta": 0.5,
         "free_bits": 0.1,
@@ -344,6 +372,13 @@ ARGUMENTS = {
         "seed": 3,
     },
     "models.ConditionalVAE": lambda: {**parts(), "condition": CLASSES, "seed": 3},
+    "models.HierarchicalVAE": lambda: {
+        "bottom_up": example("networks.BottomUp"),
+        "top_down": example("networks.TopDown"),
+        "likelihood": kv.likelihoods.Bernoulli(SHAPE),
+        "objective": kv.objectives.ELBO(0.5),
+        "seed": 3,
+    },
     "models.LadderVAE": lambda: {
         "latent_dims": (3, 2),
         "hidden": (6, 4),
@@ -377,6 +412,13 @@ COMBINATIONS = {
         ["posteriors.DiagonalNormal", "priors.ConditionalNormal", "likelihoods.Categorical"]
         + ["networks.MLPEncoder", "networks.MLPDecoder", "models.ConditionalVAE"]
     ),
+    "hierarchy": [
+        "models.HierarchicalVAE",
+        "networks.BottomUp",
+        "networks.TopDown",
+        "networks.BottleneckCell",
+        "networks.SpectralNorm",
+    ],
     "chain, chain": ["posteriors.Chain", "priors.Chain"],
     "ladder, chain": ["networks.LadderEncoder", "posteriors.Ladder", "priors.Chain"],
     "diagonal, two-stage": ["posteriors.DiagonalNormal", "priors.TwoStage"],
@@ -428,6 +470,8 @@ def example(name, /, **changes):
 
 def small_model(names, **kwargs):
     """Return a model made of the named classes, the rest being those of `parts`."""
+    if "models.HierarchicalVAE" in names:
+        return example("models.HierarchicalVAE", **kwargs)
     likelihood = _made(names, "likelihoods.", default="likelihoods.Bernoulli")
     chosen = {
         "encoder": _made(names, "networks.", "Encoder", default="networks.MLPEncoder"),

@@ -2,6 +2,7 @@
 
 from keras_vae.models.base import LatentVariableModel
 from keras_vae.models.conditional import ConditionalVAE
+from keras_vae.models.hierarchical import HierarchicalVAE
 from keras_vae.models.ladder import LadderVAE
 from keras_vae.models.presets import GECOVAE, IWAE, BetaVAE
 from keras_vae.models.prior_model import PriorModel
@@ -14,6 +15,7 @@ __all__ = [
     "BetaVAE",
     "ConditionalVAE",
     "GECOVAE",
+    "HierarchicalVAE",
     "IWAE",
     "LadderVAE",
     "LatentVariableModel",

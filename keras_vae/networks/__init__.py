@@ -1,5 +1,7 @@
-"""Encoders (x -> features) and decoders (z -> parameters of p(x|z))."""
+"""Encoders (x -> features), decoders (z -> parameters of p(x|z)), and passes of hierarchies."""
 
+from keras_vae.networks.bottleneck_cell import BottleneckCell
+from keras_vae.networks.bottom_up import BottomUp
 from keras_vae.networks.conv import ConvDecoder, ConvEncoder
 from keras_vae.networks.ladder import LadderEncoder
 from keras_vae.networks.maps import MapDecoder, MapEncoder
@@ -7,8 +9,12 @@ from keras_vae.networks.mlp import MLPDecoder, MLPEncoder
 from keras_vae.networks.output_bias import OutputBias
 from keras_vae.networks.residual import ResidualDecoder, ResidualEncoder
 from keras_vae.networks.residual_block import ResidualBlock
+from keras_vae.networks.spectral_norm import SpectralNorm
+from keras_vae.networks.top_down import TopDown
 
 __all__ = [
+    "BottleneckCell",
+    "BottomUp",
     "ConvDecoder",
     "ConvEncoder",
     "LadderEncoder",
@@ -20,4 +26,6 @@ __all__ = [
     "ResidualBlock",
     "ResidualDecoder",
     "ResidualEncoder",
+    "SpectralNorm",
+    "TopDown",
 ]

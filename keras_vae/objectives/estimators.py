@@ -82,6 +82,10 @@ class DoublyReparameterized(StickingTheLanding):
 
     name = "doubly_reparameterized"
 
+    def prepare(self, terms: Terms) -> Terms:
+        draws = draws_of(terms, f"The estimator {self.name!r}")
+        return super().prepare(draws.rescore(terms))
+
     def bound(self, log_w: tf.Tensor, terms: Terms, baseline: tf.Tensor | float = 0.0) -> tf.Tensor:
         weights = bounds.normalized_weights(log_w)
         draws = draws_of(terms, f"The estimator {self.name!r}")

@@ -1,0 +1,245 @@
+"""A variational autoencoder of several groups of latent variables."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from keras_vae import bounds
+from keras_vae.core import checks
+from keras_vae.core.head import serializable
+from keras_vae.core.seeds import fold, purpose
+from keras_vae.distributions.top_down import Scored, TopDownPosterior, TopDownPrior
+from keras_vae.likelihoods import Likelihood
+from keras_vae.models.parts import instance, serialized, trainable_of
+from keras_vae.models.vae import VAE
+from keras_vae.networks import TopDown
+from keras_vae.objectives import Objective
+from keras_vae.posteriors import Posterior
+from keras_vae.priors import Prior
+from keras_vae.terms import Draws, Path, Terms
+
+tfd = tfp.distributions
+
+
+@serializable
+class HierarchicalVAE(VAE):
+    """A deterministic pass from the bottom up, and a pass from the top down that z comes from.
+
+    p(x, z) = p(x|z) prod_l p(z_l|z_above),  q(z|x) = prod_l q(z_l|z_above, x)
+
+    Inference and generation share the top-down pass, and q draws in the order of p. So the KL of
+    each group is in closed form given the groups above it, and `Terms.kl` is `[B, G]`. x enters q
+    alone: p(x|z) depends on it through z. z is flat, and `latents`, `split` and `join` know its
+    groups, the top one first.
+
+    Args:
+        bottom_up: Any Keras layer or model from x to a list of maps `[B, scale, scale, C]`, one for
+            each scale, such as `keras_vae.networks.BottomUp`.
+        top_down: A `keras_vae.networks.TopDown`, whose scales are those of `bottom_up`.
+        likelihood: Head of p(x|z), one of `keras_vae.likelihoods`, for images.
+        objective: What to minimize, one of `keras_vae.objectives`; `ELBO()` by default.
+        seed: Seed of the noise in training and evaluation, an integer >= 0.
+        **kwargs: Passed on to `keras.Model`, such as `name`.
+
+    Raises:
+        ValueError: If the parts do not fit each other.
+
+    Example:
+        >>> import keras_vae as kv
+        >>> model = kv.HierarchicalVAE(
+        ...     bottom_up=kv.networks.BottomUp({4: 8, 1: 16}),
+        ...     top_down=kv.networks.TopDown({1: (1, 3), 4: (1, 2)}),
+        ...     likelihood=kv.likelihoods.Bernoulli((8, 8, 1)))
+        >>> model.latents
+        {'z1': (3,), 'z2': (4, 4, 2)}
+        >>> model.log_weights(tf.zeros([5, 8, 8, 1]), num_samples=2).shape
+        TensorShape([2, 5])
+
+    References:
+        Vahdat and Kautz, 2020, arXiv:2007.03898; Child, 2021, arXiv:2011.10650; Kingma et al.,
+        2016, section 4, arXiv:1606.04934; Sonderby et al., 2016, arXiv:1602.02282.
+    """
+
+    def __init__(
+        self,
+        bottom_up: keras.layers.Layer,
+        top_down: TopDown,
+        likelihood: Likelihood,
+        objective: Objective | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ):
+        instance("top_down", top_down, TopDown)
+        super().__init__(
+            encoder=instance("bottom_up", bottom_up, keras.layers.Layer),
+            decoder=top_down,
+            posterior=InferencePass(top_down, dtype=top_down.dtype_policy),
+            likelihood=likelihood,
+            prior=GenerativePass(top_down, dtype=top_down.dtype_policy),
+            objective=objective,
+            seed=seed,
+            **kwargs,
+        )
+
+    @property
+    def bottom_up(self) -> keras.layers.Layer:
+        """The network from x to maps."""
+        return self.encoder
+
+    @property
+    def top_down(self) -> TopDown:
+        """The network from z to the parameters of p(x|z)."""
+        return self.decoder
+
+    def _build_parts(self) -> None:
+        shape = (None, *self.likelihood_head.event_shape)
+        maps_shapes = _shapes_of_maps(self.encoder, shape)
+        params_shape = self.likelihood_head.params_shape
+        if not self.decoder.built:
+            self.decoder.build(maps_shapes, params_shape)
+        self.likelihood_head.check_params_shape(self.decoder.compute_output_shape((None, 0)))
+        if not self.likelihood_head.built:
+            self.likelihood_head.build((None, *params_shape))
+
+    @property
+    def trainable_parts(self) -> dict[str, list[keras.Variable]]:
+        encoder = (self.encoder, *self.decoder.recognition_layers)
+        return trainable_of(encoder=encoder, decoder=(self.decoder, self.likelihood_head))
+
+    def _terms(
+        self,
+        x: tf.Tensor,
+        q: tfd.Distribution,
+        condition: tf.Tensor | None,
+        num_samples: int | tf.Tensor,
+        training: bool,
+        seed: tf.Tensor,
+    ) -> Terms:
+        """Returns the terms of q(z), batch [B], for x; of q(z|x) by a single pass."""
+        if not isinstance(q, TopDownPosterior):
+            return super()._terms(x, q, condition, num_samples, training, seed)
+        path = Path()
+
+        def draw(position: int, p: tfd.Distribution) -> tf.Tensor:
+            shape = num_samples if position == 0 else ()
+            return path(p.sample(shape, seed=fold(seed, position)))
+
+        return self._scored_terms(x, q, q.score(draw), path, training, seed)
+
+    def _scored_terms(
+        self,
+        x: tf.Tensor,
+        q: TopDownPosterior,
+        scored: Scored,
+        path: Path,
+        training: bool,
+        seed: tf.Tensor,
+    ) -> Terms:
+        """Returns the terms of a pass."""
+        p_x = self.likelihood_head(self.decoder.parameters(scored.state), training=training)
+        likelihood = functools.partial(self._likelihood, condition=None, training=training)
+        draws = Draws(
+            x=x,
+            z=scored.z,
+            q=q,
+            p_z=TopDownPrior(self.decoder, training, known=(scored.z, scored.log_p)),
+            p_x=p_x,
+            likelihood=likelihood,
+            path=path,
+            seed=fold(seed, purpose("draws")),
+            # In closed form only given the groups above, which are samples.
+            kl_is_exact=False,
+            rescore=functools.partial(self._rescored, training=training, seed=seed),
+        )
+        log_p_z, log_q = bounds.sum_groups(scored.log_p), bounds.sum_groups(scored.log_q)
+        return Terms(p_x.log_prob(x), log_p_z, log_q, tf.reduce_mean(scored.kl, axis=0), draws)
+
+    def _rescored(self, terms: Terms, training: bool, seed: tf.Tensor) -> Terms:
+        """Returns the same terms of a second pass, in which all of z lies behind one path."""
+        assert terms.draws is not None
+        x, z, q, path = terms.draws.x, terms.draws.z, terms.draws.q, Path()
+        values = tf.split(path(z), q.sizes, axis=-1)
+        again = self._scored_terms(
+            x, q, q.score(lambda position, _: values[position]), path, training, seed
+        )
+        return again
+
+    def with_prior(self, prior: Prior) -> VAE:
+        """Refused: p(z) and p(x|z) are one pass."""
+        rule = "cannot be another one: p(z) of a HierarchicalVAE shares its pass with p(x|z)"
+        raise checks.invalid("prior", rule, prior)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super(VAE, self).get_config()
+        return {**config, **serialized(self, "bottom_up", "top_down", "likelihood")}
+
+
+class InferencePass(Posterior):
+    """q(z|x) as a head: of the maps of the bottom-up network, by the pass of the top-down one."""
+
+    def __init__(self, network: TopDown, **kwargs: Any):
+        super().__init__(sum(network.group_sizes), **kwargs)
+        self.network = network
+        self.built = True
+
+    @property
+    def latents(self) -> dict[str, tuple[int, ...]]:
+        return self.network.latents
+
+    def parameters(self, features: Sequence[tf.Tensor]) -> tuple[tf.Tensor, ...]:
+        """Returns what each group knows of x, `[B, ...]`."""
+        return self.network.contexts(features)
+
+    def distribution(
+        self, parameters: Sequence[tf.Tensor], training: bool = False
+    ) -> TopDownPosterior:
+        """Returns q(z|x) of its parameters."""
+        return TopDownPosterior(self.network, parameters, training)
+
+    def mean(self, q: TopDownPosterior) -> tf.Tensor:
+        """Returns the mean of each group, given the means of those above: Tensor `[B, D]`."""
+        return tf.concat([group.mean() for group in q.at_means()], axis=-1)
+
+    def stddev(self, q: TopDownPosterior) -> tf.Tensor:
+        """Returns the scale of each group, given the means of those above: Tensor `[B, D]`."""
+        return tf.concat([group.stddev() for group in q.at_means()], axis=-1)
+
+
+class GenerativePass(Prior):
+    """p(z) as a head, by the pass of the top-down network."""
+
+    def __init__(self, network: TopDown, **kwargs: Any):
+        super().__init__(sum(network.group_sizes), **kwargs)
+        self.network = network
+        self.built = True
+
+    @property
+    def latents(self) -> dict[str, tuple[int, ...]]:
+        return self.network.latents
+
+    def call(
+        self, condition: Any = None, infer: Any = None, training: bool = False
+    ) -> TopDownPrior:
+        """Returns p(z)."""
+        return TopDownPrior(self.network, training)
+
+
+def _shapes_of_maps(network: keras.layers.Layer, shape: tuple[int | None, ...]) -> list[Any]:
+    """Builds a bottom-up network and returns the shapes of its maps."""
+    try:
+        outputs = network(keras.KerasTensor(shape, dtype=network.compute_dtype))
+    except Exception as error:
+        raise ValueError(
+            f"Argument `bottom_up` must take images of shape {shape}. "
+            f"Received: bottom_up={network!r}, which fails with: {error}"
+        ) from error
+    if not isinstance(outputs, (list, tuple)):
+        rule = "must return a list of maps, one for each scale"
+        raise checks.invalid("bottom_up", rule, outputs)
+    return [tuple(one.shape) for one in outputs]

@@ -1,0 +1,147 @@
+"""The deterministic pass from an image to maps of several sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_vae.core import checks
+from keras_vae.core.head import serializable
+from keras_vae.networks.cells import CellFactory, checked_cell
+from keras_vae.networks.scales import Reduce, Shape, by_scale, check_divides
+
+
+@serializable
+class BottomUp(keras.Model):
+    """Maps of an image at several scales, each made of the next larger ones.
+
+    h_0 = x,  h_l = cells(W patches(h_{l-1}) + b)
+
+    A scale is the side of the maps. Patches take the image to the first scale, and maps from one
+    scale to the next; residual cells follow at each. So no convolution runs at the full size:
+
+        BottomUp({14: 32, 7: 64, 1: 128})               # 28x28x1
+        BottomUp({16: 48, 8: 96, 1: 192})               # 32x32x3
+        BottomUp({32: 32, 16: 64, 8: 96, 1: 192})       # 64x64x3
+
+    Args:
+        channels: Number of channels of the maps by their scale. Every scale divides the next larger
+            one, and the largest divides the side of the image. Scale 1 holds vectors. By default
+            the image is halved as long as its side is even and maps keep a side of 4, with 32
+            channels more at each scale; then come vectors of 128.
+        blocks: Number of residual cells at each scale.
+        cell: A layer that keeps the shape of maps `[B, H, W, C]`, of which each cell is a copy; by
+            default a `BottleneckCell`.
+        activation: That of the default cells, the name of a Keras activation or a function.
+        recompute: Whether cells are run again in the backward pass, which takes a third more time
+            and much less memory (`keras.remat`).
+        kernel_regularizer: A Keras regularizer of all kernels but those of a `cell` that is given,
+            such as `SpectralNorm`.
+        **kwargs: Passed on to `keras.Model`.
+
+    Returns:
+        List of tensors `[B, H, W, C]`, the largest maps first, for images `[B, side, side, C]`.
+
+    Raises:
+        ValueError: If an argument is not as above, or the image not a square that a scale divides.
+
+    Example:
+        >>> maps = BottomUp({14: 8, 7: 16, 1: 32})(tf.zeros([2, 28, 28, 1]))
+        >>> [tuple(one.shape) for one in maps]
+        [(2, 14, 14, 8), (2, 7, 7, 16), (2, 1, 1, 32)]
+
+    References:
+        Vahdat and Kautz, 2020, section 3, arXiv:2007.03898; Child, 2021, arXiv:2011.10650.
+    """
+
+    def __init__(
+        self,
+        channels: Mapping[int, int] | None = None,
+        blocks: int = 2,
+        cell: keras.layers.Layer | None = None,
+        activation: str | Callable = "elu",
+        recompute: bool = False,
+        kernel_regularizer: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.channels = None if channels is None else checked_channels(channels)
+        self.blocks = checks.integer("blocks", blocks, minimum=0)
+        self.cell = checked_cell(cell)
+        self.activation = keras.activations.get(activation)
+        self.recompute = bool(recompute)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+
+    def build(self, input_shape: Shape) -> None:
+        """Makes the layers, for images `[B, side, side, C]`."""
+        shape = tuple(input_shape)
+        if len(shape) != 4 or None in shape[1:] or shape[1] != shape[2]:
+            rule = "must be [batch, side, side, channels], all known but the batch"
+            raise checks.invalid("input_shape", rule, shape)
+        channels = default_channels(int(shape[1])) if self.channels is None else self.channels
+        scales = sorted(channels, reverse=True)
+        regularizer, policy = self.kernel_regularizer, self.dtype_policy
+        options = {"activation": self.activation, "kernel_regularizer": regularizer}
+        count = len(scales) * self.blocks
+        factory = CellFactory(self.cell, count, self.recompute, policy, **options)
+        self.reductions, self.rows = [], []
+        for scale in scales:
+            check_divides("channels", scale, int(shape[1]), "the side of the larger maps")
+            reduce = Reduce(shape[1] // scale, channels[scale], regularizer, dtype=policy)
+            reduce.build(shape)
+            shape = (None, scale, scale, channels[scale])
+            row = factory.make_row(self.blocks)
+            row.build(shape)
+            self.reductions.append(reduce)
+            self.rows.append(row)
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> list[tf.Tensor]:
+        """Returns the maps of each scale, the largest first."""
+        maps = []
+        for reduce, row in zip(self.reductions, self.rows, strict=True):
+            inputs = row(reduce(inputs), training=training)
+            maps.append(inputs)
+        return maps
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> list[tuple]:
+        """Returns the shapes of the maps for images of this shape."""
+        channels = self.channels or default_channels(int(input_shape[1] or 0))
+        scales = sorted(channels, reverse=True)
+        return [(input_shape[0], scale, scale, channels[scale]) for scale in scales]
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor."""
+        channels = self.channels
+        return {
+            **super().get_config(),
+            "channels": channels and {str(scale): count for scale, count in channels.items()},
+            "blocks": self.blocks,
+            "cell": self.cell and keras.saving.serialize_keras_object(self.cell),
+            "activation": keras.activations.serialize(self.activation),
+            "recompute": self.recompute,
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+        }
+
+
+def checked_channels(channels: Mapping[int, int]) -> dict[int, int]:
+    """Returns numbers of channels by scale, or raises."""
+    rule = "must map sides of maps to numbers of channels, such as {14: 32, 7: 64, 1: 128}"
+    found = by_scale("channels", channels, rule)
+    return {scale: checks.integer("channels", count) for scale, count in found.items()}
+
+
+def default_channels(side: int) -> dict[int, int]:
+    """Returns the channels at each scale of an image of this side, where none are given.
+
+    Example:
+        >>> default_channels(28)
+        {14: 32, 7: 64, 1: 128}
+    """
+    channels: dict[int, int] = {}
+    while side % 2 == 0 and side >= 8:
+        side //= 2
+        channels[side] = 32 * (len(channels) + 1)
+    return {**channels, 1: 128}

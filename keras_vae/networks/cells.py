@@ -1,0 +1,88 @@
+"""Cells in a row, copies of one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_vae.core import checks
+from keras_vae.networks.bottleneck_cell import BottleneckCell
+
+
+class CellRow(keras.layers.Layer):
+    """Cells that are applied one after another to maps `[B, H, W, C]`.
+
+    Args:
+        cells: Layers that keep the shape of maps; none for the identity.
+        recompute: Whether each cell runs once more in the backward pass, in place of remembering
+            what it made on the way.
+        **kwargs: Passed on to `keras.layers.Layer`.
+    """
+
+    def __init__(self, cells: Sequence[keras.layers.Layer], recompute: bool, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.cells = list(cells)
+        self.recompute = recompute
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        """Builds all cells for maps of this shape."""
+        for cell in self.cells:
+            cell.build(input_shape)
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Returns the output of the last cell."""
+        for cell in self.cells:
+            run = lambda maps, cell=cell: cell(maps, training=training)  # noqa: E731
+            inputs = keras.remat(run)(inputs) if self.recompute else run(inputs)
+        return inputs
+
+
+class CellFactory:
+    """Makes the cells of a network, each with weights of its own.
+
+    Args:
+        cell: Any layer that keeps the shape of maps and that Keras can serialize, or None for a
+            `BottleneckCell`.
+        count: Number N of cells in the network. The last kernel of a cell that leaves its scale to
+            the network (`last_scale`) starts 1 / sqrt(N) times as large.
+        recompute: That of the rows.
+        policy: Dtype policy of the network.
+        **options: Of the `BottleneckCell`, where none is given.
+    """
+
+    def __init__(
+        self,
+        cell: keras.layers.Layer | None,
+        count: int,
+        recompute: bool,
+        policy: Any,
+        **options: Any,
+    ):
+        self._cell = BottleneckCell(**options) if cell is None else cell
+        self._recompute, self._policy = recompute, policy
+        self.last_scale = 1.0 / math.sqrt(max(1, count))
+
+    def make_row(self, count: int) -> CellRow:
+        """Returns so many cells in a row."""
+        cells = [self._make_cell() for _ in range(count)]
+        return CellRow(cells, self._recompute, dtype=self._policy)
+
+    def _make_cell(self) -> keras.layers.Layer:
+        config = {**self._cell.get_config(), "dtype": self._policy}
+        del config["name"]
+        if config.get("last_scale", 0.0) is None:
+            config["last_scale"] = self.last_scale
+        return type(self._cell).from_config(config)
+
+
+def checked_cell(cell: Any) -> keras.layers.Layer | None:
+    """Returns a cell, given a layer or its configuration, or None; raises for anything else."""
+    if isinstance(cell, dict):
+        cell = keras.saving.deserialize_keras_object(cell)
+    if cell is not None and not isinstance(cell, keras.layers.Layer):
+        raise checks.invalid("cell", "must be a Keras layer that keeps the shape of maps", cell)
+    return cell

@@ -1,0 +1,349 @@
+"""Hierarchies of latent groups: one pass for everything, and what a model needs of it."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import keras_vae as kv
+from keras_vae.terms import Path
+from tests.contracts import plain
+from tests.small_models import binary_images, randomize, trainable_weights_of
+
+tfd = tfp.distributions
+
+EXACT = {"rtol": 1e-5, "atol": 1e-5}
+GROUPS = {1: (1, 3), 4: (2, 2)}
+
+
+def hierarchy(model_class=kv.HierarchicalVAE, groups=GROUPS, likelihood=None, top=None, **changes):
+    """Return a small model of three groups, whose weights are always the same."""
+    keras.utils.set_random_seed(0)
+    model = model_class(
+        bottom_up=kv.networks.BottomUp({4: 6, 1: 8}, blocks=1),
+        top_down=kv.networks.TopDown(groups, **(top or {})),
+        likelihood=likelihood or kv.likelihoods.Bernoulli((8, 8, 1)),
+        **changes,
+    )
+    randomize(model.bottom_up, model.top_down, scale=0.3)
+    return model
+
+
+class MeanHierarchy(kv.HierarchicalVAE):
+    """A hierarchy without noise: each group is the mean of its q."""
+
+    def _terms(self, x, q, condition, num_samples, training, seed):
+        mean = lambda position, p: p.mean() if position else p.mean()[None]  # noqa: E731
+        return self._scored_terms(x, q, q.score(mean), Path(), training, seed)
+
+
+@pytest.fixture(scope="module")
+def x():
+    return binary_images(6)
+
+
+@pytest.mark.parametrize("posterior", ["delta", "plain"])
+def test_terms_are_what_the_distributions_say(x, posterior):
+    """The single pass has the draws and densities of the three distributions."""
+    model = hierarchy(top={"posterior": posterior})
+    terms, q = model.compute_terms(x, 3, seed=1), model.encode(x)
+    z = q.sample(3, seed=tf.constant([1, 0]))
+    np.testing.assert_array_equal(terms.draws.z, z)
+    np.testing.assert_allclose(terms.log_q, q.log_prob(z), **EXACT)
+    np.testing.assert_allclose(terms.log_p_z, model.prior().log_prob(z), **EXACT)
+    np.testing.assert_allclose(terms.log_p_x, model.decode(z).log_prob(x), **EXACT)
+    again = terms.draws.rescore(terms)
+    np.testing.assert_allclose(again.log_w, terms.log_w, **EXACT)
+    np.testing.assert_allclose(again.kl, terms.kl, **EXACT)
+    np.testing.assert_allclose(model.log_weights(x, 3, seed=1), terms.log_w, **EXACT)
+
+
+@pytest.mark.parametrize("posterior", ["delta", "plain"])
+def test_kl_is_that_of_two_normals_given_the_groups_above(x, posterior):
+    model = hierarchy(top={"posterior": posterior})
+    terms, q = model.compute_terms(x, 5, seed=1), model.encode(x)
+    pairs = zip(q.walk_along(terms.draws.z), model.prior().walk_along(terms.draws.z), strict=True)
+    expected = [
+        np.broadcast_to(
+            tfd.kl_divergence(
+                tfd.MultivariateNormalDiag(one.mean(), one.stddev()),
+                tfd.MultivariateNormalDiag(other.mean(), other.stddev()),
+            ),
+            (5, 6),
+        ).mean(axis=0)
+        for (one, _), (other, _) in pairs
+    ]
+    assert terms.kl.shape == (6, 3)
+    np.testing.assert_allclose(terms.kl, np.stack(expected, axis=-1), rtol=1e-4)
+
+
+def test_the_pass_in_numpy():
+    """Two groups of vectors without cells: every density, from the weights."""
+    keras.config.set_dtype_policy("float64")
+    keras.utils.set_random_seed(0)
+    model = kv.HierarchicalVAE(
+        bottom_up=kv.networks.BottomUp({1: 5}, blocks=0),
+        top_down=kv.networks.TopDown({1: (2, 3)}, blocks=0, scale_bounds=(0.05, 9.0)),
+        likelihood=kv.likelihoods.Normal((2, 2, 1)),
+    )
+    randomize(model.bottom_up, model.top_down, scale=0.7)
+    x = np.random.default_rng(1).normal(size=(4, 2, 2, 1))
+    terms = model.compute_terms(x, 1, seed=1)
+
+    def elu(value):
+        return np.where(value > 0.0, value, np.expm1(np.minimum(value, 0.0)))
+
+    def dense(layer, value):
+        kernel, *bias = (weight.numpy() for weight in layer.weights)
+        return value @ kernel + (bias[0] if bias else 0.0)
+
+    def scale_of(raw):
+        one = np.log(np.expm1(1.0 - 0.05))  # where the scale is 1
+        return np.minimum(np.log1p(np.exp(raw + one)) + 0.05, 9.0)
+
+    def log_normal(value, loc, scale):
+        white = (value - loc) / scale
+        return np.sum(-0.5 * white**2 - np.log(scale) - 0.5 * np.log(2.0 * np.pi), axis=-1)
+
+    maps = dense(model.bottom_up.reductions[0].projection, x.reshape(4, 4))
+    state = np.tile(model.top_down.start.numpy().reshape(1, -1), (4, 1))
+    log_q, log_p, kl = [], [], []
+    for number, group in enumerate(model.top_down.latent_groups):
+        z = terms.draws.z[0, :, 3 * number : 3 * number + 3].numpy()
+        loc, raw = np.split(dense(group.of_prior, elu(state)), 2, axis=-1)
+        scale = scale_of(raw)
+        hidden = elu(dense(group.of_state, elu(state)) + dense(group.of_maps, elu(maps)))
+        hidden = elu(dense(group.convolution, hidden))
+        shift, raw = np.split(dense(group.of_posterior, hidden), 2, axis=-1)
+        ratio = scale_of(raw)
+        log_q.append(log_normal(z, loc + shift, scale * ratio))
+        log_p.append(log_normal(z, loc, scale))
+        kl.append(0.5 * np.sum((shift / scale) ** 2 + ratio**2 - np.log(ratio**2) - 1.0, axis=-1))
+        state = state + dense(group.of_latent, z)
+    np.testing.assert_allclose(terms.log_q[0], sum(log_q), rtol=1e-9)
+    np.testing.assert_allclose(terms.log_p_z[0], sum(log_p), rtol=1e-9)
+    np.testing.assert_allclose(terms.kl, np.stack(kl, axis=-1), rtol=1e-9)
+    mean = dense(model.top_down.output_maps.projection, elu(state)).reshape(4, 2, 2, 1)
+    mean += model.top_down.output_bias.bias.numpy()
+    np.testing.assert_allclose(terms.draws.p_x.mean()[0], mean, rtol=1e-9)
+
+
+def test_x_reaches_p_x_through_z_alone(x):
+    """The last state of inference, at a given z, is that of any other x, and of generation."""
+    model = hierarchy()
+    z = model.encode(x).sample(seed=[0, 1])
+    values = tf.split(z, model.encode(x).sizes, axis=-1)
+    states = [
+        model.encode(image).score(lambda position, _: values[position]).state
+        for image in (x, 1.0 - x)
+    ]
+    np.testing.assert_array_equal(*states)
+    np.testing.assert_allclose(model.top_down.parameters(states[0]), model.top_down(z), **EXACT)
+    with tf.GradientTape() as tape:
+        image = tf.constant(x)
+        tape.watch(image)
+        values = tf.split(tf.stop_gradient(z), model.encode(x).sizes, axis=-1)
+        state = model.encode(image).score(lambda position, _: values[position]).state
+    assert tape.gradient(state, image) is None
+
+
+def test_groups_come_from_the_top_down():
+    model = hierarchy()
+    assert model.latents == {"z1": (3,), "z2": (4, 4, 2), "z3": (4, 4, 2)}
+    z = model.prior().sample(2, seed=[0, 1])
+    groups = model.split(z)
+    np.testing.assert_array_equal(model.join(groups), z)
+    top = model.split(model.prior().draw_groups([2], [5, 5], given={0: groups["z1"]}))
+    np.testing.assert_array_equal(top["z1"], groups["z1"])
+    assert np.abs(top["z2"] - groups["z2"]).max() > 0.1
+
+
+def test_temperature_reaches_every_group():
+    model = hierarchy()
+    z = model.split(model.prior().sample(4, seed=[0, 1]))
+    for position, name in enumerate(z):
+        cool = model.prior().draw_groups([4], [0, 1], temperatures={position: 0.5})
+        walked = model.prior().walk_along(model.join(z))[position][0]
+        centre = tf.reshape(walked.mean(), [-1, *model.latents[name]])
+        found = model.split(cool)[name]
+        np.testing.assert_allclose(found - centre, 0.5 * (z[name] - centre), **EXACT)
+
+
+def test_reconstruction_with_lower_groups_of_the_prior(x):
+    model = hierarchy()
+    whole = model.reconstruct(x, keep=list(model.latents))
+    np.testing.assert_allclose(whole, model.reconstruct(x), **EXACT)
+    top = model.split(model.posterior_head.mean(model.encode(x)))["z1"]
+    found = model.reconstruct(x, keep="z1", temperature=0.0)
+    expected = model.sample(6, temperature=0.0, given={"z1": top})
+    np.testing.assert_allclose(found, expected, **EXACT)
+
+
+def gradients_of(model, x):
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(model.objective.loss(model.compute_terms(x, 1, True, seed=1)))
+    return tape.gradient(loss, [weight.value for weight in model.trainable_variables])
+
+
+def test_recomputation_changes_no_gradient(x):
+    def make(recompute):
+        keras.utils.set_random_seed(0)
+        model = kv.HierarchicalVAE(
+            kv.networks.BottomUp({4: 6, 1: 8}, recompute=recompute),
+            kv.networks.TopDown(GROUPS, recompute=recompute),
+            kv.likelihoods.Bernoulli((8, 8, 1)),
+        )
+        randomize(model.bottom_up, model.top_down, scale=0.3)
+        return model
+
+    plain, again = make(False), make(True)
+    in_graph = tf.function(lambda: gradients_of(again, x), autograph=False)()
+    for one, other in zip(gradients_of(plain, x), in_graph, strict=True):
+        assert other is not None
+        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-5)
+
+
+def test_two_replicas_equal_one_device(replicas, x):
+    def trained(scope):
+        with scope:
+            model = hierarchy(MeanHierarchy)
+            model.compile(keras.optimizers.SGD(0.01))
+        model.fit(binary_images(8), batch_size=8, shuffle=False, verbose=0)
+        return trainable_weights_of(model)
+
+    one, two = trained(tf.distribute.get_strategy().scope()), trained(replicas.scope())
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=2e-6)
+
+
+def test_a_saved_model_is_the_same(x, tmp_path):
+    cell = kv.networks.BottleneckCell(bottleneck=0.25, squeeze_excite=True)
+    keras.utils.set_random_seed(0)
+    model = kv.HierarchicalVAE(
+        kv.networks.BottomUp({4: 6, 1: 8}, cell=cell),
+        kv.networks.TopDown(GROUPS, cell=cell, channels={4: 5}, posterior="plain"),
+        kv.likelihoods.Bernoulli((8, 8, 1)),
+        objective=kv.objectives.ELBO(0.5),
+        seed=4,
+    )
+    randomize(model.bottom_up, model.top_down, scale=0.3)
+    model.save(tmp_path / "model.keras")
+    copy = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(copy.log_weights(x, 2, seed=1), model.log_weights(x, 2, seed=1))
+    np.testing.assert_array_equal(copy.sample(2), model.sample(2))
+    assert plain(copy.top_down.get_config()) == plain(model.top_down.get_config())
+
+
+def test_parts_have_every_variable_once():
+    model = hierarchy()
+    parts = model.trainable_parts
+    ids = [id(variable) for part in parts.values() for variable in part]
+    assert len(set(ids)) == len(ids)
+    assert set(ids) == {id(variable) for variable in model.trainable_variables}
+    model.compile(kv.optimizers.by_part(model, encoder="sgd", decoder="adam"))
+    with tf.GradientTape() as tape:
+        z = model.prior().sample(3, seed=[0, 1])
+        loss = tf.reduce_sum(model.decode(z).mean() ** 2) + tf.reduce_sum(z**2)
+    needed = tape.gradient(loss, [weight.value for weight in parts["encoder"]])
+    assert all(gradient is None for gradient in needed), "generation needs part of the encoder"
+
+
+def test_the_output_starts_at_the_mean_of_the_data():
+    model = hierarchy()
+    model.top_down.output_maps.projection.kernel.assign(
+        tf.zeros_like(model.top_down.output_maps.projection.kernel)
+    )
+    data = np.random.default_rng(0).random((50, 8, 8, 1)).astype("float32")
+    model.initialize_output_bias(data)
+    np.testing.assert_allclose(model.sample(1)[0], data.mean(axis=0), atol=2e-3)
+
+
+def test_log_likelihood_in_chunks_encodes_once(x):
+    model, calls = hierarchy(), []
+    call = model.bottom_up.call
+    model.bottom_up.call = lambda *args, **kwargs: (calls.append(1), call(*args, **kwargs))[1]
+    x, _ = model._checked(x, None)
+    weigh = model.weighting(x)
+    found = [weigh(2, tf.constant([0, n])) for n in range(3)]
+    assert len(calls) == 1 and found[0].shape == (2, 6)
+    result = kv.evaluation.log_likelihood(model, x, num_samples=7, chunk_size=3, verbose=False)
+    assert np.isfinite(result.mean)
+
+
+IMAGE = kv.likelihoods.Bernoulli((8, 8, 1))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: kv.networks.TopDown({}), "`groups` must map scales to"),
+        (lambda: kv.networks.TopDown({1: (0, 4)}), "`groups` must be a non-empty tuple"),
+        (lambda: kv.networks.TopDown({1: 4}), r"such as {1: \(2, 16\), 7: \(3, 4\)}"),
+        (lambda: kv.networks.TopDown({0: (1, 4)}), "`groups` must map scales to"),
+        (lambda: kv.networks.TopDown({1: (1, 4)}, posterior="bottom"), "`posterior` must be one"),
+        (
+            lambda: kv.networks.TopDown({1: (1, 4)}, scale_bounds=(2.0, 3.0)),
+            "`scale_bounds` must have 1 between them",
+        ),
+        (lambda: kv.networks.TopDown({1: (1, 4)}, cell="cell"), "`cell` must be a Keras layer"),
+        (lambda: kv.networks.BottomUp({8: 0}), "`channels` must be an integer >= 1"),
+        (
+            lambda: hierarchy(groups={1: (1, 2), 3: (1, 2)}),
+            r"`groups` must have scales of the bottom-up network, \[1, 4\]",
+        ),
+        (
+            lambda: hierarchy(groups={4: (1, 2)}),
+            "`groups` must have a group at the smallest scale of the bottom-up network, 1",
+        ),
+        (
+            lambda: hierarchy(top={"channels": {2: 8}}),
+            r"`channels` must have scales of the bottom-up network, \[1, 4\]",
+        ),
+        (
+            lambda: hierarchy(likelihood=kv.likelihoods.Bernoulli((6, 6, 1))),
+            "`channels` must have scales that divide the side of the larger maps, 6",
+        ),
+        (
+            lambda: hierarchy(likelihood=kv.likelihoods.Bernoulli((8, 4, 1))),
+            r"must be \[batch, side, side, channels\]",
+        ),
+        (
+            lambda: hierarchy(likelihood=kv.likelihoods.Bernoulli((12,))),
+            r"`bottom_up` must take images of shape \(None, 12\)",
+        ),
+        (
+            lambda: kv.HierarchicalVAE(
+                kv.networks.MLPEncoder((4,)), kv.networks.TopDown({1: (1, 2)}), IMAGE
+            ),
+            "`bottom_up` must return a list of maps",
+        ),
+        (
+            lambda: kv.HierarchicalVAE(
+                kv.networks.BottomUp(), kv.networks.MLPDecoder((8, 8, 1)), IMAGE
+            ),
+            "`top_down` must be an instance of keras_vae.networks",
+        ),
+        (
+            lambda: hierarchy().with_prior(kv.priors.StandardNormal(67)),
+            "shares its pass with p",
+        ),
+    ],
+)
+def test_bad_input_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("shape", "latents"),
+    [((28, 28, 1), {1: (2, 16), 7: (3, 4), 14: (1, 2)}), ((32, 32, 3), {1: (1, 8), 8: (2, 4)})],
+)
+def test_networks_of_a_line_each(shape, latents):
+    """The default bottom-up network has the scales of common images; a mixture has its maps."""
+    likelihood = kv.likelihoods.DiscretizedLogisticMixture(shape, num_components=2)
+    model = kv.HierarchicalVAE(kv.networks.BottomUp(), kv.networks.TopDown(latents), likelihood)
+    assert model.sample(2).shape == (2, *shape)
+    x = np.random.default_rng(0).integers(0, 256, (2, *shape))
+    assert np.all(np.isfinite(model.log_weights(x)))
+    assert np.all(np.isfinite(model.compute_terms(*model._checked(x, None)[:1]).kl))
