@@ -149,8 +149,13 @@ class TopDownPosterior(GroupedDistribution):
         log_p = [p.log_prob(value) for p, value in zip(priors, values, strict=True)]
         # The first group is inferred once for all draws.
         kl = [one.kl + tf.zeros_like(log_q[0]) for one in inferred]
-        stacked = (tf.stack(of_groups, axis=-1) for of_groups in (log_q, log_p, kl))
-        return Scored(tf.concat(values, axis=-1), *stacked, state)
+        return Scored(
+            z=tf.concat(values, axis=-1),
+            log_q=tf.stack(log_q, axis=-1),
+            log_p=tf.stack(log_p, axis=-1),
+            kl=tf.stack(kl, axis=-1),
+            state=state,
+        )
 
     def _descend(self, choose: Choose) -> tuple[list[Inferred], list[Any], list[Any], tf.Tensor]:
         inferred, values, priors = [], [], []

@@ -81,7 +81,8 @@ class BottomUp(keras.Model):
         if len(shape) != 4 or None in shape[1:] or shape[1] != shape[2]:
             rule = "must be [batch, side, side, channels], all known but the batch"
             raise checks.invalid("input_shape", rule, shape)
-        channels = default_channels(int(shape[1])) if self.channels is None else self.channels
+        side = int(shape[1] or 0)
+        channels = default_channels(side) if self.channels is None else self.channels
         scales = sorted(channels, reverse=True)
         regularizer, policy = self.kernel_regularizer, self.dtype_policy
         options = {"activation": self.activation, "kernel_regularizer": regularizer}
@@ -89,10 +90,10 @@ class BottomUp(keras.Model):
         factory = CellFactory(self.cell, count, self.recompute, policy, **options)
         self.reductions, self.rows = [], []
         for scale in scales:
-            check_divides("channels", scale, int(shape[1]), "the side of the larger maps")
-            reduce = Reduce(shape[1] // scale, channels[scale], regularizer, dtype=policy)
+            check_divides("channels", scale, side, "the side of the larger maps")
+            reduce = Reduce(side // scale, channels[scale], regularizer, dtype=policy)
             reduce.build(shape)
-            shape = (None, scale, scale, channels[scale])
+            side, shape = scale, (None, scale, scale, channels[scale])
             row = factory.make_row(self.blocks)
             row.build(shape)
             self.reductions.append(reduce)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -228,8 +229,7 @@ class TopDown(Head):
                 position, group = next(groups)
                 state = group.merge(state, visit(position, group, state), training)
             if not number:
-                row = next(rows)
-                state = on_maps(lambda maps, row=row: row(maps, training=training), state)
+                state = on_maps(functools.partial(next(rows), training=training), state)
         return state
 
     def parameters(self, state: tf.Tensor) -> tf.Tensor:
@@ -284,7 +284,7 @@ def _checked_groups(groups: Mapping[int, tuple[int, int]]) -> dict[int, tuple[in
 
 def _by_side(maps_shapes: Sequence[Shape]) -> dict[int, Shape]:
     """Returns shapes of maps by their side, or raises unless all are `[B, scale, scale, C]`."""
-    found = {}
+    found: dict[int, Shape] = {}
     for shape in maps_shapes:
         if len(shape) != 4 or None in tuple(shape)[1:] or shape[1] != shape[2]:
             rule = "must return maps [batch, scale, scale, channels], one for each scale"
