@@ -37,6 +37,7 @@ from keras_vae.evaluation.distances import (
     kernel_distance,
     manifold_scores,
 )
+from keras_vae.evaluation.encode_codes import encode_codes
 from keras_vae.evaluation.estimate import Estimate
 from keras_vae.evaluation.fit_posterior import FittedPosterior, fit_posterior
 from keras_vae.evaluation.fit_prior import fit_prior
@@ -81,6 +82,7 @@ __all__ = [
     "classifier_features",
     "dci",
     "disentanglement_scores",
+    "encode_codes",
     "factor_vae_score",
     "feature_moments",
     "fit_posterior",

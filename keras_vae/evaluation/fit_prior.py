@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_vae.core import checks
 from keras_vae.core.seeds import fold, purpose, seed_tensor
 from keras_vae.evaluation.reading import checked_vae, map_batches
+from keras_vae.models import PriorModel
 from keras_vae.models.parts import check_latent, instance
-from keras_vae.priors import Prior
+from keras_vae.priors import CodePrior, Prior
+from keras_vae.priors.fitting import Ascent
 
 
 def fit_prior(
@@ -35,13 +38,17 @@ def fit_prior(
     or EM for `priors.MixtureOfNormals`. The examples are shuffled, and the draws of one stay
     together, so that the rows that a prior holds out are of other examples than those it learns.
 
+    A prior over codes is trained by a `PriorModel`, which stops early likewise; for labels,
+    callbacks or a training that can be resumed, make one of your own.
+
     Args:
         model: A `VAE`; it stays as it is.
         data: Array `[N, *E]`, or dataset of batches as `fit` takes it.
         prior: The prior to fit, from where its weights stand.
-        draws_per_example: Draws of z from each q(z|x).
+        draws_per_example: Draws of z from each q(z|x); of a q(z|x) that is a single z, one is made.
         seed: Seed of the draws and of the fit, an integer >= 0.
-        **options: Passed on to the prior's `fit`, such as `epochs` or `verbose`.
+        **options: Passed on to the prior's `fit`, such as `epochs` or `verbose`; the same options
+            hold for priors over codes.
 
     Returns:
         `prior` itself, fitted.
@@ -70,6 +77,8 @@ def fit_prior(
     check_latent(model.posterior_head, prior)
     draws_per_example = checks.integer("draws_per_example", draws_per_example)
     seed = checks.integer("seed", seed, minimum=0)
+    if model.posterior_head.is_point_mass:
+        draws_per_example = 1
 
     def draw(x: tf.Tensor, y: Any, batch_seed: tf.Tensor) -> tf.Tensor:
         return model.encode(x, y).sample(draws_per_example, seed=batch_seed)  # [S, B, D]
@@ -78,4 +87,37 @@ def fit_prior(
     batches = map_batches(draw, model, data, seed=noise, verbose=False)
     z = np.concatenate([np.swapaxes(batch, 0, 1) for batch in batches])  # [N, S, D]
     z = np.random.default_rng(seed).permutation(z)
-    return prior.fit(z.reshape(-1, *prior.event_shape), seed=seed, **options)
+    z = z.reshape(-1, *prior.event_shape)
+    if isinstance(prior, CodePrior):
+        return _train(prior, z, seed=seed, **options)
+    return prior.fit(z, seed=seed, **options)
+
+
+def _train(
+    prior: CodePrior,
+    codes: np.ndarray,
+    *,
+    epochs: int = 200,
+    batch_size: int = 128,
+    learning_rate: float = 1e-3,
+    held_out: float = 0.1,
+    patience: int = 10,
+    seed: int,
+    verbose: bool = True,
+) -> CodePrior:
+    """Trains a prior over codes by a `PriorModel`, with the options of `Prior.fit`."""
+    ascent = Ascent(epochs, batch_size, learning_rate, held_out, patience, seed, verbose)
+    learned, judged = ascent.split(codes)
+    model = PriorModel(prior, seed=seed)
+    if not model.trainable_variables:
+        rule = "must have trainable weights, or there is nothing to fit"
+        raise checks.invalid("prior", rule, type(prior).__name__)
+    model.compile(keras.optimizers.Adam(learning_rate))
+    batches = tf.data.Dataset.from_tensor_slices(learned).shuffle(len(learned), seed)
+    options: dict[str, Any] = {}
+    if len(judged):
+        stop = keras.callbacks.EarlyStopping(patience=patience, restore_best_weights=True)
+        options = {"validation_data": judged, "validation_batch_size": batch_size}
+        options["callbacks"] = [stop]
+    model.fit(batches.batch(batch_size), epochs=epochs, verbose=int(verbose), **options)
+    return prior

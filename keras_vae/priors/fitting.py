@@ -59,7 +59,7 @@ class Ascent:
         if not prior.trainable_variables:
             rule = "must have trainable weights, or there is nothing to fit"
             raise checks.invalid("prior", rule, type(prior).__name__)
-        learned, held_out = self._split(z)
+        learned, held_out = self.split(z)
         steps = _Steps(prior, self.learning_rate, seed_tensor(self.seed))
         best = _Best(prior.trainable_variables)
         best.see(self._score(steps, held_out))
@@ -77,7 +77,7 @@ class Ascent:
         if len(held_out):
             best.restore()
 
-    def _split(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def split(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns the draws to learn, and those to hold out, which are the last."""
         count = len(z) - math.ceil(self.held_out * len(z))
         if not count:
