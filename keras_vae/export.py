@@ -30,7 +30,8 @@ def export_saved_model(model: VAE, path: str | os.PathLike, overwrite: bool = Fa
     | `sample`         | `count`, `seed`     | `mean` of p(x|z) at z ~ p(z)       |
     | `log_likelihood` | `x`, `count`, `seed`| `log_likelihood`, L_count, nats    |
 
-    A conditional model has an input `y` more in each. The batch may have any size. The folder is
+    A model of codes has `codes` `[B, N]` in place of mean and scale, and z are codes `[B, N]`. A
+    conditional model has an input `y` more in each. The batch may have any size. The folder is
     written whole or not at all: under another name first, which then becomes `path`. Of several
     workers, the chief writes.
 
@@ -82,8 +83,7 @@ def _signatures(model: VAE) -> dict[str, Callable[..., Any]]:
         return model.check_support(*model.standardize(x, y))
 
     def encode(x: tf.Tensor, y: Any = None) -> dict[str, tf.Tensor]:
-        q, head = model.encode(*checked(x, y)), model.posterior_head
-        return {"mean": head.mean(q), "scale": head.stddev(q)}
+        return model.posterior_head.summary(model.encode(*checked(x, y)))
 
     def decode(z: tf.Tensor, y: Any = None) -> dict[str, tf.Tensor]:
         return {"mean": model.decode(z, model.checked_labels(y)).mean()}
@@ -107,7 +107,8 @@ def _signatures(model: VAE) -> dict[str, Callable[..., Any]]:
 
     dtype, labels = model.likelihood_head.density_dtype, model.label_spec
     x = {"x": tf.TensorSpec((None, *model.likelihood_head.event_shape), dtype, name="x")}
-    z = {"z": tf.TensorSpec((None, *model.posterior_head.event_shape), dtype, name="z")}
+    head = model.posterior_head
+    z = {"z": tf.TensorSpec((None, *head.event_shape), head.z_dtype, name="z")}
     numbers = {name: tf.TensorSpec((), tf.int32, name=name) for name in ("count", "seed")}
     inputs: dict[Callable[..., Any], dict[str, tf.TensorSpec]] = {
         encode: x,

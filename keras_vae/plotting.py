@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
+    "code_histogram",
     "elbo_parts",
     "image_grid",
     "kl_by_dimension",
@@ -161,7 +162,8 @@ def latent_traversal(
 ) -> Figure:
     """Draws what the decoder makes of one x when single latent dimensions are moved.
 
-    Discrete variables take each of their values, whatever `span` and `steps`.
+    Discrete variables take each of their values, whatever `span` and `steps`. Codes, which have no
+    scale either, take `steps` of their values.
 
     Args:
         model: A `VAE` of images.
@@ -193,16 +195,20 @@ def latent_traversal(
     start = model.posterior_head.mean(q)[0].numpy()  # [D], or [D, K] of categorical variables
     for dimension in dimensions:
         checks.option("dimensions", dimension, range(len(start)))
-    if model.posterior_head.discrete:
-        values = discrete.values(q).numpy()  # [K, K] or [2]
-        title = "one latent variable a row, one of its values a column"
+    steps = checks.integer("steps", steps)
+    title = "one latent variable a row, one of its values a column"
+    if model.posterior_head.is_point_mass:
+        counts = model.posterior_head.groups.counts
+        values = [np.linspace(0, counts[d] - 1, steps).round() for d in dimensions]
+    elif model.posterior_head.discrete:
+        values = [discrete.values(q).numpy()] * len(dimensions)  # [K, K] or [2]
     else:
-        values = np.linspace(-span, span, checks.integer("steps", steps))
+        values = [np.linspace(-span, span, steps)] * len(dimensions)
         title = f"one latent dimension a row, from {-span:g} to {span:g}"
-    columns = len(values)
+    columns = len(values[0])
     z = np.repeat(start[np.newaxis], len(dimensions) * columns, axis=0)
     for row, dimension in enumerate(dimensions):
-        z[row * columns : (row + 1) * columns, dimension] = values
+        z[row * columns : (row + 1) * columns, dimension] = values[row]
     labels = None if y is None else np.repeat(y, len(z), axis=0)
     figure = image_grid(model.decode(z, labels).mean(), columns, title, white=white)
     _name_rows(figure, [f"$z_{{{dimension}}}$" for dimension in dimensions])
@@ -287,6 +293,37 @@ def kl_by_dimension(kl: Any, active: Any = None) -> Figure:
     if len(kl) <= _MOST_NAMES:
         axes.set_xticks(range(len(kl)), [str(dimension) for dimension in order], fontsize="x-small")
     axes.legend(frameon=False, fontsize="small")
+    return figure
+
+
+def code_histogram(counts: Mapping[str, Any]) -> Figure:
+    """Draws how often each code of a codebook occurs, the most frequent first.
+
+    Args:
+        counts: How often each code of a group occurs, `[K]`, by the name of the group.
+
+    Returns:
+        A matplotlib `Figure`, a group a row.
+
+    Raises:
+        ValueError: If there is no group, or the counts are no vectors.
+
+    Example:
+        >>> code_histogram({"z": [3, 0, 5]}).get_axes()[0].get_title()
+        'z: 2 of 3 codes are in use'
+    """
+    vectors = {name: np.asarray(of) for name, of in counts.items()}
+    if not vectors or any(of.ndim != 1 for of in vectors.values()):
+        rule = "must hold vectors [K] by the names of groups"
+        raise checks.invalid("counts", rule, counts)
+    figure = new_figure(7.0, 2.4 * len(vectors))
+    rows = figure.subplots(len(vectors), squeeze=False)[:, 0]
+    for axes, (name, of) in zip(rows, vectors.items(), strict=True):
+        axes.fill_between(np.arange(len(of)), np.sort(of)[::-1], step="mid", color="C0")
+        frame_lightly(axes)
+        used = np.count_nonzero(of)
+        axes.set_title(f"{name}: {used} of {len(of)} codes are in use", fontsize="medium")
+        axes.set(xlabel="code, the most frequent first", ylabel="occurrences", ylim=(0, None))
     return figure
 
 

@@ -8,6 +8,7 @@ from keras_vae.callbacks.hyperparameter_schedule import HyperparameterSchedule, 
 from keras_vae.callbacks.kl_controller import KLController
 from keras_vae.callbacks.linear_scaling import LinearScaling
 from keras_vae.callbacks.monitors import (
+    CodebookMonitor,
     GradientMonitor,
     ImageMonitor,
     LatentMonitor,
@@ -19,6 +20,7 @@ from keras_vae.callbacks.stop_when_constraint_satisfied import StopWhenConstrain
 
 __all__ = [
     "AccuracyGate",
+    "CodebookMonitor",
     "CyclicalLearningRate",
     "Equilibrium",
     "Finding",

@@ -6,6 +6,7 @@ from keras_vae.evaluation.annealed_importance import (
     annealed_importance_sampling,
 )
 from keras_vae.evaluation.bidirectional_check import BidirectionalCheck, bidirectional_check
+from keras_vae.evaluation.code_usage import CodeUsage, code_usage
 from keras_vae.evaluation.disentanglement import (
     DCI,
     BetaVAEScore,
@@ -56,6 +57,7 @@ __all__ = [
     "AnnealedLogLikelihood",
     "BetaVAEScore",
     "BidirectionalCheck",
+    "CodeUsage",
     "DCI",
     "DisentanglementScores",
     "Estimate",
@@ -80,6 +82,7 @@ __all__ = [
     "beta_vae_score",
     "bidirectional_check",
     "classifier_features",
+    "code_usage",
     "dci",
     "disentanglement_scores",
     "encode_codes",

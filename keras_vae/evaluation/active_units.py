@@ -8,8 +8,13 @@ from typing import Any
 import numpy as np
 
 from keras_vae.core import checks
-from keras_vae.evaluation.reading import standardized
+from keras_vae.evaluation.reading import check_noise, standardized
 from keras_vae.training.data import Data
+
+WHY_NO_UNITS = (
+    "codes are names, whose variance says nothing; `evaluation.code_usage` counts how often each "
+    "is used"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +58,8 @@ def active_units(
         An `ActiveUnits`.
 
     Raises:
-        ValueError: If the threshold is negative, or the data empty or without a density.
+        ValueError: If the threshold is negative, z a vector of codes, or the data empty or without
+            a density.
 
     Example:
         >>> import tensorflow as tf, keras_vae as kv
@@ -68,6 +74,7 @@ def active_units(
     References:
         Burda et al., 2016, section 5.2, arXiv:1509.00519.
     """
+    check_noise(model, WHY_NO_UNITS)
     data = Data.of("data", data)
     data.check_ends()
     threshold = checks.number("threshold", threshold, minimum=0.0)

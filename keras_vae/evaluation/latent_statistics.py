@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from keras_vae import bounds
 from keras_vae.core.seeds import fold, purpose, seed_tensor
-from keras_vae.evaluation.active_units import ActiveUnits, units_of
+from keras_vae.evaluation.active_units import WHY_NO_UNITS, ActiveUnits, units_of
 from keras_vae.evaluation.latent_groups import LatentGroup, latent_groups
+from keras_vae.evaluation.reading import check_noise
 from keras_vae.models import VAE
 from keras_vae.training import errors
 from keras_vae.training.data import any_number_of, first_examples, inputs_of
@@ -64,6 +65,7 @@ class LatentReader:
     """
 
     def __init__(self, model: VAE, data: tf.data.Dataset):
+        check_noise(model, WHY_NO_UNITS)
         self._model = model
         self._data = data
         spec = tf.nest.map_structure(any_number_of, inputs_of(data.element_spec))

@@ -31,11 +31,14 @@ class LogLikelihood(Estimate):
         share_below_10: Share of the examples with fewer than 10 effective samples. Near 1 effective
             sample, the estimate depends on a single sample and can be many nats below log p(x).
         effective_sample_sizes: The effective sample size of every example, `[N]`.
+        is_bound: Whether q(z|x) is a point mass, so that the numbers are the bound
+            log p(x|z) + log p(z) at its z, which no number of samples tightens.
     """
 
     effective_sample_size: float
     share_below_10: float
     effective_sample_sizes: np.ndarray = dataclasses.field(repr=False)
+    is_bound: bool = False
 
 
 def log_likelihood(
@@ -56,6 +59,7 @@ def log_likelihood(
     A lower bound in expectation, which K makes tighter: log p(x) - E[L_K] is about
     Var(w / p(x)) / 2K, or half of 1 / (effective sample size) where that is large. The encoder runs
     once for every example; its samples are decoded in chunks, in memory that K does not change.
+    A quantizer has one z for each x, all there is to draw: then K is 1, and the result is a bound.
 
     Args:
         model: A `LatentVariableModel`.
@@ -95,6 +99,7 @@ def log_likelihood(
     if chunk_size is not None:
         chunk_size = checks.integer("chunk_size", chunk_size)
     checked_model(model)
+    num_samples = 1 if model.is_point_mass else num_samples
 
     def estimate(x: tf.Tensor, y: Any, batch_seed: tf.Tensor) -> ImportanceEstimate:
         return importance_estimate(model, x, num_samples, batch_seed, y, chunk_size, memory)
@@ -110,6 +115,7 @@ def log_likelihood(
         effective_sample_size=float(np.mean(sizes, dtype=np.float64)),
         share_below_10=share,
         effective_sample_sizes=sizes,
+        is_bound=model.is_point_mass,
     )
 
 

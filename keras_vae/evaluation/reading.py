@@ -36,13 +36,17 @@ def checked_vae(model: Any) -> VAE:
 
 
 def has_parameters(model: VAE) -> bool:
-    """Returns whether the posterior head tells the parameters of q(z|x) from the distribution."""
-    return type(model.posterior_head).call is Posterior.call
+    """Returns whether the posterior head tells the parameters of q(z|x) from the distribution.
+
+    A point mass has none that could be fitted or compared.
+    """
+    return type(model.posterior_head).call is Posterior.call and not model.is_point_mass
 
 
 def checked_with_parameters(model: Any) -> VAE:
     """Returns the model, or raises unless it is a `VAE` whose q(z|x) has parameters of its own."""
     model = checked_vae(model)
+    check_noise(model, "densities of a point mass are zero at the z of all other data")
     if not has_parameters(model):
         rule = "must have a posterior that overrides `parameters` and `distribution`, not `call`"
         raise checks.invalid("model", rule, type(model.posterior_head).__name__)
@@ -54,6 +58,13 @@ def check_vectors(model: VAE, why: str) -> None:
     if has_maps(model):
         rule = f"must have latent variables that are vectors: {why}"
         raise checks.invalid("model", rule, dict(model.latents))
+
+
+def check_noise(model: Any, why: str) -> None:
+    """Raises a `ValueError` if q(z|x) is a point mass, for which something has no meaning."""
+    if model.is_point_mass:
+        rule = f"must have a posterior with noise: {why}"
+        raise checks.invalid("model", rule, type(model).__name__)
 
 
 def has_maps(model: VAE) -> bool:

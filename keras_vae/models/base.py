@@ -94,6 +94,11 @@ class LatentVariableModel(ObjectiveModel):
         """Shape of one z: that of its only group, or of a vector of all groups."""
         return event_of(self.latents)
 
+    @property
+    def is_point_mass(self) -> bool:
+        """Whether q(z|x) is a single z, so that more samples of it say no more."""
+        return False
+
     def state_updates(self, statistics: Mapping[str, tf.Tensor]) -> Iterable[tuple[Any, tf.Tensor]]:
         """Returns what a step of training assigns besides what the optimizer does, here nothing.
 

@@ -23,6 +23,9 @@ def check_objective(objective: Any) -> None:
     if not objective.pathwise:
         rule = "must take gradients through z: a point mass, as a quantizer is, has no score"
         raise checks.invalid("objective", rule, type(objective).__name__)
+    if objective.computes_with_z:
+        rule = "must not compute with z, which holds codes: names, and no numbers"
+        raise checks.invalid("objective", rule, type(objective).__name__)
     if objective.num_samples > 1:
         rule = "must have num_samples=1: all samples of a quantizer are the same"
         raise checks.invalid("objective", rule, objective.num_samples)

@@ -77,11 +77,15 @@ def _latent(head: Any) -> str:
     return f"{kind} z of shape {head.event_shape}"
 
 
-def check_gradients(objective: Any, posterior: Any) -> None:
-    """Raises a `ValueError` unless the posterior gives the gradients that the objective needs."""
+def check_noise(posterior: Any) -> None:
+    """Raises a `ValueError` if the posterior is a point mass, which carries no gradient."""
     if posterior.is_point_mass:
         rule = "must have noise: a quantizer, which has none, is trained by keras_vae.VQVAE"
         raise checks.invalid("posterior", rule, type(posterior).__name__)
+
+
+def check_gradients(objective: Any, posterior: Any) -> None:
+    """Raises a `ValueError` unless the posterior gives the gradients that the objective needs."""
     if objective.pathwise and not posterior.reparameterized:
         raise ValueError(
             "Argument `objective` must not need gradients through samples of z, which "

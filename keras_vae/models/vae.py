@@ -21,6 +21,7 @@ from keras_vae.models.parts import (
     Shape,
     check_gradients,
     check_latent,
+    check_noise,
     instance,
     output_shape,
     serialized,
@@ -109,8 +110,9 @@ class VAE(LatentVariableModel):
 
     def _check_parts(self) -> None:
         """Raises a `ValueError` unless objective, posterior and prior fit each other."""
-        check_gradients(self.objective, self.posterior_head)
+        check_noise(self.posterior_head)
         check_latent(self.posterior_head, self.prior_head)
+        check_gradients(self.objective, self.posterior_head)
 
     def _build_parts(self) -> None:
         x_shape = self._encoder_input_shape((None, *self.likelihood_head.event_shape))
@@ -143,6 +145,10 @@ class VAE(LatentVariableModel):
     @property
     def latent_event(self) -> tuple[int, ...]:
         return self.posterior_head.event_shape
+
+    @property
+    def is_point_mass(self) -> bool:
+        return self.posterior_head.is_point_mass
 
     @property
     def discrete_dimensions(self) -> int | None:

@@ -28,6 +28,7 @@ class Objective(Steerable):
         measure_names: What it measures besides the loss, for the logs.
         pathwise: Whether its gradient comes through the samples of z, so that a posterior that
             cannot be reparameterized would learn nothing by it.
+        computes_with_z: Whether it takes z as numbers to compute with, which codes are not.
         loss_parts: Parts of the model that minimize a loss of their own, named as in
             `model.trainable_parts`. `loss` then returns a mapping with the loss of each of them,
             and under `""` that of all others, which is the one in the logs. An estimator that
@@ -45,6 +46,7 @@ class Objective(Steerable):
 
     measure_names: tuple[str, ...] = ()
     pathwise: bool = True
+    computes_with_z: bool = False
     loss_parts: tuple[str, ...] = ()
     controllers: Sequence[Controller] = ()
 

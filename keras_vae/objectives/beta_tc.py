@@ -70,6 +70,8 @@ class BetaTC(Objective):
         Chen et al., 2018, eq. 2-4 and appendix C, arXiv:1802.04942.
     """
 
+    computes_with_z = True
+
     measure_names = penalties.KLParts._fields
 
     def __init__(

@@ -58,6 +58,8 @@ class DIP(ELBO):
         Kumar et al., 2018, eq. 6 and 7, arXiv:1711.00848.
     """
 
+    computes_with_z = True
+
     measure_names = ("off_diagonal", "diagonal")
 
     def __init__(self, lambda_od: float, lambda_d: float, kind: str = "i", **kwargs: Any):

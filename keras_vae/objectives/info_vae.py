@@ -57,6 +57,8 @@ class InfoVAE(Estimated):
         Zhao et al., 2017, eq. 6 and section 3.2, arXiv:1706.02262.
     """
 
+    computes_with_z = True
+
     KNOWN_ESTIMATORS = ("reparameterized", "sticking_the_landing")  # The MMD comes through z.
     measure_names = ("mmd",)
 

@@ -56,6 +56,11 @@ class Posterior(Head):
         return (self.latent_dim,)
 
     @property
+    def z_dtype(self) -> str:
+        """The dtype of z: that of densities."""
+        return self.density_dtype
+
+    @property
     def latents(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the groups of z, by name, in the order in which they lie in z: one group."""
         return {"z": self.event_shape}

@@ -77,6 +77,11 @@ class Quantizer(Posterior):
         self.groups = groups
 
     @property
+    def z_dtype(self) -> str:
+        """The dtype of codes."""
+        return "int32"
+
+    @property
     def latents(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the maps by name, in the order in which they lie in z."""
         return self.groups.latents

@@ -344,6 +344,10 @@ def test_k_means_needs_a_codebook_and_enough_data():
             {"objective": kv.objectives.ImportanceWeighted(5)},
             "`objective` must have num_samples=1: all samples of a quantizer are the same",
         ),
+        (
+            {"objective": kv.objectives.InfoVAE(0.5, 10.0)},
+            "`objective` must not compute with z, which holds codes",
+        ),
         ({"commitment": -1.0}, "`commitment` must be a finite number >= 0"),
         ({"posterior": P.DiagonalNormal(2)}, "`posterior` must be an instance of .*Quantizer"),
         ({"prior": kv.priors.StandardNormal(4)}, "`prior` must be over the same z"),

@@ -70,6 +70,29 @@ class Modes:
 
 
 @dataclasses.dataclass(frozen=True)
+class Codes:
+    """How a group of codes is used in some examples.
+
+    Attributes:
+        name: Its name, as in `model.latents`.
+        num_codes: Number K of codes that there are.
+        in_use: How many of them occur.
+        places: How many places there are for them in all examples.
+    """
+
+    name: str
+    num_codes: int
+    in_use: int
+    places: int
+
+    @property
+    def share(self) -> float:
+        """The codes that occur, as a share of those that would if all were equally frequent."""
+        expected = -self.num_codes * math.expm1(self.places * math.log1p(-1.0 / self.num_codes))
+        return self.in_use / expected
+
+
+@dataclasses.dataclass(frozen=True)
 class Examination:
     """What a model makes of some examples, at the mean of q(z|x).
 
@@ -87,6 +110,7 @@ class Examination:
         posterior_learns: Whether the loss has a gradient for q(z|x).
         modes: The two modes compared, or None where no layer keeps statistics for evaluation.
         groups: The groups of latent variables.
+        codes: The groups of codes, if latent variables are that.
     """
 
     active_units: int
@@ -101,6 +125,7 @@ class Examination:
     posterior_learns: bool
     modes: Modes | None
     groups: tuple[LatentGroup, ...] = ()
+    codes: tuple[Codes, ...] = ()
 
     @property
     def total_kl(self) -> float:

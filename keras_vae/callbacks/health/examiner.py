@@ -11,9 +11,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_vae.callbacks.health.evidence import DataRange, Examination, Modes
+from keras_vae.callbacks.health.evidence import Codes, DataRange, Examination, Modes
 from keras_vae.core.hyperparameters import Steerable
 from keras_vae.evaluation.active_units import units_of
+from keras_vae.evaluation.code_usage import count_codes
 from keras_vae.evaluation.latent_groups import latent_groups
 from keras_vae.models import VAE
 from keras_vae.terms import Terms
@@ -63,7 +64,17 @@ class Examiner:
             decoder_gradient=_float_or_none(found.pop("decoder_gradient", None)),
             posterior_learns=posterior_learns,
             modes=_modes_or_none(found),
+            codes=self._codes_of(found),
             **{name: float(value) for name, value in found.items()},
+        )
+
+    def _codes_of(self, found: dict[str, Any]) -> tuple[Codes, ...]:
+        """Takes the counts of codes out of what was found."""
+        names = [name for name in self._model.latents if _counts(name) in found]
+        counts = {name: found.pop(_counts(name)) for name in names}
+        return tuple(
+            Codes(name, len(of), int(np.count_nonzero(of)), int(of.sum()))
+            for name, of in counts.items()
         )
 
     def range_of(self, x: tf.Tensor) -> DataRange | None:
@@ -101,6 +112,9 @@ class Examiner:
             "mean_error": _mean_square(x - tf.reduce_mean(x, axis=0)) * count / (count - 1.0),
             "spread": 0.5 * _mean_square(mean - other),
         }
+        if model.is_point_mass:
+            counts = count_codes(model, draws.q.codes)
+            found |= {_counts(name): of for name, of in counts.items()}
         if not head.discrete:
             scales = tf.reduce_mean(head.stddev(draws.q), axis=0)
             found["posterior_scale"] = tf.reduce_min(scales)
@@ -126,6 +140,10 @@ def _unchanged(state: Sequence[keras.Variable]) -> Iterator[None]:
     yield
     for variable, value in zip(state, before, strict=True):
         variable.assign(value)
+
+
+def _counts(name: str) -> str:
+    return f"counts.{name}"
 
 
 def _modes_or_none(found: dict[str, Any]) -> Modes | None:

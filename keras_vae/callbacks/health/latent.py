@@ -10,6 +10,8 @@ from keras_vae.evaluation.latent_groups import LatentGroup
 
 # Nats below which a group holds nothing.
 _OFF = 0.01
+# Share of the codes that would occur if all were used alike, below which a codebook is collapsed.
+_COLLAPSED = 0.1
 # Reconstructions with this much of the mean image's squared error are no better: examples are few.
 _NO_BETTER = 0.98
 
@@ -18,6 +20,8 @@ def posterior_collapse(now: Evidence, before: Sequence[Evidence], limits: Limits
     """Tells of a posterior that says nothing of x, once the KL has weight and nothing moves."""
     seen = now.seen
     if seen is None or not seen.posterior_learns or now.step < limits.grace:
+        return None
+    if seen.codes:  # which collapse otherwise, and have other remedies
         return None
     if now.kl_is_light or now.kl_is_held_down or seen.decoder_ignores_z or not seen.mean_error:
         return None
@@ -53,6 +57,23 @@ def groups_off(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str
         "that say nothing of x. Groups seldom come back. Begin anew with a slower "
         "callbacks.KLAnnealing, ELBO(kl_balancing='size') and ELBO(free_bits=...), or leave out "
         "the groups"
+    )
+
+
+def codebook_collapse(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
+    """Detects codebooks of which most codes do not occur."""
+    seen = now.seen
+    if seen is None or not (now.last or now.step >= limits.grace):
+        return None
+    collapsed = [one for one in seen.codes if one.share < _COLLAPSED]
+    if not collapsed:
+        return None
+    said = ", ".join(f"{one.in_use} of {one.num_codes} of {one.name}" for one in collapsed)
+    return (
+        f"few codes occur ({said}), so that a smaller codebook would do as well. Let unused codes "
+        "begin anew (restart_below=0.2), set the codebook before fit (model.initialize_codebook), "
+        "use distance='cosine' with a few dimensions (code_dim=8), a smaller learning rate, or FSQ,"
+        " which has no codebook"
     )
 
 

@@ -17,6 +17,7 @@ SYMPTOMS: dict[str, Symptom] = {
     "KL explosion": latent.kl_explosion,
     "posterior collapse": latent.posterior_collapse,
     "latent groups switched off": latent.groups_off,
+    "codebook collapse": latent.codebook_collapse,
     "dead decoder": latent.dead_decoder,
     "training and evaluation mode apart": latent.modes_apart,
     "likelihood scale at its floor": latent.likelihood_scale_at_floor,

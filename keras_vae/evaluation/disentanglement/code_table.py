@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_vae.core import checks
 from keras_vae.data import FactorData
-from keras_vae.evaluation.reading import check_vectors, checked_vae, with_progress
+from keras_vae.evaluation.reading import check_noise, check_vectors, checked_vae, with_progress
 from keras_vae.models import LatentVariableModel
 
 # Observations that are encoded at once.
@@ -103,6 +103,7 @@ def several_dimensions(codes: np.ndarray) -> np.ndarray:
 def _encoder(representation: Any) -> Callable[[np.ndarray], Any]:
     if isinstance(representation, LatentVariableModel):
         model = checked_vae(representation)
+        check_noise(model, "codes are names, in which a factor is not more or less")
         check_vectors(model, "a factor is looked for in single dimensions, not in places of a map")
         return lambda x: _flat(model.posterior_head.mean(model.encode(x)).numpy())
     if not callable(representation):

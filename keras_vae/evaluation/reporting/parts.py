@@ -67,7 +67,7 @@ def all_parts(compute: Sections, add_figures: Callable[[Report, int], Report]) -
     return [
         numbers("ELBO", compute.bounds, per_dimension=compute.mean_kl),
         numbers("log p(x)", compute.log_p_x),
-        numbers("active units", compute.active_units, per_dimension=compute.variances),
+        numbers("active units", compute.active_units, compute.why_no_units(), compute.variances),
         numbers("reconstruction", compute.reconstruction),
         numbers("parts of the KL", compute.decomposition, compute.why_no_decomposition()),
         numbers("samples", compute.samples, compute.why_no_samples()),

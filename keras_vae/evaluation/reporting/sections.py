@@ -37,6 +37,7 @@ LEAST_OBSERVATIONS = 20
 
 _NO_PARAMETERS = "the posterior does not tell parameters from distribution"
 _MAPS = "latent variables are maps"
+_POINT_MASS = "q(z|x) is a point mass"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +114,7 @@ class Sections:
         judged = self.num_samples >= ENOUGH_TO_JUDGE
         few = f"{found.share_below_10:.1%} of the examples have less than 10" if judged else ""
         return [
-            row_of("log p(x)", found, "nats", f"importance-weighted, K = {self.num_samples:,}"),
+            row_of("log p(x)", found, "nats", self._how_estimated(found)),
             Row(
                 "effective samples",
                 found.effective_sample_size,
@@ -122,6 +123,11 @@ class Sections:
             ),
             Row("bits per dimension", bits * found.mean, "bits", abs(bits) * found.standard_error),
         ]
+
+    def _how_estimated(self, found: LogLikelihood) -> str:
+        if found.is_bound:
+            return f"a bound: {_POINT_MASS}"
+        return f"importance-weighted, K = {self.num_samples:,}"
 
     def annealed(self, count: int) -> list[Row]:
         """Returns how far annealing and weighting are apart."""
@@ -211,6 +217,10 @@ class Sections:
 
     # What cannot be computed, and why.
 
+    def why_no_units(self) -> str:
+        """Returns why there are no active units, or nothing."""
+        return _POINT_MASS if self.model.is_point_mass else ""
+
     def why_not_annealed(self) -> str:
         """Returns why there is no annealing, or nothing."""
         if self.model.posterior_head.discrete:
@@ -220,14 +230,14 @@ class Sections:
     def why_no_decomposition(self) -> str:
         """Returns why the KL has no parts, or nothing."""
         if not has_parameters(self.model):
-            return _NO_PARAMETERS
+            return self.why_no_units() or _NO_PARAMETERS
         y = self.examples.first(1).condition
         depends = bool(self.model.prior(y).batch_shape.rank)
         return "the prior depends on y" if depends else ""
 
     def why_no_gap(self) -> str:
         """Returns why no posterior can be fitted, or nothing."""
-        return "" if has_parameters(self.model) else _NO_PARAMETERS
+        return "" if has_parameters(self.model) else self.why_no_units() or _NO_PARAMETERS
 
     def why_no_disentanglement(self) -> str:
         """Returns why there are no scores of disentanglement, or nothing."""

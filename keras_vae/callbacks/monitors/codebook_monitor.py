@@ -1,0 +1,173 @@
+"""Watches how a training uses its codes."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_vae import plotting
+from keras_vae.callbacks.monitors.base import Monitor, path_of
+from keras_vae.callbacks.monitors.epoch_table import EpochTable
+from keras_vae.callbacks.monitors.frames import Frames, pixels, png
+from keras_vae.core import checks
+from keras_vae.evaluation.code_usage import CodeReader, CodeUsage
+from keras_vae.evaluation.reading import checked_model
+from keras_vae.models import VQVAE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Of the pictures of single codes.
+_COLUMNS, _MOST_PICTURES = 10, 80
+
+
+class CodebookMonitor(Monitor):
+    """Counts how often each code is used while a `VQVAE` is trained, and draws what it stands for.
+
+    perplexity = exp(-sum_k p_k log p_k),  p_k the frequency of code k in held-out data
+
+    It looks after the first epoch of a training, after every n-th and after the last, and changes
+    nothing of the training. The logs hold `code_perplexity` and `codes_in_use`, the share of codes
+    that occur, means over the groups of codes; of a model with several groups also
+    `code_perplexity_z1`, `codes_in_use_z1` and so on. In the epochs between they keep their last
+    values. A share that stays small is a collapse; see `docs/codes.md` for its cures.
+
+    A picture of a code is what the decoder makes of a map that holds this code everywhere; the
+    other groups, if there are some, have the code that is most frequent in them. Drawn are the
+    codes of the last group, at most 80, from the most frequent on.
+
+    Args:
+        data: Held-out data: array `[N, *E]`, or dataset of batches as `fit` takes it.
+        every: Number n of epochs.
+        num_examples: How many of the first examples to count; None for all.
+        csv: Path of a table with a row for each epoch and code: group, code, count; or None.
+        directory: Folder for PNG files `codes/epoch_0001.png`, ... of models of images, and
+            `histograms/epoch_0001.png`, ...; or None.
+        log_dir: Folder of TensorBoard's for histograms of the counts, or None. It needs the extra
+            `keras_vae[tensorboard]`.
+        batch_size: Examples at once, where `data` is an array.
+
+    Attributes:
+        history: The `evaluation.CodeUsage` by epoch, which counts from 0.
+
+    Raises:
+        ValueError: If an argument is not as above; at the start of `fit`, if a file cannot be
+            written, or the model is no `VQVAE`.
+        ImportError: If there is a `log_dir`, but no TensorBoard.
+
+    Example:
+        >>> import tensorflow as tf, keras_vae as kv
+        >>> model = kv.VQVAE(
+        ...     encoder=kv.networks.MLPEncoder((32,)),
+        ...     decoder=kv.networks.MLPDecoder((8, 8, 1), (32,)),
+        ...     posterior=kv.posteriors.VectorQuantizer((3,), codebook_size=16, code_dim=4),
+        ...     likelihood=kv.likelihoods.Bernoulli((8, 8, 1)))
+        >>> model.compile("adam")
+        >>> monitor = CodebookMonitor(tf.zeros([64, 8, 8, 1]))
+        >>> history = model.fit(tf.zeros([64, 8, 8, 1]), epochs=1, verbose=0, callbacks=[monitor])
+        >>> int(monitor.history[0].counts["z"].sum())
+        192
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        every: int = 1,
+        *,
+        num_examples: int | None = 1000,
+        csv: str | os.PathLike[str] | None = None,
+        directory: str | os.PathLike[str] | None = None,
+        log_dir: str | os.PathLike[str] | None = None,
+        batch_size: int = 128,
+    ):
+        super().__init__(data, every, log_dir, batch_size)
+        if num_examples is not None:
+            num_examples = checks.integer("num_examples", num_examples)
+        self.num_examples = num_examples
+        self.csv, self.directory = path_of("csv", csv), path_of("directory", directory)
+        self.history: dict[int, CodeUsage] = {}
+        self._reader: CodeReader | None = None
+        self._table: EpochTable | None = None
+        self._frames: Frames | None = None
+
+    def set_model(self, model: Any) -> None:
+        """Checks that the model has codes, and traces the count, once for all trainings of it."""
+        checked_model(model, VQVAE)
+        known = self._reader is not None and self.model is model
+        super().set_model(model)
+        if not known:
+            self._reader = CodeReader(model, self._data)
+
+    def open(self) -> None:
+        """Opens the table and the folder."""
+        if self.csv is not None:
+            rows = sum(self.model.posterior_head.num_codes)
+            self._table = EpochTable("csv", self.csv, ["group", "code", "count"], rows)
+        if self.directory is not None:
+            self._frames = Frames("directory", self.directory, ("codes", "histograms"))
+
+    def start(self, epoch: int) -> None:
+        """Keeps what was counted after the epochs before this one."""
+        self.history = {n: found for n, found in self.history.items() if n < epoch}
+        for kept in (self._table, self._frames):
+            if kept is not None:
+                kept.start(epoch)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Counts, if it is time, and adds the last numbers to the logs."""
+        super().on_epoch_end(epoch, logs)
+        if logs is not None:
+            logs.update(_summary(self.history[max(self.history)]))
+
+    def look(self, epoch: int) -> None:
+        """Counts the codes after an epoch."""
+        assert self._reader is not None  # set_model comes first
+        found = self._reader(self.num_examples)
+        self.history[epoch] = found
+        if self._table is not None:
+            groups = found.counts.items()
+            rows = ((name, code, int(n)) for name, of in groups for code, n in enumerate(of))
+            self._table.append(epoch, rows)
+        summary = {f"codes/{name}": value for name, value in _summary(found).items()}
+        self._writer.scalars(summary, epoch)
+        for name, counts in found.counts.items():
+            self._writer.histogram(f"codes/counts_{name}", counts, epoch)
+        if self._frames is not None or self.log_dir is not None:
+            self._draw(found, epoch)
+
+    def _draw(self, found: CodeUsage, epoch: int) -> None:
+        figures = {"histograms": plotting.code_histogram(found.counts)}
+        if len(self.model.likelihood_head.event_shape) == 3:
+            figures["codes"] = self._picture(found)
+        for name, figure in figures.items():
+            picture = png(figure)
+            if self._frames is not None:
+                self._frames.add(name, epoch, picture)
+            self._writer.image(f"codes/{name}", pixels(picture), epoch)
+
+    def _picture(self, found: CodeUsage) -> Figure:
+        """Returns the pictures of the codes of the last group, from the most frequent on."""
+        *others, last = found.counts.values()
+        codes = np.argsort(-last, kind="stable")[:_MOST_PICTURES]
+        sizes = self.model.posterior_head.groups.sizes
+        fixed = [
+            np.full((len(codes), size), np.argmax(counts))
+            for size, counts in zip(sizes, others, strict=False)
+        ]
+        own = np.repeat(codes[:, np.newaxis], sizes[-1], axis=1)
+        images = self.model.decode_codes(np.concatenate([*fixed, own], axis=1).astype(np.int32))
+        high = self.model.likelihood_head.support.high
+        white = high if np.isfinite(high) else 1.0
+        return plotting.image_grid(images, _COLUMNS, "codes, by frequency", white=white)
+
+
+def _summary(found: CodeUsage) -> dict[str, float]:
+    """Returns what the logs hold."""
+    columns = {"code_perplexity": found.perplexity, "codes_in_use": found.share_in_use}
+    summary = {name: float(np.mean(list(of.values()))) for name, of in columns.items()}
+    if len(found.counts) > 1:
+        for name, of in columns.items():
+            summary |= {f"{name}_{group}": value for group, value in of.items()}
+    return summary
