@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_vae import bounds
@@ -26,6 +27,7 @@ from keras_vae.training import (
 from keras_vae.training.data import Data, as_array, check_not_symbolic
 from keras_vae.training.hooks import hyperparameters_of
 from keras_vae.training.non_finite import Raise
+from keras_vae.training.spikes import SkipSpikes
 from keras_vae.training.step import TrainingStep
 
 
@@ -120,6 +122,18 @@ class ObjectiveModel(keras.Model):
     @non_finite.setter
     def non_finite(self, policy: Raise) -> None:
         self._training_step.policy = policy
+
+    @property
+    def spikes(self) -> SkipSpikes | None:
+        """What leaves out steps with too large a gradient; reset at the end of `fit`.
+
+        Its state is in files that are written meanwhile, with which a resumed training goes on.
+        """
+        return self._training_step.spikes
+
+    @spikes.setter
+    def spikes(self, policy: SkipSpikes | None) -> None:
+        self._training_step.spikes = policy
 
     @property
     def names_of_quantities(self) -> list[str]:
@@ -318,7 +332,7 @@ class ObjectiveModel(keras.Model):
 
         If the training broke off because a worker is gone, the error says so plainly.
         """
-        policy = self.non_finite
+        policies = self.non_finite, self.spikes
         try:
             with (
                 iterators.released_in_background(),
@@ -327,7 +341,7 @@ class ObjectiveModel(keras.Model):
             ):
                 yield
         finally:
-            self.non_finite = policy
+            self.non_finite, self.spikes = policies
 
     # Steps, and the functions that make them.
 
@@ -356,7 +370,8 @@ class ObjectiveModel(keras.Model):
         if dimensions is not None:
             results["bits_per_dim"] = bounds.bits_per_dimension(-results["elbo"], dimensions)
         step = self._training_step
-        driven = {**step.hooks.logged, **step.policy.logged}
+        spikes = {} if step.spikes is None else step.spikes.logged
+        driven = {**step.hooks.logged, **step.policy.logged, **spikes}
         numbers = {name: tf.identity(variable) for name, variable in driven.items()}
         return {**results, **numbers}
 
@@ -380,7 +395,8 @@ class ObjectiveModel(keras.Model):
         if getattr(self, name) is None:
             self._functions.forget(name)
         step = self._training_step
-        keys = [step.policy.key, *sorted(hook.key for hook in step.hooks)]
+        policies = [policy.key for policy in (step.policy, step.spikes) if policy is not None]
+        keys = [*policies, *sorted(hook.key for hook in step.hooks)]
         function = self._functions.get(
             name,
             self.steps_per_execution,
@@ -424,6 +440,24 @@ class ObjectiveModel(keras.Model):
         return self.check_support(x, y) if tf.executing_eagerly() else (x, y)
 
     # Files.
+
+    def save_own_variables(self, store: Any) -> None:
+        """Writes the variables of the model itself, as Keras asks, and the state of `spikes`."""
+        super().save_own_variables(store)
+        for name, variable in self._spikes_state.items():
+            store[name] = np.asarray(variable)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Reads what `save_own_variables` has written; there may be no state of `spikes` in it."""
+        own = {name: store[name] for name in store.keys() if name.isdigit()}  # noqa: SIM118
+        super().load_own_variables(own)
+        for name, variable in self._spikes_state.items():
+            if name in store.keys():  # noqa: SIM118
+                variable.assign(store[name][...])
+
+    @property
+    def _spikes_state(self) -> Mapping[str, keras.Variable]:
+        return {} if self.spikes is None else self.spikes.state
 
     def save(self, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:
         """Saves the model, as `keras.Model.save` does; of several workers, the chief does.

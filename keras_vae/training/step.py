@@ -26,6 +26,7 @@ from keras_vae.training.replicas import (
     replica_id,
     sum_over_replicas,
 )
+from keras_vae.training.spikes import SkipSpikes
 
 # What the state of a model becomes, by variable.
 _Updates = Sequence[tuple[keras.Variable, tf.Tensor]]
@@ -106,6 +107,7 @@ class TrainingStep:
     Attributes:
         hooks: What callbacks have attached to the step.
         policy: What happens when a quantity of the step is not finite.
+        spikes: What leaves out steps with too large a gradient, or None.
         means: The metrics, by name.
     """
 
@@ -113,6 +115,7 @@ class TrainingStep:
         self._model = model
         self.hooks = Hooks()
         self.policy: non_finite.Raise = non_finite.Raise()
+        self.spikes: SkipSpikes | None = None
         names = ("loss", *MEASURES, *model.measure_names, *model.objective.measure_names)
         self.means = {name: UnsavedMean(name=name) for name in names}
         self._run_step: Callable[..., Any] = self._run_in_parts
@@ -210,13 +213,15 @@ class TrainingStep:
         found = non_finite.agree(first_bad, attempt.calm, count)
         attempt = attempt._replace(first_bad=found.first_bad, calm=found.calm)
         good = self.policy.admit(attempt.first_bad)
+        if self.spikes is not None:
+            scale = self._loss_scale()
+            good = self.spikes.admit(attempt.gradients, attempt.calm, scale, good)
         return _without_weight_unless(good, attempt), good
 
     def _observe(
         self, hooks: Sequence[StepHook], number: tf.Tensor, data: tuple[Any, Any], attempt: Attempt
     ) -> None:
-        scale = tf.convert_to_tensor(self._model.optimizer.scale_loss(tf.ones(())))
-        seen = (attempt.weights, attempt.measures, attempt.gradients, scale)
+        seen = (attempt.weights, attempt.measures, attempt.gradients, self._loss_scale())
         for hook in hooks:
             hook.observe(Step(number, *data, *seen))
 
@@ -238,9 +243,9 @@ class TrainingStep:
             variable.assign(tf.where(good, variable, before))
         for variable, value in updates:
             variable.assign(tf.where(good, value, variable))
-        counts = good if self.policy.raises else True
-        self._model.trained_batches.assign_add(tf.cast(counts, tf.int64))
         first_bad = tf.where(attempt.first_bad < 0, written, attempt.first_bad)
+        counts = first_bad < 0 if self.policy.raises else True
+        self._model.trained_batches.assign_add(tf.cast(counts, tf.int64))
         restored = [tf.convert_to_tensor(variable) for variable in self._floating_state()]
         first_bad = optimizer_step.after(restored, first_bad)
         return _without_weight_unless(good, attempt._replace(first_bad=first_bad))
@@ -385,6 +390,10 @@ class TrainingStep:
         """Returns what the forward pass may change."""
         state = self._model.non_trainable_variables
         return [v for v in state if tf.as_dtype(v.dtype).is_floating]
+
+    def _loss_scale(self) -> tf.Tensor:
+        """Returns by how much loss scaling multiplies the loss, a scalar."""
+        return tf.convert_to_tensor(self._model.optimizer.scale_loss(tf.ones(())))
 
     def _regularization(self, dtype: tf.DType) -> tf.Tensor:
         """Returns the sum of regularizers and of what layers added by `add_loss`."""

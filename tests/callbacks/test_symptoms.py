@@ -315,3 +315,15 @@ def test_a_group_that_explodes_is_named():
     text = judge(latent.kl_explosion, evidence(grouped(1200.0, 3.0, 300.0)))
     assert text.startswith("a latent dimension of the group z3 has a KL of 150 nats")
     assert judge(latent.kl_explosion, evidence(grouped(1200.0, 3.0, 100.0))) is None
+
+
+def test_spikes_are_told_once_most_steps_are_skipped():
+    def judged(skipped, count):
+        spikes = Skips(skipped, count, "the norm of the gradient", stops=False)
+        return judge(steps.endless_spikes, evidence(spikes=spikes))
+
+    assert judged(3, 31) is None and judged(1, 1) is None
+    text = judged(20, 31)
+    assert text.startswith("20 of 31 steps of this epoch were skipped, as the norm of the gradient")
+    assert "the training stops" not in text and "global_clipnorm" in text
+    assert "running median; the training stops" in judged(31, 31)

@@ -183,12 +183,12 @@ class Multiplier:
 
 @dataclasses.dataclass(frozen=True)
 class Skips:
-    """Steps that were left out because something was not finite.
+    """Steps that were left out because something was not finite, or too large.
 
     Attributes:
         skipped: Number of those in the epoch.
         steps: Number of all batches of the epoch.
-        name: What was not finite at the last of them.
+        name: What was not finite, or too large, at the last of them.
         stops: Whether the training is to stop at the first.
     """
 
@@ -212,6 +212,7 @@ class Evidence:
         skips: What was skipped, or None.
         data: The values of the examples, or None where the likelihood refuses bad ones itself.
         seen: The examination, or None where there was none.
+        spikes: Steps with too large a gradient that were skipped, or None.
     """
 
     epoch: int
@@ -223,6 +224,7 @@ class Evidence:
     skips: Skips | None
     data: DataRange | None
     seen: Examination | None
+    spikes: Skips | None = None
 
     def all_named(self, name: str) -> dict[str, Number]:
         """Returns the numbers of that name, in whatever layer."""

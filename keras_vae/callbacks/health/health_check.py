@@ -29,6 +29,7 @@ from keras_vae.core import checks
 from keras_vae.models import VAE, LatentVariableModel
 from keras_vae.training import non_finite
 from keras_vae.training.data import Data, first_examples
+from keras_vae.training.spikes import SkipSpikes
 
 _SIZE = 256
 
@@ -41,6 +42,7 @@ class HealthCheck(keras.callbacks.Callback):
 
     - posterior collapse, a KL explosion, a dead decoder, scales at their floors;
     - steps whose loss or gradient is not finite, by the policy `non_finite`;
+    - steps whose gradient is far above the usual, which `spike_factor` leaves out;
     - data outside [0, 1] that the likelihood does not refuse;
     - a multiplier at its bound with its constraint violated; β still 0 at the end.
 
@@ -53,12 +55,18 @@ class HealthCheck(keras.callbacks.Callback):
     - `"stop"`: the weights stay as before the step, and the training stops at the end of its batch,
       or of its `steps_per_execution`.
 
+    With `spike_factor`, a step is left out, too, if the norm of its gradient is above that multiple
+    of the median of the last 128, and `skipped_spikes` in the logs counts it. Norms of steps that
+    are left out count for the median. On replicas, this exchanges the gradients once more.
+
     Gradients that overflow under loss scaling are none of this: Keras skips those steps itself.
 
     Args:
         data: Examples to look at, up to 256: array, pair `(x, y)` or dataset of batches. By default
             the first that the training sees.
         non_finite: `"raise"`, `"skip"` or `"stop"`.
+        spike_factor: Multiple of the running median of gradient norms above which a step is left
+            out, > 1, such as 10; None to leave out none.
         every: Number of epochs from one look to the next; the last epoch is looked at, too.
         grace: Steps of the optimizer before which nothing is said of a collapse or the decoder.
         min_active_units: How many latent dimensions must be active.
@@ -99,6 +107,7 @@ class HealthCheck(keras.callbacks.Callback):
         data: Any = None,
         *,
         non_finite: str = "raise",
+        spike_factor: float | None = None,
         every: int = 1,
         grace: int = 500,
         min_active_units: int = 1,
@@ -107,6 +116,9 @@ class HealthCheck(keras.callbacks.Callback):
     ):
         super().__init__()
         self.non_finite = checks.option("non_finite", non_finite, ["raise", "skip", "stop"])
+        if spike_factor is not None:
+            spike_factor = checks.number("spike_factor", spike_factor, 1.0, exclusive=True)
+        self.spike_factor = spike_factor
         self.every = checks.integer("every", every)
         self._limits = Limits(
             checks.integer("grace", grace, minimum=0),
@@ -119,7 +131,7 @@ class HealthCheck(keras.callbacks.Callback):
         self._parts: _Parts | None = None
         self._evidence: list[Evidence] = []
         self._begin: int | None = None
-        self._counted = self._skipped = 0
+        self._counted = self._skipped = self._spikes = 0
         if self.non_finite == "stop":
             # Keras waits for every batch where this is there.
             self.on_train_batch_end = self._stop_if_skipped
@@ -130,15 +142,15 @@ class HealthCheck(keras.callbacks.Callback):
         if not isinstance(model, LatentVariableModel):
             raise checks.invalid("model", "must be a LatentVariableModel for HealthCheck", model)
         if self._parts is None or self._parts.model is not model:
-            self._parts = _Parts(model, self.non_finite, self._data)
-        model.non_finite = self._parts.rule
+            self._parts = _Parts(model, self.non_finite, self.spike_factor, self._data)
+        model.non_finite, model.spikes = self._parts.rule, self._parts.spikes
         model.attach(self._parts.hook, by=type(self).__name__)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Forgets the last training."""
         self.findings, self._evidence = [], []
         self._known.reset()
-        self._begin, self._counted, self._skipped = None, 0, 0
+        self._begin, self._counted, self._skipped, self._spikes = None, 0, 0, 0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Notes where the training begins; a backup is restored by then."""
@@ -148,7 +160,7 @@ class HealthCheck(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Judges the training so far."""
         now = self._gather(epoch, seen=self._look() if (epoch + 1) % self.every == 0 else None)
-        if now.skips is not None and now.skips.skipped == now.skips.steps:
+        if any(one is not None and one.skipped == one.steps for one in (now.skips, now.spikes)):
             self.model.stop_training = True
         self._judge(now)
         self._evidence.append(now)
@@ -177,7 +189,12 @@ class HealthCheck(keras.callbacks.Callback):
     def _gather(self, epoch: int, seen: Examination | None) -> Evidence:
         parts = self._known
         batches, skipped = parts.hook.batches, parts.skipped
-        skips = None
+        skips = spikes = None
+        if parts.spikes is not None:
+            count = parts.num_spikes
+            made = (count - self._spikes, batches - self._counted)
+            spikes = Skips(*made, "the norm of the gradient", stops=False)
+            self._spikes = count
         if self.non_finite != "raise":
             counts = (skipped - self._skipped, batches - self._counted)
             skips = Skips(*counts, parts.skipped_name, self.non_finite == "stop")
@@ -192,6 +209,7 @@ class HealthCheck(keras.callbacks.Callback):
             skips=skips,
             data=parts.data_range(),
             seen=seen,
+            spikes=spikes,
         )
 
     def _judge(self, now: Evidence) -> None:
@@ -210,7 +228,9 @@ class HealthCheck(keras.callbacks.Callback):
 class _Parts:
     """What belongs to one model: made once, so that a second training traces nothing anew."""
 
-    def __init__(self, model: Any, policy: str, data: tf.data.Dataset | None):
+    def __init__(
+        self, model: Any, policy: str, spike_factor: float | None, data: tf.data.Dataset | None
+    ):
         self.model = model
         self.hook = FirstExamples(model, _SIZE if data is None else 0)
         self._examiner = Examiner(model) if isinstance(model, VAE) else None
@@ -218,6 +238,7 @@ class _Parts:
         self._range: Any = None
         with model.distribute_strategy.scope():
             self._skipped, self._first = (_count(value) for value in (0, -1))
+            self.spikes = None if spike_factor is None else SkipSpikes(spike_factor)
         rules = {"skip": non_finite.Skip, "stop": non_finite.Stop}
         known = policy in rules
         self.rule = rules[policy](self._skipped, self._first) if known else non_finite.Raise()
@@ -227,6 +248,8 @@ class _Parts:
         self._range = None
         self._skipped.assign(0)
         self._first.assign(-1)
+        if self.spikes is not None:
+            self.spikes.skipped.assign(0)
 
     @property
     def step(self) -> int:
@@ -235,6 +258,10 @@ class _Parts:
     @property
     def skipped(self) -> int:
         return int(np.asarray(self._skipped))
+
+    @property
+    def num_spikes(self) -> int:
+        return 0 if self.spikes is None else int(np.asarray(self.spikes.skipped))
 
     @property
     def skipped_name(self) -> str:

@@ -8,6 +8,8 @@ from keras_vae.callbacks.health.evidence import Evidence, Limits
 
 # A schedule that never got beyond this has not begun.
 _NONE_YET = 0.01
+# A training that leaves out so many steps does not come on.
+_MOST = 0.5
 
 
 def non_finite(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
@@ -29,6 +31,19 @@ def nothing_but_skips(now: Evidence, before: Sequence[Evidence], limits: Limits)
     return (
         f"all {skips.steps} steps of this epoch were skipped, as {skips.name} was not finite; the "
         f"training stops. The model itself is broken: begin anew. {_CALMER}"
+    )
+
+
+def endless_spikes(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
+    """Detects an epoch most of whose steps were left out for their gradients."""
+    spikes = now.spikes
+    if spikes is None or spikes.steps < 2 or spikes.skipped < _MOST * spikes.steps:
+        return None
+    end = "; the training stops" if spikes.skipped == spikes.steps else ""
+    return (
+        f"{spikes.skipped} of {spikes.steps} steps of this epoch were skipped, as the norm of the "
+        f"gradient was above HealthCheck(spike_factor=...) times its running median{end}. These "
+        f"are no spikes: gradients grow without end. {_CALMER}, or give spike_factor a larger value"
     )
 
 

@@ -13,6 +13,7 @@ Symptom = Callable[[Evidence, Sequence[Evidence], Limits], str | None]
 SYMPTOMS: dict[str, Symptom] = {
     "non-finite steps": steps.non_finite,
     "nothing but non-finite steps": steps.nothing_but_skips,
+    "gradient spikes without end": steps.endless_spikes,
     "data out of range": steps.data_out_of_range,
     "KL explosion": latent.kl_explosion,
     "posterior collapse": latent.posterior_collapse,
