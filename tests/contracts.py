@@ -332,10 +332,11 @@ def check_prior(name):
 
 
 def network_input(name):
-    encodes = name.endswith(("Encoder", "BottomUp", "Block", "Cell"))
+    encodes = name.endswith(("Encoder", "BottomUp", "Block", "Cell", "Discriminator"))
     shape = (*registry.SHAPE[:2], 4) if name.endswith(("Block", "Cell")) else registry.SHAPE
     size = math.prod(registry.SHAPE[:2]) // 2 + 2 if name.endswith("TopDown") else 4
-    return normal_values(3, *(shape if encodes else (size,)), dtype="float32")
+    given = (2, 2, 4) if name.endswith("MapDecoder") else (size,)
+    return normal_values(3, *(shape if encodes else given), dtype="float32")
 
 
 def made_network(name, dtype):

@@ -165,6 +165,7 @@ ARGUMENTS = {
     "likelihoods.Bernoulli": lambda: {"shape": SHAPE},
     "likelihoods.ContinuousBernoulli": lambda: {"shape": SHAPE},
     "likelihoods.Normal": lambda: {"shape": SHAPE, "scale": "shared", "initial_scale": 0.5},
+    "likelihoods.Laplace": lambda: {"shape": SHAPE, "scale": "shared", "initial_scale": 0.5},
     "likelihoods.DiscretizedLogisticMixture": lambda: {"shape": SHAPE, "num_components": 2},
     "likelihoods.Categorical": lambda: {"shape": SHAPE, "num_classes": CLASSES},
     "networks.MLPEncoder": lambda: {"hidden_units": (8,), "activation": "relu"},
@@ -247,6 +248,24 @@ ARGUMENTS = {
         "kernel_regularizer": example("networks.SpectralNorm"),
     },
     "networks.SpectralNorm": lambda: {"weight": 0.25, "iterations": 7},
+    "networks.ConvDiscriminator": lambda: {
+        "filters": (4, 6),
+        "kernel_size": 3,
+        "dense_units": 8,
+        "normalization": "spectral",
+        "activation": "tanh",
+    },
+    "networks.PatchDiscriminator": lambda: {
+        "filters": (4, 6),
+        "kernel_size": 3,
+        "normalization": "group",
+        "activation": "tanh",
+    },
+    "networks.SpectralNormalization": lambda: {
+        "layer": keras.layers.Dense(3, use_bias=False),
+        "use_bias": True,
+        "activation": "tanh",
+    },
     "objectives.ELBO": lambda: {
         "beta": 0.5,
         "free_bits": 0.1,

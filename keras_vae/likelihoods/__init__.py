@@ -8,6 +8,7 @@ from keras_vae.likelihoods.bernoulli import Bernoulli
 from keras_vae.likelihoods.categorical import Categorical, OneHotSupport
 from keras_vae.likelihoods.continuous_bernoulli import ContinuousBernoulli
 from keras_vae.likelihoods.discretized_logistic_mixture import DiscretizedLogisticMixture
+from keras_vae.likelihoods.laplace import Laplace
 from keras_vae.likelihoods.normal import Normal
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Categorical",
     "ContinuousBernoulli",
     "DiscretizedLogisticMixture",
+    "Laplace",
     "Likelihood",
     "Normal",
     "OneHotSupport",

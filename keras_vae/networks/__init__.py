@@ -1,8 +1,9 @@
-"""Encoders (x -> features), decoders (z -> parameters of p(x|z)), and passes of hierarchies."""
+"""Encoders, decoders, passes of hierarchies, and discriminators."""
 
 from keras_vae.networks.bottleneck_cell import BottleneckCell
 from keras_vae.networks.bottom_up import BottomUp
 from keras_vae.networks.conv import ConvDecoder, ConvEncoder
+from keras_vae.networks.discriminators import ConvDiscriminator, PatchDiscriminator
 from keras_vae.networks.ladder import LadderEncoder
 from keras_vae.networks.maps import MapDecoder, MapEncoder
 from keras_vae.networks.mlp import MLPDecoder, MLPEncoder
@@ -10,12 +11,14 @@ from keras_vae.networks.output_bias import OutputBias
 from keras_vae.networks.residual import ResidualDecoder, ResidualEncoder
 from keras_vae.networks.residual_block import ResidualBlock
 from keras_vae.networks.spectral_norm import SpectralNorm
+from keras_vae.networks.spectral_normalization import SpectralNormalization
 from keras_vae.networks.top_down import TopDown
 
 __all__ = [
     "BottleneckCell",
     "BottomUp",
     "ConvDecoder",
+    "ConvDiscriminator",
     "ConvEncoder",
     "LadderEncoder",
     "MLPDecoder",
@@ -23,9 +26,11 @@ __all__ = [
     "MapDecoder",
     "MapEncoder",
     "OutputBias",
+    "PatchDiscriminator",
     "ResidualBlock",
     "ResidualDecoder",
     "ResidualEncoder",
     "SpectralNorm",
+    "SpectralNormalization",
     "TopDown",
 ]

@@ -16,6 +16,7 @@ HEADS = {
     "normal": lambda **kw: kl.Normal(SHAPE, scale=0.7, **kw),
     "normal_shared": lambda **kw: kl.Normal(SHAPE, scale="shared", initial_scale=0.5, **kw),
     "normal_each": lambda **kw: kl.Normal(SHAPE, scale="per_dimension", initial_scale=2.0, **kw),
+    "laplace": lambda **kw: kl.Laplace(SHAPE, scale="shared", **kw),
     "logistic": lambda **kw: kl.DiscretizedLogisticMixture(SHAPE, num_components=3, **kw),
     "categorical": lambda **kw: kl.Categorical(SHAPE, num_classes=4, **kw),
 }

@@ -1,0 +1,129 @@
+"""Spectral normalization that moves nothing in the forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_vae.core import checks
+from keras_vae.core.head import serializable
+from keras_vae.core.numerics import density_dtype
+
+_SQUARINGS = 7
+_KINDS = (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
+
+
+@serializable
+class SpectralNormalization(keras.layers.Layer):
+    """A dense layer or a convolution whose kernel is divided by its largest singular value.
+
+    y = activation(layer(x) / sigma(W) + bias),  W the kernel as a matrix of its last axis
+
+    A linear layer then changes no distance by more than about one, and so the slope of a
+    discriminator is bounded. σ is computed anew at every call, to the precision of 128 power
+    iterations, with its gradient. So there is no state: unlike
+    `keras.layers.SpectralNormalization`, which assigns the kernel in its forward pass, it is the
+    same on replicas, after a step that was left out, and in evaluation.
+
+    Args:
+        layer: `Dense` or a convolution, without activation and without bias. One that is not built
+            yet gets the dtype policy of this layer.
+        use_bias: Whether a bias is added after the division.
+        activation: Name of a Keras activation, or a function.
+        **kwargs: Passed on to `keras.layers.Layer`.
+
+    Returns:
+        Tensor of the shape that the layer returns.
+
+    Raises:
+        ValueError: If the layer is another one.
+
+    Example:
+        >>> layer = SpectralNormalization(keras.layers.Dense(3, use_bias=False))
+        >>> y = layer(tf.ones([2, 4]))
+        >>> matrix = layer.layer.kernel / layer.sigma()
+        >>> round(float(tf.linalg.svd(matrix, compute_uv=False)[0]), 4)
+        1.0
+
+    References:
+        Miyato et al., 2018, eq. 8 and algorithm 1, arXiv:1802.05957.
+    """
+
+    def __init__(
+        self,
+        layer: keras.layers.Layer,
+        use_bias: bool = True,
+        activation: str | Callable | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        linear = isinstance(layer, _KINDS) and not layer.use_bias
+        if not linear or layer.activation is not keras.activations.linear:
+            rule = "must be a Dense or a convolution without activation, with use_bias=False"
+            raise checks.invalid("layer", rule, layer)
+        if not layer.built:
+            layer.dtype_policy = self.dtype_policy
+        self.layer = layer
+        self.use_bias = bool(use_bias)
+        self.activation = keras.activations.get(activation)
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        """Builds the layer, and adds the bias."""
+        if not self.layer.built:
+            self.layer.build(input_shape)
+        if self.use_bias:
+            shape = (self.layer.kernel.shape[-1],)
+            self.bias = self.add_weight(shape=shape, initializer="zeros", name="bias")
+
+    def sigma(self) -> tf.Tensor:
+        """Returns the largest singular value of the kernel, a scalar with a gradient."""
+        kernel = tf.cast(
+            tf.convert_to_tensor(self.layer.kernel.value), density_dtype(self.variable_dtype)
+        )
+        return _largest_singular_value(tf.reshape(kernel, [-1, kernel.shape[-1]]))
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Returns what the layer with the normalized kernel makes of its input."""
+        outputs = self.layer(inputs)
+        outputs = outputs / tf.cast(self.sigma(), outputs.dtype)
+        return self.activation(outputs + self.bias if self.use_bias else outputs)
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
+        """Returns the shape of the output for inputs of this shape."""
+        return tuple(self.layer.compute_output_shape(input_shape))
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor."""
+        return {
+            **super().get_config(),
+            "layer": keras.saving.serialize_keras_object(self.layer),
+            "use_bias": self.use_bias,
+            "activation": keras.activations.serialize(self.activation),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> SpectralNormalization:
+        layer = keras.saving.deserialize_keras_object(config["layer"])
+        return cls(**{**config, "layer": layer})
+
+
+def _largest_singular_value(matrix: tf.Tensor) -> tf.Tensor:
+    """Returns the largest singular value of a matrix, by powers of its smaller Gram matrix.
+
+    By squaring, a few small products make as many power iterations as two to their number. A column
+    of the last power is the singular vector; of the largest element of the diagonal, as it cannot
+    be orthogonal to it. The gradient is u v^T, that of a vector that is held.
+    """
+    tall = matrix.shape[0] >= matrix.shape[1]
+    gram = tf.matmul(matrix, matrix, transpose_a=tall, transpose_b=not tall)
+    power = tf.stop_gradient(gram)
+    for _ in range(_SQUARINGS):
+        power = tf.math.divide_no_nan(power, tf.linalg.trace(power))
+        power = tf.matmul(power, power)
+    column = tf.gather(power, tf.argmax(tf.linalg.diag_part(power)), axis=1)
+    vector = tf.math.divide_no_nan(column, tf.norm(column))[:, tf.newaxis]
+    square = tf.squeeze(tf.matmul(vector, tf.matmul(gram, vector), transpose_a=True))
+    return tf.sqrt(tf.maximum(square, 1e-30))
