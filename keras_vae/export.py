@@ -71,9 +71,11 @@ def export_saved_model(model: VAE, path: str | os.PathLike, overwrite: bool = Fa
     target.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(target) as written:
         module = tf.Module()
-        # Without metrics: to read those of several workers takes all of them.
-        measured = {id(variable) for metric in model.metrics for variable in metric.variables}
-        module.weights = [v.value for v in model.variables if id(v) not in measured]
+        # Without metrics: to read those of several workers takes all of them. And without what is
+        # of training alone: the objective, and its discriminator if it has one.
+        unserved = [v for part in (*model.metrics, model.objective) for v in part.variables]
+        left_out = {id(variable) for variable in unserved}
+        module.weights = [v.value for v in model.variables if id(v) not in left_out]
         tf.saved_model.save(module, str(written), signatures=_signatures(model))
     return str(path)
 

@@ -70,6 +70,7 @@ class Draws(NamedTuple):
             all of it at once. Those of a model that draws group after group, and scores each on
             the way, see the groups behind `path` one by one, which is enough but for estimators
             that scale the gradient of the whole z.
+        training: Whether the networks ran in training mode.
     """
 
     x: tf.Tensor
@@ -82,6 +83,7 @@ class Draws(NamedTuple):
     seed: tf.Tensor
     kl_is_exact: bool
     rescore: Callable[[Any], Any] = lambda terms: terms
+    training: bool = False
 
 
 # Names of what is measured of every batch, and of what must be finite.

@@ -21,6 +21,7 @@ LEVELS = [
         "likelihoods",
         "bounds",
         "penalties",
+        "adversaries",
         "networks",
         "data",
         "optimizers",

@@ -105,7 +105,8 @@ class GECO(keras.callbacks.Callback):
 
 def _kappa_of(model: Any) -> tuple[str, keras.Variable]:
     """Returns the name and the weight of the κ of a model's constraints, or raises."""
-    held = [constraint.hyperparameters.get("kappa") for constraint in model.objective.constraints]
+    constraints = objective_of(model, GECOObjective).constraints
+    held = [constraint.hyperparameters.get("kappa") for constraint in constraints]
     numbers = model.hyperparameters.items()
     found = {name: number for name, number in numbers if any(number is one for one in held)}
     if len(found) != 1:

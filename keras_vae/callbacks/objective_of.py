@@ -11,9 +11,15 @@ Kind = TypeVar("Kind", bound=Objective)
 
 
 def objective_of(model: Any, kind: type[Kind]) -> Kind:
-    """Returns the objective of a model, or raises unless it is of a kind."""
-    objective = getattr(model, "objective", None)
-    if not isinstance(objective, kind):
+    """Returns the objective of a model, or the one within it, that is of a kind.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    given = objective = getattr(model, "objective", None)
+    while objective is not None and not isinstance(objective, kind):
+        objective = getattr(objective, "objective", None)
+    if objective is None:
         needed = f"must have a keras_vae.objectives.{kind.__name__} as its objective"
-        raise checks.invalid("model", needed, objective)
+        raise checks.invalid("model", needed, given)
     return objective

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_vae.core import checks
+from keras_vae.models.parts import trainable_of
 from keras_vae.objectives import ELBO, Objective
 from keras_vae.terms import Latents, Terms, event_of, join_z, split_z
 from keras_vae.training.model import ObjectiveModel
@@ -119,7 +120,10 @@ class LatentVariableModel(ObjectiveModel):
 
         No variable is in two parts; one may be in none.
         """
-        return {"model": self.trainable_variables}
+        of_objective = trainable_of(**self.objective.parts)
+        apart = {id(v) for own in of_objective.values() for v in own}
+        rest = [v for v in self.trainable_variables if id(v) not in apart]
+        return {"model": rest, **of_objective}
 
     @property
     def latents(self) -> Latents:
@@ -131,6 +135,7 @@ class LatentVariableModel(ObjectiveModel):
         x = tf.TensorSpec(input_shape, keras.config.floatx())
         trace = tf.function(lambda x: self.compute_terms(*self.standardize(x)[:1]), autograph=False)
         trace.get_concrete_function(x)
+        self.objective.build_for(self)
         self.built = True
 
     # Groups of latent variables.

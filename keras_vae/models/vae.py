@@ -98,6 +98,7 @@ class VAE(LatentVariableModel):
         self._check_parts()
         # Outside `build`, under which Keras would prefix the weights' paths, loaded ones excepted.
         self._build_parts()
+        self.objective.build_for(self)
         self.build((None, *likelihood.event_shape))
 
     def build(self, input_shape: Shape) -> None:
@@ -136,7 +137,8 @@ class VAE(LatentVariableModel):
     @property
     def trainable_parts(self) -> dict[str, list[keras.Variable]]:
         encoder, decoder = (self.encoder, self.posterior_head), (self.decoder, self.likelihood_head)
-        return trainable_of(encoder=encoder, decoder=decoder, prior=(self.prior_head,))
+        own = {"encoder": encoder, "decoder": decoder, "prior": (self.prior_head,)}
+        return trainable_of(**own, **self.objective.parts)
 
     @property
     def latents(self) -> Latents:
@@ -338,7 +340,7 @@ class VAE(LatentVariableModel):
         kl = bounds.conditional_kl(q, p_z, z) if exact_kl is None else exact_kl
         kl = bounds.sampled_kl(log_q, log_p_z) if kl is None else kl
         further = fold(seed, purpose("draws"))
-        draws = Draws(x, z, q, p_z, p_x, likelihood, path, further, exact_kl is not None)
+        draws = Draws(x, z, q, p_z, p_x, likelihood, path, further, exact_kl is not None, training)
         log_p_z, log_q = bounds.sum_groups(log_p_z), bounds.sum_groups(log_q)
         return Terms(p_x.log_prob(x), log_p_z, log_q, kl, draws)
 

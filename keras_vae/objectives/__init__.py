@@ -1,5 +1,6 @@
 """Objectives: serializable objects around the bounds."""
 
+from keras_vae.objectives.adversarial import Adversarial
 from keras_vae.objectives.base import Objective
 from keras_vae.objectives.beta_tc import BetaTC
 from keras_vae.objectives.capacity import Capacity
@@ -16,9 +17,13 @@ from keras_vae.objectives.exact_marginal import ExactMarginal
 from keras_vae.objectives.geco import GECO
 from keras_vae.objectives.importance_weighted import ImportanceWeighted
 from keras_vae.objectives.info_vae import InfoVAE
+from keras_vae.objectives.latent_adversaries import AdversarialPosterior, FactorVAE
+from keras_vae.objectives.learned_similarity import LearnedSimilarity
 from keras_vae.objectives.target_kl import TargetKL
 
 __all__ = [
+    "Adversarial",
+    "AdversarialPosterior",
     "BetaTC",
     "Capacity",
     "Constraint",
@@ -26,10 +31,12 @@ __all__ = [
     "Distance",
     "ELBO",
     "ExactMarginal",
+    "FactorVAE",
     "FeatureMatch",
     "GECO",
     "ImportanceWeighted",
     "InfoVAE",
+    "LearnedSimilarity",
     "NegativeLogLikelihood",
     "Objective",
     "SquaredError",

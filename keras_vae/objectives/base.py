@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from keras_vae.controllers import Controller
@@ -54,6 +55,18 @@ class Objective(Steerable):
         super().__init__(**kwargs)
         self.num_samples = checks.integer("num_samples", num_samples)
         self.built = True
+
+    @property
+    def parts(self) -> Mapping[str, Sequence[keras.layers.Layer]]:
+        """Layers of its own that are trained with the model, by the name of their part: none."""
+        return {}
+
+    def build_for(self, model: Any) -> None:
+        """Builds layers of its own for a model, whose other parts are built; called again, not.
+
+        Args:
+            model: The `LatentVariableModel` that it is the objective of.
+        """
 
     def loss(self, terms: Terms) -> tf.Tensor | Mapping[str, tf.Tensor]:
         """Returns what the optimizer minimizes, of each example: Tensor `[B]`, nats.

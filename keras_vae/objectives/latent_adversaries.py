@@ -1,0 +1,196 @@
+"""Objectives with a critic of the codes: FactorVAE, and adversarial posteriors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_vae import adversaries
+from keras_vae.core import checks
+from keras_vae.core.head import serializable
+from keras_vae.core.seeds import fold, purpose
+from keras_vae.objectives.adversary import AroundObjective, Verdict, draws_of_prior
+from keras_vae.objectives.base import Objective, draws_of
+from keras_vae.objectives.elbo import ELBO
+from keras_vae.terms import Terms
+
+
+class LatentAdversary(AroundObjective):
+    """Base of objectives whose discriminator, the critic, looks at z and not at x."""
+
+    @property
+    def critic(self) -> keras.layers.Layer:
+        """The discriminator, by its usual name here."""
+        return self.discriminator
+
+    def judged_shape(self, model: Any) -> tuple[int, ...] | None:
+        try:
+            shapes: list[tuple[int, ...]] = list(model.latents.values())
+        except NotImplementedError:
+            return None
+        return shapes[0] if len(shapes) == 1 else (sum(map(math.prod, shapes)),)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        return {**config, "critic": config.pop("discriminator")}
+
+
+@serializable
+class FactorVAE(LatentAdversary):
+    """The ELBO, and the total correlation of the codes, which a critic estimates (FactorVAE).
+
+    loss = -ELBO + gamma TC,  TC = KL(q(z) || prod_d q(z_d)) ~ E_q(z)[log D(z) / (1 - D(z))]
+    loss of the critic = -(log D(z) + log(1 - D(z'))) / 2,  z' the z of the batch, permuted
+
+    The critic returns the logit of D(z), the probability that z is a code and not one whose
+    dimensions were permuted over the batch, each by itself. All of it is of one forward pass, where
+    the paper draws a second batch for z'. On replicas each permutes its own codes. The critic is
+    the part `"discriminator"` of the model; the paper trains it by `Adam(1e-4, beta_1=0.5,
+    beta_2=0.9)`, all else by `Adam(1e-4)` (see `optimizers.by_part`).
+
+    Logs hold `adversarial`, the estimate of the total correlation in nats; `discriminator_loss`,
+    its two terms `discriminator_real` (on z) and `discriminator_fake` (on z'); and
+    `discriminator_accuracy`. At a total correlation of zero the accuracy is 1/2.
+
+    Args:
+        critic: Any Keras layer or model from z `[N, D]` to logits `[N, 1]`.
+        gamma: γ >= 0, drivable as `"gamma"`.
+        objective: What the total correlation is added to; `ELBO()` by default.
+        r1: Weight >= 0 of R1, the penalty of the critic's slope at z; drivable if > 0.
+        lecam: Weight >= 0 of the LeCam regularization; drivable if > 0.
+        **kwargs: Passed on to `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If an argument is not as above; once it belongs to a model, if the critic does
+            not take its z.
+
+    Example:
+        >>> import keras_vae as kv
+        >>> critic = keras.Sequential(
+        ...     [keras.layers.Dense(32, "leaky_relu"), keras.layers.Dense(1)])
+        >>> model = kv.VAE(
+        ...     encoder=kv.networks.MLPEncoder((32,)),
+        ...     decoder=kv.networks.MLPDecoder((8, 8, 1), (32,)),
+        ...     posterior=kv.posteriors.DiagonalNormal(2),
+        ...     likelihood=kv.likelihoods.Bernoulli((8, 8, 1)),
+        ...     objective=FactorVAE(critic, gamma=10.0))
+        >>> model.compile("adam")
+        >>> "adversarial" in model.fit(tf.zeros([64, 8, 8, 1]), verbose=0).history
+        True
+
+    References:
+        Kim and Mnih, 2018, eq. 2-3 and algorithm 2, arXiv:1802.05983.
+    """
+
+    def __init__(
+        self,
+        critic: keras.layers.Layer,
+        gamma: float = 10.0,
+        *,
+        objective: Objective | None = None,
+        r1: float = 0.0,
+        lecam: float = 0.0,
+        **kwargs: Any,
+    ):
+        objective = ELBO() if objective is None else objective
+        super().__init__(objective, critic, "non_saturating", r1, lecam, **kwargs)
+        self._initial_gamma = checks.number("gamma", gamma, minimum=0.0)
+        self.gamma = self.add_hyperparameter("gamma", self._initial_gamma)
+
+    def added(self, terms: Terms) -> tuple[tf.Tensor, Verdict, dict[str, tf.Tensor]]:
+        draws = draws_of(terms, "FactorVAE")
+        seed = fold(draws.seed, purpose("permutation"))
+        permuted = adversaries.permute_dimensions(draws.z, seed)
+        verdict = self.judge(draws.z, [permuted], terms.log_p_x.dtype, draws.training)
+        return tf.cast(self.gamma, verdict.loss.dtype) * verdict.adversarial, verdict, {}
+
+    def maker_loss(self, real: tf.Tensor, fakes: Sequence[tf.Tensor]) -> tf.Tensor:
+        return tf.reduce_mean(real, axis=[0, 2])  # log D / (1 - D) is the logit.
+
+    def discriminator_terms(self, real: tf.Tensor, fake: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        on_real, on_fake = super().discriminator_terms(real, fake)
+        return 0.5 * on_real, 0.5 * on_fake
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        del config["loss"]
+        return {**config, "gamma": self._initial_gamma}
+
+
+@serializable
+class AdversarialPosterior(LatentAdversary):
+    """The distortion, and a critic that holds the aggregate posterior to the prior (AAE, WAE-GAN).
+
+    loss = distortion + weight G(z),  z ~ q(z|x)
+    loss of the critic = D(z_p, z) + r1 ||grad D(z_p)||^2 / 2 + lecam R_LC,  z_p ~ p(z)
+
+    For the critic, draws of the prior are the data and codes the fakes; G and D are those of
+    `Adversarial`. The adversarial autoencoder has the weight 1 and no KL; the Wasserstein
+    autoencoder WAE-GAN a squared error and the weight λ, and a posterior whose scale may vanish
+    (WAE-MMD is `InfoVAE(alpha=1, lambda_=..., kernel="imq")`). Nothing here bounds log p(x): `elbo`
+    in the logs still is that of the model, with its KL, and low, as no KL is minimized.
+
+    The critic is the part `"discriminator"` of the model. Logs hold `adversarial`, G; and
+    `discriminator_loss`, its terms `discriminator_real` (on draws of the prior) and
+    `discriminator_fake` (on codes), and `discriminator_accuracy`.
+
+    Args:
+        critic: Any Keras layer or model from z `[N, D]` to logits `[N, 1]`.
+        weight: Weight >= 0 of G, drivable as `"weight"`.
+        loss: `"hinge"`, `"non_saturating"` or `"least_squares"`.
+        objective: What the term of the critic is added to; by default `ELBO(beta=0.0)`, the
+            distortion, whose β can be driven.
+        r1: Weight >= 0 of R1, the penalty of the critic's slope at draws of the prior; drivable
+            if > 0.
+        lecam: Weight >= 0 of the LeCam regularization; drivable if > 0.
+        **kwargs: Passed on to `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If an argument is not as above; once it belongs to a model, if the critic does
+            not take its z.
+
+    Example:
+        >>> import keras_vae as kv
+        >>> critic = keras.Sequential(
+        ...     [keras.layers.Dense(32, "leaky_relu"), keras.layers.Dense(1)])
+        >>> model = kv.VAE(
+        ...     encoder=kv.networks.MLPEncoder((32,)),
+        ...     decoder=kv.networks.MLPDecoder((8, 8, 1), (32,)),
+        ...     posterior=kv.posteriors.DiagonalNormal(2),
+        ...     likelihood=kv.likelihoods.Bernoulli((8, 8, 1)),
+        ...     objective=AdversarialPosterior(critic))
+        >>> list(model.trainable_parts)
+        ['encoder', 'decoder', 'prior', 'discriminator']
+
+    References:
+        Makhzani et al., 2016, section 2, arXiv:1511.05644 (AAE); Tolstikhin et al., 2018,
+        algorithm 1, arXiv:1711.01558 (WAE-GAN).
+    """
+
+    def __init__(
+        self,
+        critic: keras.layers.Layer,
+        weight: float = 1.0,
+        loss: str = "non_saturating",
+        *,
+        objective: Objective | None = None,
+        r1: float = 0.0,
+        lecam: float = 0.0,
+        **kwargs: Any,
+    ):
+        objective = ELBO(beta=0.0) if objective is None else objective
+        super().__init__(objective, critic, loss, r1, lecam, **kwargs)
+        self._initial_weight = checks.number("weight", weight, minimum=0.0)
+        self.weight = self.add_hyperparameter("weight", self._initial_weight)
+
+    def added(self, terms: Terms) -> tuple[tf.Tensor, Verdict, dict[str, tf.Tensor]]:
+        draws = draws_of(terms, "AdversarialPosterior")
+        verdict = self.judge(draws_of_prior(draws), [draws.z], terms.log_p_x.dtype, draws.training)
+        return tf.cast(self.weight, verdict.loss.dtype) * verdict.adversarial, verdict, {}
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "weight": self._initial_weight}

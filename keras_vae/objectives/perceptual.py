@@ -1,0 +1,84 @@
+"""Distances of the features of a frozen network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_vae.core import checks
+from keras_vae.core.head import serializable
+
+
+@serializable
+class PerceptualDistance(keras.layers.Layer):
+    """The mean squared error of features, summed over the layers of a frozen network.
+
+    d(x, x') = sum_l mean_e (phi_l(x)_e - phi_l(x')_e)^2
+
+    Args:
+        network: φ, a Keras model with an output or several, or a list of layers of one functional
+            or sequential model, whose outputs are the φ_l. It is frozen.
+        **kwargs: Passed on to `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If it is none of that.
+
+    References:
+        Johnson et al., 2016, eq. 2, arXiv:1603.08155.
+    """
+
+    def __init__(self, network: Any, **kwargs: Any):
+        super().__init__(autocast=False, **kwargs)
+        self.network = _as_model(network)
+        self.network.trainable = False
+
+    @property
+    def trainable(self) -> bool:
+        """Always false: it would learn features in which all images are alike."""
+        return False
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        # Keras hands `model.trainable = True` down to all layers, and sets it before there are any.
+        if hasattr(self, "network"):
+            self.network.trainable = False
+
+    def call(self, x: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
+        """Returns the distances `[S, B]` of x `[B, *E]` and others `[S, B, *E]`."""
+        wanted = keras.tree.flatten(self.network(x, training=False))
+        others = tf.reshape(other, [-1, *other.shape[2:]])
+        found = keras.tree.flatten(self.network(others, training=False))
+        leading = tf.shape(other)[:2]
+        distances = []
+        for one, phi in zip(wanted, found, strict=True):
+            phi = tf.reshape(phi, tf.concat([leading, tf.shape(phi)[1:]], axis=0))
+            squares = tf.square(tf.cast(phi, other.dtype) - tf.cast(one, other.dtype))
+            distances.append(tf.reduce_mean(squares, axis=list(range(2, squares.shape.rank))))
+        return tf.add_n(distances)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor."""
+        network = keras.saving.serialize_keras_object(self.network)
+        return {**super().get_config(), "network": network}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> PerceptualDistance:
+        network = keras.saving.deserialize_keras_object(config["network"])
+        return cls(**{**config, "network": network})
+
+
+def _as_model(network: Any) -> keras.layers.Layer:
+    if isinstance(network, keras.layers.Layer):
+        return network
+    layers = list(network) if isinstance(network, Sequence) else []
+    if not layers or not all(isinstance(layer, keras.layers.Layer) for layer in layers):
+        raise checks.invalid("perceptual", "must be a Keras model, or a list of layers", network)
+    try:
+        outputs = [layer.output for layer in layers]
+        return keras.Model(keras.utils.get_source_inputs(outputs[-1]), outputs)
+    except (AttributeError, ValueError) as error:
+        rule = f"must be layers of one functional or sequential model: {error}"
+        raise checks.invalid("perceptual", rule, layers) from error
