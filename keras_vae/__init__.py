@@ -1,6 +1,7 @@
 """Variational autoencoders in Keras, trained with `model.fit`."""
 
 from keras_vae import (
+    adversaries,
     bounds,
     callbacks,
     controllers,
@@ -23,6 +24,7 @@ from keras_vae.models import (
     GECOVAE,
     IWAE,
     VAE,
+    VAEGAN,
     VQVAE,
     BetaVAE,
     ConditionalVAE,
@@ -45,8 +47,10 @@ __all__ = [
     "PriorModel",
     "Terms",
     "VAE",
+    "VAEGAN",
     "VQVAE",
     "__version__",
+    "adversaries",
     "bounds",
     "callbacks",
     "controllers",

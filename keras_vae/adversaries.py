@@ -83,7 +83,8 @@ def generator_loss(fake: tf.Tensor, loss: str) -> tf.Tensor:
         -0.5
 
     References:
-        As for `discriminator_losses`.
+        Goodfellow et al., 2014, section 3, arXiv:1406.2661 (non-saturating); see
+        `discriminator_losses` for the others.
     """
     checks.option("loss", loss, LOSSES)
     if loss == "hinge":

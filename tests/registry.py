@@ -47,6 +47,12 @@ def absolute_error(x, mean):
     return keras.ops.sum(keras.ops.abs(x - mean), axis=(2, 3, 4))
 
 
+def discriminator(units=3):
+    """Return a discriminator of anything, which is smooth."""
+    layers = [keras.layers.Flatten(), keras.layers.Dense(units, "tanh"), keras.layers.Dense(1)]
+    return keras.Sequential(layers)
+
+
 # Constructor arguments of every class, none of them a default where there is a choice.
 ARGUMENTS = {
     "posteriors.DiagonalNormal": lambda: {"latent_dim": LATENT},
@@ -308,6 +314,43 @@ ARGUMENTS = {
         "num_samples": 2,
         "estimator": "sticking_the_landing",
     },
+    "objectives.Adversarial": lambda: {
+        "objective": kv.objectives.ELBO(0.5),
+        "discriminator": discriminator(),
+        "loss": "non_saturating",
+        "weight": 0.5,
+        "adaptive": False,
+        "perceptual": keras.Sequential([keras.layers.Dense(3, "tanh")]),
+        "perceptual_weight": 2.0,
+        "weight_start": 0,
+        "r1": 0.5,
+        "lecam": 0.25,
+    },
+    "objectives.LearnedSimilarity": lambda: {
+        "discriminator": discriminator(),
+        "gamma": 0.5,
+        "beta": 2.0,
+        "loss": "hinge",
+        "feature_layer": None,
+        "num_samples": 2,
+        "r1": 0.5,
+        "lecam": 0.25,
+    },
+    "objectives.FactorVAE": lambda: {
+        "critic": discriminator(),
+        "gamma": 5.0,
+        "objective": kv.objectives.ELBO(num_samples=2),
+        "r1": 0.5,
+        "lecam": 0.25,
+    },
+    "objectives.AdversarialPosterior": lambda: {
+        "critic": discriminator(),
+        "weight": 0.5,
+        "loss": "least_squares",
+        "objective": kv.objectives.ELBO(beta=0.25),
+        "r1": 0.5,
+        "lecam": 0.25,
+    },
     "objectives.Capacity": lambda: {
         "capacity": 3.0,
         "gamma": 9.0,
@@ -390,6 +433,14 @@ ARGUMENTS = {
         "condition": CLASSES,
         "seed": 3,
     },
+    "models.VAEGAN": lambda: {
+        **parts(),
+        "discriminator": discriminator(),
+        "gamma": 0.5,
+        "loss": "hinge",
+        "feature_layer": None,
+        "seed": 3,
+    },
     "models.ConditionalVAE": lambda: {**parts(), "condition": CLASSES, "seed": 3},
     "models.HierarchicalVAE": lambda: {
         "bottom_up": example("networks.BottomUp"),
@@ -444,11 +495,14 @@ COMBINATIONS = {
     "categorical, categorical": ["posteriors.Categorical", "priors.Categorical"],
     "vector quantizer, PixelCNN, maps": (
         ["posteriors.VectorQuantizer", "priors.PixelCNN", "likelihoods.Normal"]
-        + ["networks.MapEncoder", "networks.MapDecoder"]
+        + ["networks.MapEncoder", "networks.MapDecoder", "networks.PatchDiscriminator"]
     ),
     "residual quantizer, hierarchy, MLP": ["posteriors.ResidualQuantizer", "priors.Hierarchy"],
     "FSQ, PixelSNAIL, logistic mixture, MLP": (
         ["posteriors.FSQ", "priors.PixelSNAIL", "likelihoods.DiscretizedLogisticMixture"]
+    ),
+    "Laplace, spectral discriminator": (
+        ["likelihoods.Laplace", "networks.ConvDiscriminator", "networks.SpectralNormalization"]
     ),
     "hierarchy of quantizers, uniform codes, maps": (
         ["posteriors.QuantizerHierarchy", "priors.UniformCodes"]
@@ -501,6 +555,9 @@ def small_model(names, **kwargs):
         "prior": _made(names, "priors.", default="priors.StandardNormal"),
         "likelihood": likelihood,
     }
+    if any(name.endswith("Discriminator") for name in names):
+        judge = _made(names, "networks.", "Discriminator")
+        chosen["objective"] = kv.objectives.Adversarial(kv.objectives.ELBO(), judge)
     if isinstance(chosen["posterior"], kv.posteriors.Quantizer):
         if not any(name.startswith("priors.") for name in names):
             del chosen["prior"]

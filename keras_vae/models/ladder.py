@@ -91,8 +91,11 @@ class LadderVAE(VAE):
     def trainable_parts(self) -> dict[str, list[keras.Variable]]:
         """The trainable variables of each part; what posterior and prior share is the prior's."""
         encoder, decoder = (self.encoder, self.posterior_head), (self.decoder, self.likelihood_head)
-        parts = trainable_of(prior=(self.prior_head,), encoder=encoder, decoder=decoder)
-        return {name: parts[name] for name in ("encoder", "decoder", "prior")}
+        own = {"prior": (self.prior_head,), "encoder": encoder, "decoder": decoder}
+        parts = trainable_of(**own, **self.objective.parts)
+        return {
+            name: parts[name] for name in ("encoder", "decoder", "prior", *self.objective.parts)
+        }
 
     def with_prior(self, prior: Prior) -> VAE:
         """Returns a `VAE` that shares all parts of this model but the prior; see `VAE.with_prior`.

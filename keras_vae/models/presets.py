@@ -10,7 +10,7 @@ import keras
 from keras_vae.core.head import serializable
 from keras_vae.likelihoods import Likelihood
 from keras_vae.models.vae import VAE
-from keras_vae.objectives import ELBO, GECO, ImportanceWeighted, Objective
+from keras_vae.objectives import ELBO, GECO, ImportanceWeighted, LearnedSimilarity, Objective
 from keras_vae.posteriors import Posterior
 from keras_vae.priors import Prior
 
@@ -171,6 +171,75 @@ class GECOVAE(VAE):
     def get_config(self) -> dict[str, Any]:
         given = self.objective.get_config()
         arguments = {name: given[name] for name in ("constraint", "bound", "initial_multiplier")}
+        return _with_arguments_for_objective(super().get_config(), arguments)
+
+
+@serializable
+class VAEGAN(VAE):
+    """A VAE that reconstructs features of a discriminator: `objective=LearnedSimilarity(...)`.
+
+    similarity = E_q[-log N(f(x); f(x'), I)],  f a hidden layer of the discriminator D
+    loss of the encoder = KL(q(z|x) || p(z)) + similarity
+    loss of the decoder = gamma similarity + softplus(-D(x')) + softplus(-D(x_p))
+    loss of the discriminator = softplus(-D(x)) + softplus(D(x')) + softplus(D(x_p))
+
+    x' and x_p are the means of p(x|z) at z ~ q(z|x) and at z ~ p(z). `optimizers.by_part` gives the
+    three parts optimizers and paces of their own; `callbacks.Equilibrium` keeps them in balance.
+
+    Args:
+        encoder: Any Keras layer or model from x to features.
+        decoder: Any Keras layer or model from z to the parameters of p(x|z).
+        posterior: Head of q(z|x).
+        likelihood: Head of p(x|z), whose mean is the image; its density is only measured.
+        prior: Head of p(z); `StandardNormal(D)` by default.
+        discriminator: Any Keras model from images to logits, as `LearnedSimilarity` takes it, such
+            as `networks.ConvDiscriminator()`.
+        gamma: Weight >= 0 of the similarity against the discriminator, for the decoder.
+        loss: `"non_saturating"`, `"hinge"` or `"least_squares"`.
+        feature_layer: Name of the layer of the discriminator whose output is f; None for the last
+            hidden one.
+        **kwargs: Passed on to `VAE`, such as `seed`.
+
+    Example:
+        >>> import keras_vae as kv
+        >>> model = kv.VAEGAN(
+        ...     encoder=kv.networks.MLPEncoder((32,)),
+        ...     decoder=kv.networks.MLPDecoder((8, 8, 1), (32,)),
+        ...     posterior=kv.posteriors.DiagonalNormal(2),
+        ...     likelihood=kv.likelihoods.Bernoulli((8, 8, 1)),
+        ...     discriminator=kv.networks.ConvDiscriminator((4,), dense_units=8))
+        >>> adam = {part: keras.optimizers.Adam(3e-4) for part in model.trainable_parts}
+        >>> model.compile(kv.optimizers.by_part(model, **adam))
+        >>> history = model.fit(
+        ...     keras.ops.zeros([64, 8, 8, 1]), verbose=0, callbacks=[kv.callbacks.Equilibrium()])
+        >>> sorted(history.history)[2:5]
+        ['discriminator_accuracy', 'discriminator_fake', 'discriminator_loss']
+
+    References:
+        Larsen et al., 2016, algorithm 1, arXiv:1512.09300.
+    """
+
+    def __init__(
+        self,
+        encoder: keras.layers.Layer,
+        decoder: keras.layers.Layer,
+        posterior: Posterior,
+        likelihood: Likelihood,
+        prior: Prior | None = None,
+        *,
+        discriminator: keras.layers.Layer,
+        gamma: float = 1e-2,
+        loss: str = "non_saturating",
+        feature_layer: str | None = None,
+        **kwargs: Any,
+    ):
+        objective = LearnedSimilarity(discriminator, gamma, loss=loss, feature_layer=feature_layer)
+        super().__init__(encoder, decoder, posterior, likelihood, prior, objective, **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        given = self.objective.get_config()
+        names = ("discriminator", "gamma", "loss", "feature_layer")
+        arguments = {name: given[name] for name in names}
         return _with_arguments_for_objective(super().get_config(), arguments)
 
 

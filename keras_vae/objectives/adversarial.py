@@ -125,6 +125,8 @@ class Adversarial(AroundObjective):
 
     def build_for(self, model: Any) -> None:
         super().build_for(model)
+        if self._distance is not None:
+            self._distance.build_network(self.judged_shape(model))
         if self.adaptive:
             kernel = _last_kernel(getattr(model, "decoder", None))
             self._kernel = lambda: kernel  # Not as an attribute, which would be saved twice.

@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras_vae import adversaries
 from keras_vae.controllers import MovingAverage
 from keras_vae.core import checks
-from keras_vae.core.seeds import fold, purpose
+from keras_vae.core.seeds import fold, purpose, seed_tensor
 from keras_vae.objectives.base import Objective
 from keras_vae.terms import Draws, Terms
 
@@ -271,7 +271,7 @@ def draws_of_prior(draws: Draws) -> tf.Tensor:
     """Returns as many draws of p(z) as there are of q(z|x), `[S, B, D]`."""
     samples, size = draws.z.shape[0], tf.shape(draws.z)[1]
     shape = [samples] if draws.p_z.batch_shape.rank else [samples, size]
-    return draws.p_z.sample(shape, seed=fold(draws.seed, purpose("prior")))
+    return draws.p_z.sample(shape, seed=fold(seed_tensor(draws.seed), purpose("prior")))
 
 
 def merged(examples: tf.Tensor) -> tf.Tensor:

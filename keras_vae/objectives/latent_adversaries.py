@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras_vae import adversaries
 from keras_vae.core import checks
 from keras_vae.core.head import serializable
-from keras_vae.core.seeds import fold, purpose
+from keras_vae.core.seeds import fold, purpose, seed_tensor
 from keras_vae.objectives.adversary import AroundObjective, Verdict, draws_of_prior
 from keras_vae.objectives.base import Objective, draws_of
 from keras_vae.objectives.elbo import ELBO
@@ -36,7 +36,8 @@ class LatentAdversary(AroundObjective):
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        return {**config, "critic": config.pop("discriminator")}
+        critic = config.pop("discriminator")
+        return {**config, "critic": critic}
 
 
 @serializable
@@ -103,7 +104,7 @@ class FactorVAE(LatentAdversary):
 
     def added(self, terms: Terms) -> tuple[tf.Tensor, Verdict, dict[str, tf.Tensor]]:
         draws = draws_of(terms, "FactorVAE")
-        seed = fold(draws.seed, purpose("permutation"))
+        seed = fold(seed_tensor(draws.seed), purpose("permutation"))
         permuted = adversaries.permute_dimensions(draws.z, seed)
         verdict = self.judge(draws.z, [permuted], terms.log_p_x.dtype, draws.training)
         return tf.cast(self.gamma, verdict.loss.dtype) * verdict.adversarial, verdict, {}

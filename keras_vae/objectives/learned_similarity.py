@@ -55,7 +55,7 @@ class LearnedSimilarity(Adversary):
 
     Raises:
         ValueError: If an argument is not as above; once it belongs to a model, if the discriminator
-            does not take its data, or has no such layer.
+            does not take its data, or has no such layer, or the likelihood learns a scale.
 
     Example:
         >>> objective = LearnedSimilarity(keras.Sequential(
@@ -93,6 +93,10 @@ class LearnedSimilarity(Adversary):
 
     def build_for(self, model: Any) -> None:
         super().build_for(model)
+        learned = getattr(model, "likelihood_head", None)
+        if learned is not None and learned.trainable_variables:
+            rule = "must have no weights of its own, such as a learned scale: nothing trains them"
+            raise checks.invalid("likelihood", rule, [v.path for v in learned.trainable_variables])
         self._judge = _with_features(self.discriminator, self.feature_layer)
 
     def loss(self, terms: Terms) -> dict[str, tf.Tensor]:

@@ -46,6 +46,12 @@ class PerceptualDistance(keras.layers.Layer):
         if hasattr(self, "network"):
             self.network.trainable = False
 
+    def build_network(self, shape: tuple[int, ...] | None) -> None:
+        """Builds the network for images of a shape, where that is known and it is not built yet."""
+        if not self.network.built and shape is not None:
+            self.network(keras.KerasTensor((None, *shape), dtype=self.network.compute_dtype))
+        self.network.trainable = False
+
     def call(self, x: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
         """Returns the distances `[S, B]` of x `[B, *E]` and others `[S, B, *E]`."""
         wanted = keras.tree.flatten(self.network(x, training=False))
