@@ -110,7 +110,8 @@ class HierarchicalVAE(VAE):
     @property
     def trainable_parts(self) -> dict[str, list[keras.Variable]]:
         encoder = (self.encoder, *self.decoder.recognition_layers)
-        return trainable_of(encoder=encoder, decoder=(self.decoder, self.likelihood_head))
+        own = {"encoder": encoder, "decoder": (self.decoder, self.likelihood_head)}
+        return trainable_of(**own, **self.objective.parts)
 
     def _terms(
         self,
@@ -156,6 +157,7 @@ class HierarchicalVAE(VAE):
             # In closed form only given the groups above, which are samples.
             kl_is_exact=False,
             rescore=functools.partial(self._rescored, training=training, seed=seed),
+            training=training,
         )
         log_p_z, log_q = bounds.sum_groups(scored.log_p), bounds.sum_groups(scored.log_q)
         return Terms(p_x.log_prob(x), log_p_z, log_q, tf.reduce_mean(scored.kl, axis=0), draws)

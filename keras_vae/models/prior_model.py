@@ -88,7 +88,7 @@ class PriorModel(LatentVariableModel):
     @property
     def trainable_parts(self) -> dict[str, list[keras.Variable]]:
         given = () if self.condition is None else (self.condition,)
-        return trainable_of(condition=given, prior=(self.prior_head,))
+        return trainable_of(condition=given, prior=(self.prior_head,), **self.objective.parts)
 
     @property
     def latents(self) -> Latents:

@@ -340,7 +340,8 @@ class VAE(LatentVariableModel):
         kl = bounds.conditional_kl(q, p_z, z) if exact_kl is None else exact_kl
         kl = bounds.sampled_kl(log_q, log_p_z) if kl is None else kl
         further = fold(seed, purpose("draws"))
-        draws = Draws(x, z, q, p_z, p_x, likelihood, path, further, exact_kl is not None, training)
+        of_z = (x, z, q, p_z, p_x, likelihood, path, further)
+        draws = Draws(*of_z, kl_is_exact=exact_kl is not None, training=training)
         log_p_z, log_q = bounds.sum_groups(log_p_z), bounds.sum_groups(log_q)
         return Terms(p_x.log_prob(x), log_p_z, log_q, kl, draws)
 

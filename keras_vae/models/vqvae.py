@@ -146,7 +146,8 @@ class VQVAE(VAE):
         p_x = self._decoded(path(quantized.embedded[tf.newaxis]), None, training)
         log_p_z = bounds.log_prob_by_group(p_z, quantized.codes)  # [B, G]
         log_p_x = tf.broadcast_to(p_x.log_prob(x), tf.shape(z)[:2])
-        draws = Draws(x, z, q, p_z, p_x, likelihood, path, seed, True, training)
+        of_z = (x, z, q, p_z, p_x, likelihood, path, seed)
+        draws = Draws(*of_z, kl_is_exact=True, training=training)
         return Terms(
             log_p_x=log_p_x,
             log_p_z=tf.broadcast_to(tf.reduce_sum(log_p_z, axis=-1), tf.shape(log_p_x)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -128,7 +128,7 @@ class Adversarial(AroundObjective):
         if self._distance is not None:
             self._distance.build_network(self.judged_shape(model))
         if self.adaptive:
-            kernel = _last_kernel(getattr(model, "decoder", None))
+            kernel = _last_kernel(model.trainable_parts.get("decoder", []))
             self._kernel = lambda: kernel  # Not as an attribute, which would be saved twice.
 
     def added(self, terms: Terms) -> tuple[tf.Tensor, Verdict, dict[str, tf.Tensor]]:
@@ -172,7 +172,7 @@ class Adversarial(AroundObjective):
         """Returns the losses `[B]` that W depends on, of a decoder that is run once more."""
         z = tf.stop_gradient(draws.z)
         p_x = draws.likelihood(z)
-        held = draws._replace(z=z, p_x=p_x, path=Path())
+        held = draws._replace(z=z, p_x=p_x, path=Path(), rescore=lambda terms: terms)
         found, _ = self.objective.loss_and_measures(
             terms._replace(log_p_x=p_x.log_prob(draws.x), draws=held)
         )
@@ -199,10 +199,9 @@ class Adversarial(AroundObjective):
         }
 
 
-def _last_kernel(decoder: Any) -> keras.Variable:
+def _last_kernel(variables: Sequence[keras.Variable]) -> keras.Variable:
     """Returns the last kernel of a decoder, or raises."""
-    weights = [] if decoder is None else decoder.weights
-    kernels = [weight for weight in weights if weight.name.endswith("kernel")]
+    kernels = [variable for variable in variables if variable.name.endswith("kernel")]
     if not kernels:
         rule = "must be False for a model without a decoder whose last kernel it could look at"
         raise checks.invalid("adaptive", rule, True)

@@ -251,7 +251,7 @@ def test_models_of_one_part_have_the_discriminator_apart():
     }
 
 
-@pytest.mark.parametrize("kind", ["ConditionalVAE", "LadderVAE", "VQVAE"])
+@pytest.mark.parametrize("kind", ["ConditionalVAE", "LadderVAE", "VQVAE", "HierarchicalVAE"])
 def test_every_model_takes_an_adversary(kind):
     objective = Adversarial(ELBO(), discriminator(), adaptive=True)
     likelihood = kv.likelihoods.Laplace(SHAPE)
@@ -263,6 +263,11 @@ def test_every_model_takes_an_adversary(kind):
         )
     elif kind == "LadderVAE":
         model = kv.LadderVAE((3, 2), (6, 6), likelihood, objective=objective)
+    elif kind == "HierarchicalVAE":
+        maps = {"channels": {4: 4, 1: 4}, "blocks": 1}
+        bottom_up = kv.networks.BottomUp(**maps)
+        top_down = kv.networks.TopDown({1: (1, 2), 4: (1, 2)})
+        model = kv.HierarchicalVAE(bottom_up, top_down, likelihood, objective)
     else:
         model = kv.VQVAE(
             encoder=kv.networks.MapEncoder((4, 8), blocks=1),
