@@ -264,8 +264,7 @@ def test_every_model_takes_an_adversary(kind):
     elif kind == "LadderVAE":
         model = kv.LadderVAE((3, 2), (6, 6), likelihood, objective=objective)
     elif kind == "HierarchicalVAE":
-        maps = {"channels": {4: 4, 1: 4}, "blocks": 1}
-        bottom_up = kv.networks.BottomUp(**maps)
+        bottom_up = kv.networks.BottomUp({4: 4, 1: 4})
         top_down = kv.networks.TopDown({1: (1, 2), 4: (1, 2)})
         model = kv.HierarchicalVAE(bottom_up, top_down, likelihood, objective)
     else:
