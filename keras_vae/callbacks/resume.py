@@ -2,38 +2,66 @@
 
 from __future__ import annotations
 
-import collections
+import datetime
 import os
 import pathlib
-import re
+import time
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 
+from keras_vae.callbacks.snapshot import Snapshots
+from keras_vae.callbacks.termination import Termination
 from keras_vae.core import checks
-from keras_vae.training import workers
+from keras_vae.training import keeping, workers
+from keras_vae.training.checkpoints import configuration, legacy
+from keras_vae.training.checkpoints.folder import Folder, Position
+from keras_vae.training.checkpoints.format import Checkpoint
+from keras_vae.training.data import Data
 
-_NAME = re.compile(r"epoch_(\d+)\.weights\.h5")
+# How many executions pass between two questions to the other workers, each of which takes all.
+_BETWEEN_QUESTIONS = 10
 
 
-class Resume(keras.callbacks.Callback):
-    """Keeps the weights after every epoch, and goes on from them when the script starts again.
+class Resume(keeping.Keeper):
+    """Keeps a training in a folder, and goes on with it when the script starts again.
 
-    The model, its optimizer and whatever is driven continue as if there had been no interruption.
-    Each file is written whole or not at all, and takes the place of the one before, so that a kill
-    at any moment costs the epoch that ran. Of several workers the chief writes, and all read: they
+    The model, its optimizer, whatever is driven, the noise of all layers, the callbacks and the
+    history continue as if there had been no interruption, bit for bit. A checkpoint is written
+    after every epoch, and within epochs if `every` says so. Each is there as a whole or not at all,
+    has a checksum that is verified before it is used, and the last few are kept: a damaged one
+    costs what was trained since the one before, of which a warning tells. On SIGTERM, by which
+    machines are told that they will be taken away, the step is finished, a checkpoint written, and
+    the process ends with exit code 143. Of several workers the chief writes, and all read: they
     must see the same folder.
 
+    It may stand anywhere among the callbacks: `fit` calls it last. Those of this package and of
+    Keras go on where they were; so do others that have `get_state() -> dict` and
+    `set_state(state)`. Of those that remember something else, a warning tells.
+
+    Within an epoch a training goes on with data of `keras_vae.data.load` and with arrays, which are
+    shuffled by the model's seed and the number of the epoch, not by Keras. The batches before are
+    read once more and left out. Of other data the order is not known in another process: their
+    training goes on from the start of the epoch.
+
     Args:
-        directory: Folder of the checkpoint, of this training alone.
+        directory: Folder of the checkpoints, of this training alone.
+        every: How often to write within an epoch: so many steps, an integer; so many seconds, a
+            float or a `datetime.timedelta`; None for the ends of epochs alone.
+        keep: How many checkpoints to keep.
 
     Attributes:
         epoch: How many epochs are done: the `initial_epoch` for `fit` and `keras_vae.data.load`.
+        batch: How many batches of the next epoch are done.
 
     Raises:
-        ValueError: At the start of `fit`, if its `initial_epoch` is not `epoch`, workers see
-            different checkpoints, or the folder holds one of another model. The model is as it was.
+        ValueError: If all checkpoints in the folder are damaged. At the start of `fit`, if its
+            `initial_epoch` is not `epoch`, workers see different checkpoints, another process
+            writes to the folder, or it holds a training of another model, optimizer or data. The
+            model is as it was.
+        OSError: If a checkpoint cannot be written. Those before it stay valid.
 
     Example:
         >>> import tempfile, keras_vae as kv
@@ -45,86 +73,216 @@ class Resume(keras.callbacks.Callback):
         ...         posterior=kv.posteriors.DiagonalNormal(2),
         ...         likelihood=kv.likelihoods.Bernoulli((8, 8, 1)))
         ...     model.compile("adam")
-        ...     resume = Resume(folder)
+        ...     resume = Resume(folder, every=1000)
         ...     options = {"initial_epoch": resume.epoch, "callbacks": [resume], "verbose": 0}
-        ...     return model.fit(np.zeros([16, 8, 8, 1]), epochs=epochs, **options).epoch
-        >>> import numpy as np
-        >>> train(epochs=2), train(epochs=5)
-        ([0, 1], [2, 3, 4])
+        ...     return model.fit(np.zeros([16, 8, 8, 1]), epochs=epochs, **options)
+        >>> train(epochs=2).epoch, train(epochs=5).epoch
+        ([0, 1], [0, 1, 2, 3, 4])
     """
 
-    def __init__(self, directory: str | os.PathLike[str]):
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        every: int | float | datetime.timedelta | None = None,
+        keep: int = 2,
+    ):
         super().__init__()
+        if not isinstance(directory, (str, os.PathLike)) or not os.fspath(directory):
+            raise checks.invalid("directory", "must be the path of a folder", directory)
         self.directory = pathlib.Path(directory)
-        self.epoch = max(self._files(), default=0)
+        self.every = every
+        self.keep = checks.integer("keep", keep)
+        self._steps, self._seconds = _interval(every)
+        self._folder = Folder(self.directory, self.keep)
+        self.epoch, self.batch, _ = self._find()
+        self._others: Sequence[Any] = ()
+        self._data: dict[str, Any] = {}
+        self._snapshots: Snapshots | None = None
+        self._termination = Termination()
+        self._within = False  # Whether checkpoints within epochs can be used.
+        self._begin: Checkpoint | None = None  # What this training goes on from.
+        self._skipping = False
+        self._written_at, self._written_batch, self._calls = 0.0, 0, 0
+        # Not of the class, which would make every step an execution of its own.
+        self.on_train_batch_end = self._after_batch
+
+    # Before the training.
+
+    @property
+    def boundaries(self) -> list[int]:
+        """Numbers of batches, of which an execution of several steps must make a divisor."""
+        return [number for number in (self.batch, self._steps) if number and self._within]
+
+    def prepare(
+        self, model: Any, data: Data, options: dict[str, Any], others: Sequence[Any]
+    ) -> dict[str, Any]:
+        """Returns the options of `fit` with data in an order that can be repeated."""
+        self._others = others
+        self._data = configuration.of_data(data, options)
+        self._within = keeping.can_be_repeated(data, options)
+        if self.every is not None and not self._within:
+            text = (
+                "Resume(every=...) keeps the ends of epochs alone: within one, a training goes on "
+                "with arrays and with keras_vae.data.load, without steps_per_epoch."
+            )
+            warnings.warn(text, stacklevel=3)
+        self.epoch, self.batch, checkpoint = self._find()
+        if isinstance(checkpoint, Checkpoint) and checkpoint.facts["stopped"]:
+            text = (
+                f"The training in {str(self.directory)!r} was ended by a callback after "
+                f"{self.epoch} epochs, so it does not go on."
+            )
+            warnings.warn(text, stacklevel=3)
+            options = {**options, "epochs": options.get("initial_epoch", 0)}
+        return keeping.with_order_of_its_own(data, options, model.seed)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Takes the weights of the last epoch that is done."""
+        """Puts back what the last checkpoint holds."""
         strategy = self.model.distribute_strategy
+        if workers.writes(strategy):
+            self._folder.lock()
+        self.epoch, self.batch, checkpoint = self._find()
         rule = "Argument `directory` must be one folder that all workers see."
-        workers.check_agreement(strategy, self.epoch, rule)
+        workers.check_agreement(strategy, self.epoch * 2**32 + self.batch, rule)
         if self.model.initial_epoch != self.epoch:
             rule = f"must be the number of epochs that are done, `Resume.epoch`, here {self.epoch}"
             raise checks.invalid("initial_epoch", rule, self.model.initial_epoch)
-        if self.epoch:
-            self._load(self._path(self.epoch))
+        self._snapshots = Snapshots(self.model, self._others, self._data)
+        self._take_up(checkpoint)
+        self._written_at = time.monotonic()
+        self._termination.install()
+
+    def _find(self) -> tuple[int, int, Checkpoint | pathlib.Path | None]:
+        """Returns how far the training is, and what holds it."""
+        found = self._folder.newest()
+        if found is not None:
+            return *found[0], found[1]
+        old = legacy.newest(self.directory)
+        return (0, 0, None) if old is None else (old[0], 0, old[1])
+
+    def _take_up(self, checkpoint: Checkpoint | pathlib.Path | None) -> None:
+        assert self._snapshots is not None
+        self._begin = None
+        if isinstance(checkpoint, pathlib.Path):
+            self._refuse(legacy.restore(self.model, checkpoint), checkpoint.name)
+        elif checkpoint is not None:
+            name = self._folder.file(Position(self.epoch, self.batch)).name
+            self._refuse(self._snapshots.misfit(checkpoint), name)
+            self._begin = checkpoint
+            self._warn_of_unknown(self._snapshots.unknown())
+            self._snapshots.put_back(checkpoint)
+        self._skipping = self.batch > 0
+        if self._skipping:
+            self._check_steps_per_execution()
+            self.model.skip_batches(self.batch)
+
+    def _refuse(self, misfit: str, name: str) -> None:
+        if misfit:
+            rule = (
+                f"of Resume must be the folder of this training alone, but {name} in it is of "
+                f"another: {misfit}. Give this training a folder of its own, or delete that file "
+                "to begin anew"
+            )
+            raise checks.invalid("directory", rule, str(self.directory))
+
+    def _warn_of_unknown(self, names: Sequence[str]) -> None:
+        if names:
+            text = (
+                f"Resume cannot restore what these callbacks remember: {', '.join(names)}. Give "
+                "them get_state() and set_state(state)."
+            )
+            warnings.warn(text, stacklevel=2)
+
+    def _check_steps_per_execution(self) -> None:
+        steps = self.model.steps_per_execution
+        if self.batch % steps:
+            rule = f"must divide {self.batch}, the batches of the epoch that are done"
+            raise checks.invalid("steps_per_execution", rule, steps)
+
+    # During the training.
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Puts the means of a part of an epoch back, which begin anew with it."""
+        self.epoch, self._calls = epoch, 0
+        self._written_batch = self.batch if self._skipping else 0
+        if self._skipping:
+            self._put_back()
+
+    def _after_batch(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if self._skipping:
+            if batch + 1 >= self.batch:
+                self._put_back()  # Also what callbacks have counted meanwhile.
+                self._begin, self._skipping = None, False
+            return
+        self._calls += 1
+        due, terminate = self._agree(self._is_due(batch + 1), self._termination.asked)
+        if self._within and (due or terminate):
+            self._write(Position(self.epoch, batch + 1))
+        if terminate:
+            self._leave()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Writes the weights, then drops those of epochs before."""
-        self.epoch = epoch + 1
+        """Writes a checkpoint."""
+        self.epoch, self.batch, self._begin = epoch + 1, 0, None
+        self._write(Position(self.epoch))
+        self._calls = 0
+        if self._agree(False, self._termination.asked)[1]:
+            self._leave()
+
+    def _put_back(self) -> None:
+        assert self._snapshots is not None
+        if self._begin is not None:
+            self._snapshots.put_back(self._begin)
+
+    def _is_due(self, batch: int) -> bool:
+        late = self._seconds and time.monotonic() - self._written_at >= self._seconds
+        return bool(late or (self._steps and batch - self._written_batch >= self._steps))
+
+    def _agree(self, *asked: bool) -> tuple[bool, ...]:
+        """Returns what any of several workers asks for, now and then; all of them must call it."""
+        strategy = self.model.distribute_strategy
+        if not workers.several(strategy):
+            return asked
+        if self._calls % _BETWEEN_QUESTIONS:
+            return (False,) * len(asked)
+        return workers.any_of(strategy, asked)
+
+    def _write(self, position: Position) -> None:
+        assert self._snapshots is not None
+        checkpoint = self._snapshots.take(position)
         if workers.writes(self.model.distribute_strategy):
-            self.directory.mkdir(parents=True, exist_ok=True)
-            self.model.save_weights(self._path(self.epoch))
-            for done, path in self._files().items():
-                if done < self.epoch:
-                    path.unlink()
+            self._folder.write(position, checkpoint)
+        self._written_at, self._written_batch = time.monotonic(), position.batch
+        self.batch = position.batch
 
-    def _load(self, path: pathlib.Path) -> None:
-        variables = _variables(self.model)
-        before = [np.asarray(variable) for variable in variables]
-        try:
-            self.model.load_weights(path)
-        except (ValueError, KeyError) as error:
-            for variable, value in zip(variables, before, strict=True):
-                variable.assign(value)
-            rule = (
-                f"of Resume must be the folder of this training alone, but {path.name} in it is of "
-                f"another model: {_difference(path, variables)}. Give this training a folder of "
-                "its own, or delete that file to begin anew"
-            )
-            raise checks.invalid("directory", rule, str(self.directory)) from error
+    def _leave(self) -> None:
+        where = str(Position(self.epoch, self.batch))
+        start = "" if self._within or not self._calls else ", from the start of this epoch"
+        self._termination.leave(
+            f"Resume: SIGTERM. The training is kept in {str(self.directory)!r} up to {where}, and "
+            f"goes on{start} when the script starts again."
+        )
 
-    def _path(self, epoch: int) -> pathlib.Path:
-        return self.directory / f"epoch_{epoch}.weights.h5"
+    # After the training.
 
-    def _files(self) -> dict[int, pathlib.Path]:
-        """Returns the checkpoints that there are, by the number of epochs."""
-        found = ((_NAME.fullmatch(path.name), path) for path in self.directory.glob("*.h5"))
-        return {int(match[1]): path for match, path in found if match}
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Lets others have the folder."""
+        self.close()
+
+    def close(self) -> None:
+        """Lets others have the folder, however the training ended."""
+        self._termination.remove()
+        self._folder.release()
+        self._begin = None
 
 
-def _variables(model: Any) -> list[keras.Variable]:
-    return [*model.weights, *model.optimizer.variables]
-
-
-def _difference(path: pathlib.Path, variables: list[keras.Variable]) -> str:
-    """Returns in which arrays a file of weights differs from a model."""
-    import h5py  # As Keras does, only when it is needed.
-
-    theirs: collections.Counter[tuple[int, ...]] = collections.Counter()
-
-    def count(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            theirs[item.shape] += 1
-
-    with h5py.File(path) as file:
-        file.visititems(count)
-    ours = collections.Counter(tuple(variable.shape) for variable in variables)
-    sides = {"the file": theirs - ours, "the model": ours - theirs}
-    told = [f"{side} has more arrays of {_shapes(more)}" for side, more in sides.items() if more]
-    return " and ".join(told) or "its layers have other names"
-
-
-def _shapes(found: collections.Counter[tuple[int, ...]]) -> str:
-    first = ", ".join(map(str, sorted(found)[:4]))
-    return f"shape {first}" if len(found) <= 4 else f"shape {first}, ..."
+def _interval(every: Any) -> tuple[int, float]:
+    """Returns after how many steps, and after how many seconds, to write; 0 for never."""
+    if every is None:
+        return 0, 0.0
+    if isinstance(every, datetime.timedelta):
+        return 0, checks.number("every", every.total_seconds(), 0.0, exclusive=True)
+    if isinstance(every, (float, np.floating)):
+        return 0, checks.number("every", every, 0.0, exclusive=True)
+    return checks.integer("every", every), 0.0

@@ -1,19 +1,28 @@
-"""Files and folders that are never there in part."""
+"""Files and folders that are never there in part, also after a power cut."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import pathlib
+import shutil
 import tempfile
 from collections.abc import Iterator
+
+from keras_vae.core import locks
+
+# Of Linux: exchanges two names in one operation of the file system.
+_RENAME_EXCHANGE, _THIS_FOLDER = 2, -100
 
 
 @contextlib.contextmanager
 def written_whole(target: str | os.PathLike) -> Iterator[pathlib.Path]:
     """Yields a path to write a file or a folder at, which becomes `target` once it is complete.
 
-    If the writing fails, or the process is killed, what was at `target` stays as it was.
+    If the writing fails, or the process is killed, what was at `target` stays as it was. All is on
+    the disk before it takes its place. What killed processes have left of the same target is
+    removed.
 
     Args:
         target: File or folder; its parent must exist. What is there is replaced.
@@ -29,13 +38,15 @@ def written_whole(target: str | os.PathLike) -> Iterator[pathlib.Path]:
         '1 2 3'
     """
     target = pathlib.Path(target)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
-        written = pathlib.Path(folder, f"written-{target.name}")
+    with _temporary_folder(target) as folder:
+        written = folder / f"written-{target.name}"
         yield written
+        _sync_all(written)
         if target.is_dir():
-            _replace_folder(written, target, pathlib.Path(folder, "replaced"))
+            _exchange(written, target, folder / "replaced")
         else:
             os.replace(written, target)
+        sync(target.parent)
 
 
 def write_whole(path: str | os.PathLike, content: bytes | str) -> None:
@@ -45,8 +56,60 @@ def write_whole(path: str | os.PathLike, content: bytes | str) -> None:
         written.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def _replace_folder(written: pathlib.Path, target: pathlib.Path, replaced: pathlib.Path) -> None:
-    """Renames `written` to `target`; what is there goes aside, and comes back if that fails."""
+def sync(path: pathlib.Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk."""
+    # Some systems cannot open folders, and some file systems sync them by themselves.
+    with contextlib.suppress(PermissionError) if path.is_dir() else contextlib.nullcontext():
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _temporary_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Makes a folder beside the target; it is removed at the end, or once its process is dead."""
+    prefix = f".{target.name}-"
+    with locks.held(target.parent):
+        remove_stale(target.parent, prefix)
+        folder = pathlib.Path(tempfile.mkdtemp(dir=target.parent, prefix=prefix))
+        descriptor = locks.take(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        locks.give_back(descriptor)
+
+
+def remove_stale(parent: pathlib.Path, prefix: str) -> None:
+    """Removes the temporary folders of dead processes: nobody holds their locks any more."""
+    for folder in parent.iterdir():
+        if folder.name.startswith(prefix) and folder.is_dir():
+            descriptor = locks.take(folder)
+            if descriptor is not None and descriptor >= 0:
+                shutil.rmtree(folder, ignore_errors=True)
+            locks.give_back(descriptor)
+
+
+def _sync_all(written: pathlib.Path) -> None:
+    """Waits until a file, or a folder with all that is in it, is on the disk."""
+    for folder, _, files in os.walk(written):
+        for name in files:
+            sync(pathlib.Path(folder, name))
+        sync(pathlib.Path(folder))
+    if written.is_file():
+        sync(written)
+
+
+def _exchange(written: pathlib.Path, target: pathlib.Path, replaced: pathlib.Path) -> None:
+    """Lets folders change places; where that takes two operations, `target` is gone in between."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None) if os.name == "posix" else None
+    if rename is not None:
+        here = ctypes.c_int(_THIS_FOLDER)
+        names = os.fsencode(written), os.fsencode(target)
+        if rename(here, names[0], here, names[1], ctypes.c_uint(_RENAME_EXCHANGE)) == 0:
+            return
     os.replace(target, replaced)
     try:
         os.replace(written, target)

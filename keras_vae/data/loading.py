@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vae.core import checks
-from keras_vae.data import embedded, prepared, preparing, randomness
+from keras_vae.data import embedded, origin, prepared, preparing, randomness
 from keras_vae.data.binarization import BINARIZATIONS
 from keras_vae.data.forms import Form
 from keras_vae.data.pipeline import Finish, build
@@ -117,7 +117,11 @@ def load(
         rule = f"must be <= {len(kept)}, the number of examples, with drop_remainder=True"
         raise checks.invalid("batch_size", rule, batch_size)
     stack = not isinstance(labels, bool | str)
-    return build(source, order, Finish(dtype, binarize, seed, label_names, stack), initial_epoch)
+    batches = build(source, order, Finish(dtype, binarize, seed, label_names, stack), initial_epoch)
+    facts = {"name": name, "split": split, "batch_size": batch_size, "binarize": binarize}
+    facts |= {"shuffle": shuffled, "seed": seed, "validation_split": fraction, "dtype": dtype}
+    facts |= {"labels": list(label_names), "image_shape": form.image_shape, "invert": form.invert}
+    return origin.mark(batches, {**facts, "drop_remainder": drop_remainder})
 
 
 def _examples(

@@ -47,7 +47,7 @@ def build(source: Source, order: Order, finish: Finish, initial_epoch: int) -> t
         batches = one_pass(tf.constant(initial_epoch, tf.int64)).prefetch(tf.data.AUTOTUNE)
         batches = batches.map(_without_epoch)
     batches = batches.apply(tf.data.experimental.assert_cardinality(order.num_batches))
-    return batches.with_options(_options())
+    return batches.with_options(options())
 
 
 def _scale(images: tf.Tensor, dtype: str, white: float) -> tf.Tensor:
@@ -64,9 +64,10 @@ def _without_epoch(epoch: tf.Tensor, batch: Any) -> Any:
     return batch
 
 
-def _options() -> tf.data.Options:
-    options = tf.data.Options()
-    options.deterministic = True
+def options() -> tf.data.Options:
+    """Returns the options of pipelines that count their epochs."""
+    found = tf.data.Options()
+    found.deterministic = True
     # A prefetch after the count of epochs would count passes that were only begun.
-    options.experimental_optimization.inject_prefetch = False
-    return options
+    found.experimental_optimization.inject_prefetch = False
+    return found

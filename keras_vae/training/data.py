@@ -78,6 +78,11 @@ class Data(NamedTuple):
             return self
         return self._replace(y=np.zeros(len(self.x), np.float32))
 
+    def rows(self, rows: slice) -> Data:
+        """Returns some examples of arrays."""
+        cut = (None if part is None else np.asarray(part)[rows] for part in self[1:])
+        return Data(self.name, *cut)
+
     @property
     def parts(self) -> tuple[Any, ...]:
         """Returns `(x,)`, `(x, y)` or `(x, y, sample_weight)`, of whatever there is."""

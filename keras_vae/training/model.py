@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from keras_vae.training import (
     execution,
     files,
     iterators,
+    keeping,
     losses,
     optimization,
     workers,
@@ -81,6 +83,7 @@ class ObjectiveModel(keras.Model):
         self._training_step = TrainingStep(self)
         self._functions = execution.StepFunctions()
         self._asked: dict[str, Any] = {}
+        self._zz_seal = files.Seal(self)  # By its name the last that Keras reads.
 
     # What callbacks see of the step.
 
@@ -215,6 +218,19 @@ class ObjectiveModel(keras.Model):
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Makes the weights of a model that is read from a file.
+
+        Raises:
+            ValueError: If it cannot: Keras would warn, and leave the weights of the file out.
+        """
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            super().build_from_config(config)
+        if not self.built:
+            rule = "of the file must say with which shape of data the model was built"
+            raise checks.invalid("build_config", rule, config)
+
     # Training and evaluation.
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -248,14 +264,17 @@ class ObjectiveModel(keras.Model):
         if not self.built and training.shape is not None:
             self.build(training.shape)
         calls = self._functions.calls["train_function"]
-        bound = inspect.signature(super().fit).bind(x, y, *args, **kwargs).arguments
-        totals = bound.get("steps_per_epoch"), bound.get("validation_steps")
-        if training.is_array and bound.get("shuffle", True):
+        options = dict(inspect.signature(super().fit).bind(x, y, *args, **kwargs).arguments)
+        if training.is_array and options.get("shuffle", True):
             workers.check_order(self.distribute_strategy)
-        with self._choose_steps_per_call(bound.get("callbacks"), *totals):
-            self._begin_training(bound.get("callbacks"), bound.get("initial_epoch", 0))
-            history = super().fit(x, y, *args, **kwargs)
-        if history.epoch and self._functions.calls["train_function"] == calls:
+        with self._keep(training, options) as options:
+            begin = options.get("initial_epoch", 0)
+            totals = [options.get(name) for name in ("steps_per_epoch", "validation_steps")]
+            with self._choose_steps_per_call(options.get("callbacks"), *totals):
+                self._begin_training(options.get("callbacks"), begin)
+                history = super().fit(**options)
+        trained = any(epoch >= begin for epoch in history.epoch)
+        if trained and self._functions.calls["train_function"] == calls:
             raise checks.invalid("x", "must hold at least one batch", x)
         return history
 
@@ -298,6 +317,29 @@ class ObjectiveModel(keras.Model):
         with self._clean_up_after():
             return super().predict(x, *args, **kwargs)
 
+    @contextlib.contextmanager
+    def _keep(self, training: Data, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yields the options of `fit` as a callback that keeps the training needs them."""
+        callbacks = keras.tree.flatten(options.get("callbacks") or [])
+        keeper = keeping.keeper_among(callbacks)
+        if keeper is None:
+            yield options
+            return
+        callbacks = keeping.in_order(callbacks, keeper)
+        try:
+            yield {
+                **keeper.prepare(self, training, options, callbacks[:-1]),
+                "callbacks": callbacks,
+            }
+        finally:
+            self.skip_batches(0)
+            keeper.close()
+
+    def skip_batches(self, number: int) -> None:
+        """Leaves out the next batches of training data, which are read without any other effect."""
+        self._functions.skipped = number
+        self._functions.logs_of_skipped = self.get_metrics_result
+
     def _begin_training(self, callbacks: Any, initial_epoch: int) -> None:
         """Takes from the arguments of `fit` what the step depends on."""
         callbacks = keras.tree.flatten(callbacks or [])
@@ -319,7 +361,8 @@ class ObjectiveModel(keras.Model):
         apart = self.run_eagerly or workers.several(self.distribute_strategy)
         if self._asked.get("steps_per_execution") == "auto" and not apart:
             flat = keras.tree.flatten(callbacks or [])
-            self.steps_per_execution = execution.steps_per_call(flat, *totals)
+            kept = [one for keeper in flat for one in getattr(keeper, "boundaries", ())]
+            self.steps_per_execution = execution.steps_per_call(flat, *totals, *kept)
         try:
             with self._clean_up_after():
                 yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
@@ -35,6 +35,12 @@ def check_agreement(strategy: tf.distribute.Strategy, number: int, message: str)
         numbers = strategy.gather(tf.constant([number], tf.int64), axis=0).numpy().tolist()
         if len(set(numbers)) > 1:
             raise ValueError(f"{message} Received, by worker: {numbers}")
+
+
+def any_of(strategy: tf.distribute.Strategy, asked: Sequence[bool]) -> tuple[bool, ...]:
+    """Returns what any worker asks for; all of them must call it."""
+    row = tf.constant([asked], tf.int64)
+    return tuple(bool(one) for one in strategy.gather(row, axis=0).numpy().any(axis=0))
 
 
 def check_order(strategy: tf.distribute.Strategy) -> None:

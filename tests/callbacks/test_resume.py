@@ -1,5 +1,9 @@
 """A training goes on where it was interrupted, whatever it was doing then."""
 
+import os
+import signal
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -7,71 +11,207 @@ import pytest
 import keras_vae as kv
 
 IMAGE = (8, 8, 1)
-X = np.random.default_rng(0).integers(0, 2, (20, *IMAGE)).astype("float32")
+X = np.random.default_rng(0).integers(0, 2, (40, *IMAGE)).astype("float32")
 
 
-def make(hidden=8):
+def make(hidden=8, optimizer=None, noise=False, **changes):
     keras.utils.set_random_seed(0)
-    model = kv.VAE(
-        encoder=kv.networks.MLPEncoder((8,)),
-        decoder=kv.networks.MLPDecoder(IMAGE, (hidden,)),
-        posterior=kv.posteriors.DiagonalNormal(2),
-        likelihood=kv.likelihoods.Bernoulli(IMAGE),
-        objective=kv.objectives.GECO(kv.objectives.SquaredError(kappa=2.0)),
-    )
-    rate = keras.optimizers.schedules.CosineDecay(1e-2, 12)
-    model.compile(keras.optimizers.Adam(rate))
+    encoder = kv.networks.MLPEncoder((8,))
+    if noise:  # Layers with seeds and statistics of their own.
+        layers = [keras.layers.Flatten(), keras.layers.GaussianNoise(0.1), keras.layers.Dense(8)]
+        layers += [keras.layers.BatchNormalization(), keras.layers.Dropout(0.2)]
+        encoder = keras.Sequential([keras.Input(IMAGE), *layers])
+    parts = {
+        "encoder": encoder,
+        "decoder": kv.networks.MLPDecoder(IMAGE, (hidden,)),
+        "posterior": kv.posteriors.DiagonalNormal(2),
+        "likelihood": kv.likelihoods.Bernoulli(IMAGE),
+        "objective": kv.objectives.GECO(kv.objectives.SquaredError(kappa=2.0)),
+    }
+    model = kv.VAE(**{**parts, **changes})
+    rate = keras.optimizers.schedules.CosineDecay(1e-2, 20)
+    model.compile(optimizer or keras.optimizers.Adam(rate), run_eagerly=True)
     return model
 
 
-def fit(model, folder, epochs, **options):
-    resume = kv.callbacks.Resume(folder)
-    options = {"initial_epoch": resume.epoch, **options}
-    callbacks = [kv.callbacks.GECO(), *options.pop("callbacks", []), resume]
-    data = {"batch_size": 8, "shuffle": False, "verbose": 0}
-    return model.fit(X, epochs=epochs, callbacks=callbacks, **data, **options)
+def fit(model, folder, epochs, *callbacks, x=X, every=None, **options):
+    resume = kv.callbacks.Resume(folder, every=every)
+    options = {"initial_epoch": resume.epoch, "batch_size": 8, "verbose": 0, **options}
+    callbacks = [resume, kv.callbacks.GECO(), *callbacks]  # wherever it stands
+    return model.fit(x, epochs=epochs, callbacks=callbacks, **options)
+
+
+def variables(model):
+    return [*model.variables, *model.optimizer.variables]
 
 
 def assert_equal(one, two):
-    variables = ([*model.weights, *model.optimizer.variables] for model in (one, two))
-    for a, b in zip(*variables, strict=True):
+    for a, b in zip(variables(one), variables(two), strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
 
 
 class Interrupt(keras.callbacks.Callback):
     """Ends the training within an epoch."""
 
-    def __init__(self, epoch):
+    def __init__(self, epoch, batch=1, how=KeyboardInterrupt):
         super().__init__()
-        self.end = epoch
+        self.end, self.how = (epoch, batch), how
+        self.on_train_batch_end = self.look
+
+    def get_state(self):
+        return {}
+
+    def set_state(self, state):
+        pass
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
 
-    def on_train_batch_end(self, batch, logs=None):
-        if (self.epoch, batch) == (self.end, 1):
-            raise KeyboardInterrupt
+    def look(self, batch, logs=None):
+        if (self.epoch, batch) == self.end:
+            if isinstance(self.how, type):
+                raise self.how
+            os.kill(os.getpid(), self.how)
 
 
 def names(folder):
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if path.name[0] != ".")
 
 
 def test_the_end_is_that_of_the_unbroken_training(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        fit(make(), tmp_path, 4, callbacks=[Interrupt(2)])
-    assert names(tmp_path) == ["epoch_2.weights.h5"]
+        fit(make(), tmp_path / "broken", 4, Interrupt(2))
+    assert names(tmp_path / "broken") == ["epoch_1.checkpoint", "epoch_2.checkpoint"]
     broken, unbroken = make(), make()
-    assert fit(broken, tmp_path, 4).epoch == [2, 3]
-    assert names(tmp_path) == ["epoch_4.weights.h5"]
-    fit(unbroken, tmp_path / "unbroken", 4)
+    history = fit(broken, tmp_path / "broken", 4)
+    assert names(tmp_path / "broken") == ["epoch_3.checkpoint", "epoch_4.checkpoint"]
+    expected = fit(unbroken, tmp_path / "unbroken", 4)
     assert_equal(broken, unbroken)
+    assert history.epoch == [0, 1, 2, 3] and history.history == expected.history
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """Return a model of three epochs with noise, its history, and its table."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    model, table = make(noise=True), keras.callbacks.CSVLogger(folder / "table.csv")
+    history = fit(model, folder, 3, table, validation_data=X[:16])
+    return model, history, (folder / "table.csv").read_bytes()
+
+
+@pytest.mark.parametrize("batch", [0, 2, 4])
+@pytest.mark.parametrize("how", [KeyboardInterrupt, signal.SIGTERM])
+def test_a_training_goes_on_within_an_epoch(tmp_path, unbroken, batch, how, capfd):
+    # Arrays that are shuffled, layers with noise, the means of half an epoch, a table of Keras.
+    def train(model, *callbacks):
+        table = keras.callbacks.CSVLogger(tmp_path / "table.csv")
+        options = {"every": 2, "validation_data": X[:16]}
+        return fit(model, tmp_path, 3, table, *callbacks, **options)
+
+    with pytest.raises(KeyboardInterrupt if how is KeyboardInterrupt else SystemExit) as end:
+        train(make(noise=True), Interrupt(1, batch, how))
+    if how is signal.SIGTERM:
+        assert end.value.code == 143
+        assert f"SIGTERM. The training is kept in '{tmp_path}'" in capfd.readouterr().err
+        assert f"epoch_1_step_{batch + 1}.checkpoint" in names(tmp_path)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    model, (expected, expected_history, expected_table) = make(noise=True), unbroken
+    history = train(model)
+    assert_equal(model, expected)
+    assert history.history == expected_history.history
+    assert (tmp_path / "table.csv").read_bytes() == expected_table
+
+
+def test_data_of_the_package_are_read_on_from_the_same_batch(tmp_path):
+    def train(folder, *callbacks):
+        model, resume = make(), kv.callbacks.Resume(folder, every=3)
+        options = {"batch_size": 200, "binarize": "dynamic", "initial_epoch": resume.epoch}
+        data = kv.data.load("digits", **options)
+        options = {"epochs": 2, "initial_epoch": resume.epoch, "verbose": 0}
+        model.fit(data, callbacks=[kv.callbacks.GECO(), *callbacks, resume], **options)
+        return model
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "broken", Interrupt(1, 4))
+    assert names(tmp_path / "broken") == ["epoch_1.checkpoint", "epoch_1_step_3.checkpoint"]
+    assert_equal(train(tmp_path / "broken"), train(tmp_path / "unbroken"))
+
+
+def test_other_data_go_on_from_the_start_of_the_epoch(tmp_path):
+    import tensorflow as tf
+
+    data = tf.data.Dataset.from_tensor_slices(X).batch(8)
+    with pytest.warns(UserWarning, match="keeps the ends of epochs alone"):
+        with pytest.raises(KeyboardInterrupt):
+            fit(make(), tmp_path, 2, Interrupt(1), x=data, every=1, batch_size=None)
+    assert names(tmp_path) == ["epoch_1.checkpoint"]
+
+
+class Counts(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.batches = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.batches += 1
+
+
+class Remembers(Counts):
+    def get_state(self):
+        return {"batches": self.batches, "array": np.arange(3), 5: [None, True, "a"]}
+
+    def set_state(self, state):
+        self.batches, self.found = state["batches"], state
+
+
+def test_callbacks_go_on_where_they_were(tmp_path):
+    def callbacks():
+        return [
+            keras.callbacks.EarlyStopping("loss", patience=2, min_delta=1e9, baseline=0.0),
+            keras.callbacks.ReduceLROnPlateau("loss", patience=2, min_delta=1e9),
+            keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", "loss", save_best_only=True),
+            kv.callbacks.StopWhenConstraintSatisfied(patience=3, tolerance=1e9),
+            Remembers(),
+        ]
+
+    def train(folder, *more):
+        model, own = make(optimizer=keras.optimizers.SGD(1e-4)), callbacks()
+        epochs = fit(model, folder, 9, *own, *more, every=2).epoch
+        return model, own, epochs
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "broken", Interrupt(1, 3))
+    broken, own, epochs = train(tmp_path / "broken")
+    unbroken, expected, _ = train(tmp_path / "unbroken")
+    assert epochs == [0, 1, 2]
+    assert_equal(broken, unbroken)
+    for one, other, names in zip(
+        own,
+        expected,
+        [("wait", "best", "stopped_epoch"), ("wait", "best"), ("best",), ("_met",), ("batches",)],
+        strict=True,
+    ):
+        assert [getattr(one, n) for n in names] == [getattr(other, n) for n in names]
+    assert own[-1].found[5] == [None, True, "a"] and list(own[-1].found["array"]) == [0, 1, 2]
+    # Started again, a training that a callback has ended stays where it was.
+    with pytest.warns(UserWarning, match="was ended by a callback after 3 epochs"):
+        model, _, epochs = train(tmp_path / "broken")
+    assert epochs == [0, 1, 2]
+    assert_equal(model, unbroken)
+
+
+def test_what_cannot_be_restored_is_named(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(make(), tmp_path, 1, Counts(), keras.callbacks.TerminateOnNaN())
+    with pytest.warns(UserWarning, match=r"what these callbacks remember: Counts\. Give them get_"):
+        fit(make(), tmp_path, 2, Counts(), keras.callbacks.TerminateOnNaN())
 
 
 def test_a_training_that_is_done_is_loaded(tmp_path):
     trained, loaded = make(), make()
     fit(trained, tmp_path, 10)  # epochs, so that the names sort otherwise than the numbers
-    assert fit(loaded, tmp_path, 10).epoch == []
+    assert fit(loaded, tmp_path, 10).epoch == list(range(10))
     assert_equal(trained, loaded)
 
 
@@ -81,6 +221,77 @@ def test_another_initial_epoch_is_refused(tmp_path, initial_epoch):
     rule = r"`initial_epoch` must be .*, here 2\. Received: initial_epoch="
     with pytest.raises(ValueError, match=rule):
         fit(make(), tmp_path, 4, initial_epoch=initial_epoch)
+
+
+OTHERS = {
+    "model.config.decoder.config.hidden_units[0]: 8, here 16": {"hidden": 16},
+    "optimizer.class_name: 'Adam', here 'SGD'": {"optimizer": keras.optimizers.SGD(1e-2)},
+    "optimizer.config.learning_rate": {"optimizer": keras.optimizers.Adam(1e-3)},
+    "model.config.likelihood.class_name: 'Bernoulli', here 'ContinuousBernoulli'": {
+        "likelihood": kv.likelihoods.ContinuousBernoulli(IMAGE)
+    },
+    "model.config.seed: 0, here 1": {"seed": 1},
+}
+
+
+def test_the_folder_of_another_training_is_refused(tmp_path):
+    fit(make(), tmp_path, 1)
+    for words, changes in OTHERS.items():
+        other, untouched = make(**changes), make(**changes)
+        with pytest.raises(ValueError) as error:
+            fit(other, tmp_path, 2)
+        for told in (
+            words,
+            "`directory` of Resume must be the folder of this training alone",
+            "epoch_1.checkpoint in it is of another",
+            "a folder of its own",
+            str(tmp_path),
+        ):
+            assert told in str(error.value), str(error.value)
+        for a, b in zip(other.weights, untouched.weights, strict=True):
+            np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
+        assert int(other.optimizer.iterations) == 0
+    for changes in ({"x": X[:32]}, {"x": 1.0 - X}, {"batch_size": 4}, {"shuffle": False}):
+        with pytest.raises(ValueError, match=r"epoch_1\.checkpoint in it is of another: data\."):
+            fit(make(), tmp_path, 2, **changes)
+    assert fit(make(), tmp_path, 2).epoch == [0, 1]
+
+
+def test_a_checkpoint_of_an_earlier_version_is_read(tmp_path):
+    trained, loaded = make(), make()
+    trained.fit(X, batch_size=8, verbose=0, callbacks=[kv.callbacks.GECO()])
+    trained.save_weights(tmp_path / "epoch_1.weights.h5")
+    assert fit(loaded, tmp_path, 1).epoch == []
+    for a, b in zip(trained.weights, loaded.weights, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
+    assert int(loaded.optimizer.iterations) == 5
+    with pytest.raises(ValueError, match=r"of another: the file has more arrays of shape \(2, 8\)"):
+        fit(make(hidden=16), tmp_path, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        ({"directory": ""}, "`directory` must be the path of a folder"),
+        ({"directory": 5}, "`directory` must be the path of a folder"),
+        ({"every": 0}, "`every` must be an integer >= 1"),
+        ({"every": 0.0}, "`every` must be a finite number > 0"),
+        ({"every": "epoch"}, "`every` must be an integer >= 1"),
+        ({"keep": 0}, "`keep` must be an integer >= 1"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(tmp_path, options, rule):
+    with pytest.raises(ValueError, match=rule):
+        kv.callbacks.Resume(**{"directory": tmp_path, **options})
+
+
+def test_backups_of_keras_are_refused_where_they_are_not_exact(tmp_path):
+    backup = keras.callbacks.BackupAndRestore(tmp_path / "backup", save_freq=2)
+    with pytest.raises(ValueError, match=r"must hold keras_vae.callbacks.Resume\(folder, every="):
+        make().fit(X, verbose=0, callbacks=[backup])
+    backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+    with pytest.raises(ValueError, match="must hold one callback that restores a training"):
+        fit(make(), tmp_path, 1, backup)
 
 
 @pytest.mark.parametrize("save", ["save_weights", "save"])
@@ -99,36 +310,6 @@ def test_a_file_half_written_takes_no_place(tmp_path, monkeypatch, save):
         getattr(model, save)(path)
     assert path.read_bytes() == good
     assert names(tmp_path) == [path.name]
-
-
-def test_what_a_kill_while_writing_leaves_is_no_checkpoint(tmp_path):
-    trained = make()
-    fit(trained, tmp_path, 2)
-    left = tmp_path / ".epoch_3.weights.h5-x1"
-    left.mkdir()
-    (left / "epoch_3.weights.h5").write_bytes(b"half")
-    loaded = make()
-    fit(loaded, tmp_path, 2)
-    assert_equal(trained, loaded)
-
-
-def test_the_folder_of_another_model_is_refused(tmp_path):
-    fit(make(), tmp_path, 1)
-    other, untouched = make(hidden=16), make(hidden=16)
-    with pytest.raises(ValueError) as error:
-        fit(other, tmp_path, 2)
-    for words in (
-        "`directory` of Resume must be the folder of this training alone",
-        "epoch_1.weights.h5 in it is of another model",
-        "the file has more arrays of shape (2, 8), (8,), (8, 64)",
-        "the model has more arrays of shape (2, 16), (16,), (16, 64)",
-        "a folder of its own",
-        str(tmp_path),
-    ):
-        assert words in str(error.value), str(error.value)
-    for a, b in zip(other.weights, untouched.weights, strict=True):
-        np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
-    assert int(other.optimizer.iterations) == 0
 
 
 @pytest.mark.parametrize("name", ["m.h5", "m.hdf5", "m.weights.h5"])

@@ -1,0 +1,101 @@
+"""What `fit` asks of a callback that keeps a training, to go on with it in another process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from keras_vae.core import checks
+from keras_vae.data import arrays, origin
+from keras_vae.training.data import Data
+
+
+class Keeper(keras.callbacks.Callback):
+    """A callback that keeps a training: `fit` calls it after all others, wherever it stands."""
+
+    @property
+    def boundaries(self) -> list[int]:
+        """Numbers of batches, of which an execution of several steps must make a divisor."""
+        return []
+
+    def prepare(
+        self, model: Any, data: Data, options: dict[str, Any], others: Sequence[Any]
+    ) -> dict[str, Any]:
+        """Returns the options of `fit`, x and y among them, as the training needs them.
+
+        Args:
+            model: The model that is trained.
+            data: What `fit` was given.
+            options: The arguments of `keras.Model.fit`.
+            others: The other callbacks, Keras's history among them.
+        """
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Ends what the training has begun, however it ended."""
+
+
+def keeper_among(callbacks: Sequence[Any]) -> Keeper | None:
+    """Returns the keeper among callbacks, if there is one.
+
+    Raises:
+        ValueError: If there are several, or a callback of Keras that does the same.
+    """
+    found = [one for one in callbacks if isinstance(one, Keeper)]
+    backups = [one for one in callbacks if isinstance(one, keras.callbacks.BackupAndRestore)]
+    if len(found) + len(backups) > 1 and found:
+        names = [type(one).__name__ for one in [*found, *backups]]
+        raise checks.invalid("callbacks", "must hold one callback that restores a training", names)
+    for backup in backups:
+        if backup.save_freq != "epoch":
+            rule = (
+                "must hold keras_vae.callbacks.Resume(folder, every=steps) in the place of "
+                "BackupAndRestore(save_freq=steps), which goes on within an epoch with data from "
+                "its beginning, and with schedules that have moved on"
+            )
+            raise checks.invalid("callbacks", rule, f"save_freq={backup.save_freq}")
+    return found[0] if found else None
+
+
+def in_order(callbacks: Sequence[Any], keeper: Keeper) -> list[Any]:
+    """Returns callbacks with the keeper last, which sees what all others have done."""
+    others = [one for one in callbacks if one is not keeper]
+    history = any(isinstance(one, keras.callbacks.History) for one in others)
+    return [*others, *([] if history else [keras.callbacks.History()]), keeper]
+
+
+def can_be_repeated(data: Data, options: Mapping[str, Any]) -> bool:
+    """Returns whether the batches of an epoch are the same in another process."""
+    whole_epochs = options.get("steps_per_epoch") is None
+    return whole_epochs and (data.is_array or origin.of(data.x) is not None)
+
+
+def with_order_of_its_own(data: Data, options: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Returns options of `fit` with arrays as batches whose order follows from seed and epoch.
+
+    Keras would shuffle them by the state of TensorFlow's generator, which is that of a process.
+    """
+    if not data.is_array or not options.get("shuffle", True):
+        return options
+    options, data = _without_validation_split(data, dict(options))
+    batch_size = options.pop("batch_size", None) or 32
+    epoch = options.get("initial_epoch", 0)
+    given = data.with_labels()
+    parts = tuple(part for part in (given.x, given.y, given.sample_weight) if part is not None)
+    batches = arrays.shuffled_batches(parts, batch_size, seed=seed, initial_epoch=epoch)
+    for name in ("y", "sample_weight"):
+        options.pop(name, None)
+    return {**options, "x": batches, "shuffle": False}
+
+
+def _without_validation_split(data: Data, options: dict[str, Any]) -> tuple[dict[str, Any], Data]:
+    """Returns the options with the last examples as validation data, and the others."""
+    fraction = options.pop("validation_split", 0.0)
+    if not fraction or options.get("validation_data") is not None:
+        return options, data
+    data = data.with_labels()
+    end = int(len(data.x) * (1.0 - fraction))
+    last = data.rows(slice(end, None)).as_tuple()
+    return {**options, "validation_data": last}, data.rows(slice(0, end))
