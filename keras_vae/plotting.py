@@ -50,6 +50,8 @@ def learning_curves(history: Mapping[str, Sequence[float]], driven: str = "beta"
         >>> learning_curves(logs).get_axes()[0].get_ylabel()
         'nats per example'
     """
+    checks.instance("history", history, Mapping)
+    checks.instance("driven", driven, str)
     if not history.get("elbo"):
         raise checks.invalid("history", "must hold the logs of at least one epoch", dict(history))
     panels = 1 + (driven in history)
@@ -237,8 +239,8 @@ def latent_map(means: Any, labels: Any = None, method: str = "pca", seed: int = 
         >>> latent_map(np.eye(4), np.arange(4)).get_axes()[0].get_xlabel()
         'first principal component'
     """
-    means = np.asarray(means)
-    if means.ndim != 2 or means.shape[1] < 2:
+    means = checks.array("means", means)
+    if means.ndim != 2 or means.shape[1] < 2 or not len(means):
         raise checks.invalid("means", "must have shape [N, D] with D >= 2", means.shape)
     labels = np.zeros(len(means)) if labels is None else np.asarray(labels)
     if labels.shape != means.shape[:1]:
@@ -275,10 +277,11 @@ def kl_by_dimension(kl: Any, active: Any = None) -> Figure:
         >>> kl_by_dimension([0.1, 2.0], [False, True]).get_axes()[0].get_ylabel()
         'mean KL, nats'
     """
-    kl = np.asarray(kl, np.float64)
+    kl = checks.array("kl", kl).astype(np.float64)
     if kl.ndim != 1 or not len(kl):
         raise checks.invalid("kl", "must have shape [D] with D >= 1", kl.shape)
-    active = np.ones(len(kl), bool) if active is None else np.asarray(active, bool)
+    active = np.ones(len(kl), bool) if active is None else checks.array("active", active)
+    active = active.astype(bool)
     if active.shape != kl.shape:
         raise checks.invalid("active", f"must have shape {kl.shape}", active.shape)
     order = np.argsort(-kl, kind="stable")
@@ -346,6 +349,11 @@ def elbo_parts(parts: Mapping[str, float], total: str, beside: Mapping[str, floa
         >>> [label.get_text() for label in figure.get_axes()[0].get_yticklabels()]
         ['distortion', 'rate', '-ELBO', '-log p(x)']
     """
+    for argument, given in (("parts", parts), ("beside", beside)):
+        checks.instance(argument, given, Mapping)
+        for name, value in given.items():
+            checks.number(f"{argument}[{name!r}]", value)
+    checks.instance("total", total, str)
     if not parts:
         raise checks.invalid("parts", "must hold at least one addend", dict(parts))
     ends = np.cumsum(list(parts.values()))
@@ -390,7 +398,7 @@ def _name_rows(figure: Figure, names: Sequence[str]) -> None:
 
 
 def _pixels(images: Any, white: float) -> np.ndarray:
-    images = np.asarray(images, np.float64)
+    images = checks.array("images", images).astype(np.float64)
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
         raise checks.invalid("images", "must have shape [N, H, W, 1 or 3]", images.shape)
     return np.clip(images / checks.number("white", white, 0.0, exclusive=True), 0.0, 1.0)

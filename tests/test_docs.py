@@ -45,7 +45,8 @@ PAGES = {
     "schedules": ("kv.schedules", set(kv.schedules.__all__) - ABSTRACT),
 }
 # Pages without an entry for each name; their snippets run all the same.
-GUIDES = {"data", "distribution", "learning_rate", "networks", "published", "serving", "training"}
+GUIDES = {"data", "distribution", "learning_rate", "networks", "published", "reliability"}
+GUIDES |= {"serving", "training"}
 # Pages without snippets.
 PROSE = {"README", "performance"}
 ALL = {*PAGES, *GUIDES, *PROSE}

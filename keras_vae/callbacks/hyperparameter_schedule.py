@@ -36,7 +36,7 @@ class HyperparameterSchedule(keras.callbacks.Callback):
         if not callable(schedule):
             rule = "must be a function of the step, such as keras_vae.schedules.Linear(0, 1, 1000)"
             raise checks.invalid("schedule", rule, schedule)
-        self.name = name
+        self.name = checks.text("name", name)
         self.schedule = schedule
         self._controller: ScheduledValue | None = None
 

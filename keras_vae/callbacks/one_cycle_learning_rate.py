@@ -114,6 +114,14 @@ class OneCycleLearningRate(HyperparameterSchedule):
             before = 0 if epoch == 0 else now
         self._start, self._started = now - before, True
 
+    def get_state(self) -> dict[str, Any]:
+        """Returns what `Resume` keeps: where the cycle began."""
+        return {"start": self._start, "started": self._started}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes on with the cycle, also within an epoch."""
+        self._start, self._started = state["start"], state["started"]
+
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Detaches the cycle."""
         super().on_train_end(logs)

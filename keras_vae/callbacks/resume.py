@@ -88,9 +88,7 @@ class Resume(keeping.Keeper):
         keep: int = 2,
     ):
         super().__init__()
-        if not isinstance(directory, (str, os.PathLike)) or not os.fspath(directory):
-            raise checks.invalid("directory", "must be the path of a folder", directory)
-        self.directory = pathlib.Path(directory)
+        self.directory = checks.path("directory", directory)
         self.every = every
         self.keep = checks.integer("keep", keep)
         self._steps, self._seconds = _interval(every)
@@ -144,7 +142,8 @@ class Resume(keeping.Keeper):
             self._folder.lock()
         self.epoch, self.batch, checkpoint = self._find()
         rule = "Argument `directory` must be one folder that all workers see."
-        workers.check_agreement(strategy, self.epoch * 2**32 + self.batch, rule)
+        for number in (self.epoch, self.batch):
+            workers.check_agreement(strategy, number, rule)
         if self.model.initial_epoch != self.epoch:
             rule = f"must be the number of epochs that are done, `Resume.epoch`, here {self.epoch}"
             raise checks.invalid("initial_epoch", rule, self.model.initial_epoch)

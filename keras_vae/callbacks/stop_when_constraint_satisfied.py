@@ -81,6 +81,15 @@ class StopWhenConstraintSatisfied(keras.callbacks.Callback):
             self.stopped_epoch = epoch
             self.model.stop_training = True
 
+    def get_state(self) -> dict[str, Any]:
+        """Returns what `Resume` keeps."""
+        return {"stopped_epoch": self.stopped_epoch, "met": self._met, "seen": self._seen}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes on where it was."""
+        self.stopped_epoch, self._met = state["stopped_epoch"], state["met"]
+        self._seen = state["seen"]
+
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Warns if the training went by without a value."""
         if self.monitor == "val_constraint" and not self._seen:

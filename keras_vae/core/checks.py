@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
+import pathlib
 from collections.abc import Iterable
 from typing import Any
+
+import numpy as np
 
 
 def invalid(argument: str, rule: str, value: Any) -> ValueError:
@@ -18,11 +22,19 @@ def invalid(argument: str, rule: str, value: Any) -> ValueError:
     return ValueError(f"Argument `{argument}` {rule}. Received: {argument}={value!r}")
 
 
-def integer(argument: str, value: Any, minimum: int = 1) -> int:
-    """Returns `value` as an int, or raises unless it is a whole number >= `minimum`."""
+# More than any count, seed or size; a tensor's integers end here.
+_LARGEST = 2**63 - 1
+# Numbers of one example: a gibibyte in float32.
+_LARGEST_SHAPE = 2**28
+
+
+def integer(argument: str, value: Any, minimum: int = 1, maximum: int = _LARGEST) -> int:
+    """Returns `value` as an int, or raises unless it is a whole number within the bounds."""
     is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not is_integer or int(value) < minimum:
         raise invalid(argument, f"must be an integer >= {minimum}", value)
+    if int(value) > maximum:
+        raise invalid(argument, f"must be an integer <= {maximum}", value)
     return int(value)
 
 
@@ -70,12 +82,55 @@ def shape(argument: str, value: Any) -> tuple[int, ...]:
     valid = entries and all(isinstance(n, numbers.Integral) and int(n) > 0 for n in entries)
     if not valid:
         raise invalid(argument, "must be a non-empty tuple of positive integers", value)
+    if math.prod(int(n) for n in entries) > _LARGEST_SHAPE:
+        raise invalid(argument, f"must be of at most {_LARGEST_SHAPE} numbers", value)
     return tuple(int(n) for n in entries)
+
+
+def array(argument: str, value: Any, shape: str = "") -> np.ndarray:
+    """Returns `value` as an array of real numbers, or raises.
+
+    Args:
+        argument: Its name.
+        value: What NumPy can make an array of.
+        shape: How its shape must be, for the error.
+    """
+    rule = "must be an array of numbers" + (f" of shape {shape}" if shape else "")
+    try:
+        found = np.asarray(value)
+    except (TypeError, ValueError):  # Of rows of different lengths.
+        raise invalid(argument, rule, value) from None
+    if found.dtype.kind in "OSUcMm":
+        raise invalid(argument, rule, value)
+    return found
+
+
+def path(argument: str, value: Any) -> pathlib.Path:
+    """Returns `value` as a path, or raises unless it is one that is not empty."""
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise invalid(argument, "must be a path", value)
+    return pathlib.Path(value)
+
+
+def text(argument: str, value: Any) -> str:
+    """Returns `value`, or raises unless it is a text that is not empty."""
+    if not isinstance(value, str) or not value:
+        raise invalid(argument, "must be a non-empty string", value)
+    return value
+
+
+def instance(argument: str, value: Any, kind: type | tuple[type, ...]) -> Any:
+    """Returns `value`, or raises unless it is of a kind."""
+    if not isinstance(value, kind):
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        raise invalid(argument, f"must be a {' or '.join(one.__name__ for one in kinds)}", value)
+    return value
 
 
 def option(argument: str, value: Any, known: Iterable[Any]) -> Any:
     """Returns `value`, or raises unless it is one of the `known` options."""
     known = list(known)
-    if value not in known:
+    # What cannot be compared as a whole, such as an array, is none of them.
+    if not any(np.ndim(same := value == one) == 0 and bool(same) for one in known):
         raise invalid(argument, f"must be one of {known}", value)
     return value

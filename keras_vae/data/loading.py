@@ -95,8 +95,8 @@ def load(
         Burda et al., 2016 (dynamic binarization), arXiv:1509.00519.
         Larochelle & Murray, 2011 (the fixed binarization of MNIST).
     """
-    _check_text("name", name)
-    _check_text("split", split)
+    checks.text("name", name)
+    checks.text("split", split)
     batch_size = checks.integer("batch_size", batch_size)
     seed = _check_seed(seed)
     checks.option("binarize", binarize, BINARIZATIONS)
@@ -191,13 +191,8 @@ def _check_images(name: str, source: Source, rule: str | None, dtype: str) -> No
         )
 
 
-def _check_text(argument: str, value: str) -> None:
-    if not isinstance(value, str) or not value:
-        raise checks.invalid(argument, "must be a non-empty string", value)
-
-
 def _check_seed(seed: int) -> int:
-    if checks.integer("seed", seed, 0) >= 2**64:
+    if checks.integer("seed", seed, 0, 2**64) >= 2**64:
         raise checks.invalid("seed", "must be < 2**64", seed)
     return int(seed)
 

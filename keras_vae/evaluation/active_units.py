@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_vae.core import checks
-from keras_vae.evaluation.reading import check_noise, standardized
+from keras_vae.evaluation.reading import check_noise, checked_vae, standardized
 from keras_vae.training.data import Data
 
 WHY_NO_UNITS = (
@@ -74,6 +74,7 @@ def active_units(
     References:
         Burda et al., 2016, section 5.2, arXiv:1509.00519.
     """
+    model = checked_vae(model)
     check_noise(model, WHY_NO_UNITS)
     data = Data.of("data", data)
     data.check_ends()

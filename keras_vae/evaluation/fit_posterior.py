@@ -114,7 +114,7 @@ def fit_posterior(
     fit = _Fit(
         checked_with_parameters(model),
         checks.integer("steps", steps),
-        checks.number("learning_rate", learning_rate, 0.0, exclusive=True),
+        checks.number("learning_rate", learning_rate, 0.0, 1e6, exclusive=True),
         checks.integer("num_samples", num_samples),
         checks.integer("evaluation_samples", evaluation_samples),
     )

@@ -58,6 +58,8 @@ class RAdam(keras.optimizers.Optimizer):
         epsilon: float = 1e-7,
         **kwargs: Any,
     ):
+        if isinstance(learning_rate, (int, float)):
+            checks.number("learning_rate", learning_rate, 0.0)
         super().__init__(learning_rate=learning_rate, **kwargs)
         self.beta_1 = _decay("beta_1", beta_1)
         self.beta_2 = _decay("beta_2", beta_2)

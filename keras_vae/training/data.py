@@ -38,6 +38,9 @@ class Data(NamedTuple):
         together = isinstance(given, tuple) and y is None and sample_weight is None
         parts = given if together else (given, y, sample_weight)
         data = cls(name, *map(as_array, parts)) if 1 <= len(parts) <= 3 else None
+        for part in data or ():
+            if isinstance(part, np.ndarray) and part.dtype.kind in "OSUcMm":
+                raise checks.invalid(name, "must hold numbers", part)
         if data is None or any(isinstance(part, _ARRAYS) and not part.shape for part in data):
             raise checks.invalid(name, _RULE, given)
         return data
@@ -196,13 +199,17 @@ class Data(NamedTuple):
         Of a dataset the element types are checked here, and the values batch by batch within the
         steps; of a generator, both within the steps.
         """
-        self._check_kind()
-        if _length(self.x) == 0:
-            raise checks.invalid(self.name, "must hold at least one example", self.x)
+        self.check_not_empty()
         if isinstance(self.x, tf.data.Dataset):
             self._check_types(check_batch)
         if self.is_array:
             self._check_values(check_batch)
+
+    def check_not_empty(self) -> None:
+        """Raises a `ValueError` if x is nothing that can be read, or has no examples."""
+        self._check_kind()
+        if _length(self.x) == 0:
+            raise checks.invalid(self.name, "must hold at least one example", self.x)
 
     def _check_kind(self) -> None:
         # Keras would take them for the inputs of a model that has several.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,6 +41,8 @@ class Keeper(keras.callbacks.Callback):
 def keeper_among(callbacks: Sequence[Any]) -> Keeper | None:
     """Returns the keeper among callbacks, if there is one.
 
+    Warns of backups of Keras within epochs.
+
     Raises:
         ValueError: If there are several, or a callback of Keras that does the same.
     """
@@ -50,12 +53,12 @@ def keeper_among(callbacks: Sequence[Any]) -> Keeper | None:
         raise checks.invalid("callbacks", "must hold one callback that restores a training", names)
     for backup in backups:
         if backup.save_freq != "epoch":
-            rule = (
-                "must hold keras_vae.callbacks.Resume(folder, every=steps) in the place of "
-                "BackupAndRestore(save_freq=steps), which goes on within an epoch with data from "
-                "its beginning, and with schedules that have moved on"
+            text = (
+                f"BackupAndRestore(save_freq={backup.save_freq}) is not exact: within an epoch it "
+                "goes on with data from the beginning, and with schedules that have moved on. "
+                "keras_vae.callbacks.Resume(folder, every=steps) is."
             )
-            raise checks.invalid("callbacks", rule, f"save_freq={backup.save_freq}")
+            warnings.warn(text, stacklevel=4)
     return found[0] if found else None
 
 

@@ -313,6 +313,7 @@ class ObjectiveModel(keras.Model):
             Array `[N, *event_shape]`, in the units of x.
         """
         data = Data.of("x", x)
+        data.check_not_empty()
         x = data.x if data.y is None else (data.x, data.y)
         with self._clean_up_after():
             return super().predict(x, *args, **kwargs)

@@ -1,6 +1,7 @@
 """A worker of a training that goes on where it was interrupted.
 
-python killed.py FOLDER [INDEX EPOCH]: the worker of this index kills itself within this epoch.
+python killed.py FOLDER [INDEX EPOCH SIGNAL]: the worker of this index sends itself a signal,
+SIGKILL by default, within this epoch.
 """
 
 import os
@@ -39,22 +40,22 @@ def train(strategy, folder, callbacks=()):
 
 
 class KillsItself(keras.callbacks.Callback):
-    def __init__(self, epoch):
+    def __init__(self, epoch, number):
         super().__init__()
-        self.last = epoch
+        self.last, self.number = epoch, number
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
         if (self.epoch, batch) == (self.last, 1):
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.number)
 
 
-def main(folder, victim="", epoch="0"):
+def main(folder, victim="", epoch="0", number=signal.SIGKILL):
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     me = strategy.cluster_resolver.task_id
-    callbacks = [KillsItself(int(epoch))] if victim == str(me) else []
+    callbacks = [KillsItself(int(epoch), int(number))] if victim == str(me) else []
     model = train(strategy, pathlib.Path(folder) / "checkpoints", callbacks)
     np.savez(f"{folder}/weights_{me}.npz", *[w.numpy() for w in model.weights])
 

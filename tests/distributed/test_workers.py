@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import signal
 
 import numpy as np
 import pytest
@@ -110,8 +111,8 @@ def test_a_job_goes_on_after_a_worker_and_after_the_chief_was_killed(script, rep
                 break
         assert processes[victim].returncode == -9, processes[victim].output[-3000:]
         assert_told(processes[1 - victim], gone=victim)
-        kept = [path.name for path in (tmp_path / "checkpoints").iterdir()]
-        assert kept == [f"epoch_{epoch}.weights.h5"]
+        kept = sorted(path.name for path in (tmp_path / "checkpoints").glob("*.checkpoint"))
+        assert kept[-1] == f"epoch_{epoch}.checkpoint" and len(kept) <= 2
 
     for process in cluster.run(HERE / "killed.py", tmp_path):
         assert process.returncode == 0, process.output[-3000:]
@@ -120,3 +121,12 @@ def test_a_job_goes_on_after_a_worker_and_after_the_chief_was_killed(script, rep
         weights = np.load(tmp_path / f"weights_{index}.npz")
         for a, b in zip(weights.values(), unbroken.weights, strict=True):
             np.testing.assert_allclose(a, b.numpy(), rtol=0, atol=1e-6)
+
+
+def test_all_workers_stop_where_one_is_told_to(script, tmp_path):
+    arguments = (tmp_path, 1, 1, int(signal.SIGTERM))
+    for process in script("cluster").run(HERE / "killed.py", *arguments):
+        assert process.returncode == 128 + signal.SIGTERM, process.output[-3000:]
+        assert "up to epoch 2, and goes on when" in process.output
+    kept = sorted(path.name for path in (tmp_path / "checkpoints").glob("*.checkpoint"))
+    assert kept == ["epoch_1.checkpoint", "epoch_2.checkpoint"]

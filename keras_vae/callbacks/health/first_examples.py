@@ -78,6 +78,10 @@ class FirstExamples(StepHook):
         for held, rows in zip(self._kept, self._empty(), strict=True):
             held.assign(rows)
 
+    def count_from(self, batches: int) -> None:
+        """Goes on counting from a number of batches."""
+        self._batches.assign(batches)
+
     @property
     def batches(self) -> int:
         """Number of batches since the last reset."""

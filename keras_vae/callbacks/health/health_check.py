@@ -165,6 +165,19 @@ class HealthCheck(keras.callbacks.Callback):
         self._judge(now)
         self._evidence.append(now)
 
+    def get_state(self) -> dict[str, Any]:
+        """Returns what `Resume` keeps: findings and counts, without the course of epochs before."""
+        counts = {"begin": self._begin, "counted": self._counted, "skipped": self._skipped}
+        findings = [dataclasses.asdict(finding) for finding in self.findings]
+        return {**counts, **self._known.get_state(), "findings": findings}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes on where it was; what was told is not told again."""
+        self._begin, self._counted = state["begin"], state["counted"]
+        self._skipped = state["skipped"]
+        self.findings = [Finding(**finding) for finding in state["findings"]]
+        self._known.set_state(state)
+
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Judges the whole training, and detaches what looked at the steps."""
         if self._evidence:
@@ -250,6 +263,15 @@ class _Parts:
         self._first.assign(-1)
         if self.spikes is not None:
             self.spikes.skipped.assign(0)
+
+    def get_state(self) -> dict[str, Any]:
+        batches, first = self.hook.batches, int(np.asarray(self._first))
+        return {"batches": batches, "all_skipped": self.skipped, "first_bad": first}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.hook.count_from(state["batches"])
+        self._skipped.assign(state["all_skipped"])
+        self._first.assign(state["first_bad"])
 
     @property
     def step(self) -> int:

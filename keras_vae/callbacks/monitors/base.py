@@ -39,6 +39,7 @@ class Monitor(keras.callbacks.Callback):
         self._first: int | None = None  # Epochs of this training: the first, that which is
         self._epoch: int | None = None  # over, and that after which the model was looked at.
         self._seen: int | None = None
+        self._started = False  # Whether the epochs before are taken up.
 
     # What a monitor says.
 
@@ -68,14 +69,17 @@ class Monitor(keras.callbacks.Callback):
         """Opens the files, before the first step."""
         self._writer.close()  # Of a training that broke off.
         self._first = self._epoch = self._seen = None
+        self._started = False
         self.open()
         self._writer = SummaryWriter(self.log_dir)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Takes up earlier epochs; the first of a resumed training is not known sooner."""
+        if not self._started:
+            self._started = True
+            self.start(epoch)
         if self._first is None:
             self._first = epoch
-            self.start(epoch)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Looks at the model, if it is time."""
@@ -83,6 +87,14 @@ class Monitor(keras.callbacks.Callback):
         last = epoch + 1 >= self.params.get("epochs", 0) or self.model.stop_training
         if last or epoch == self._first or (epoch + 1) % self.every == 0:
             self._look(epoch)
+
+    def get_state(self) -> dict[str, Any]:
+        """Returns what `Resume` keeps: which epochs were looked at."""
+        return {"first": self._first, "epoch": self._epoch, "seen": self._seen}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Looks at the epochs that the unbroken training would have looked at."""
+        self._first, self._epoch, self._seen = (state[name] for name in ("first", "epoch", "seen"))
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Looks once more, if a callback further down ended the training; closes the files."""

@@ -104,6 +104,17 @@ class GradientMonitor(keras.callbacks.Callback):
         self._writer.scalars({f"gradient/{name}": value for name, value in found.items()}, epoch)
         self._writer.flush()
 
+    def get_state(self) -> dict[str, Any]:
+        """Returns what `Resume` keeps: the sums of a part of an epoch."""
+        assert self._hook is not None
+        return {"sums": [np.asarray(variable) for variable in self._hook.variables]}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes on within an epoch."""
+        assert self._hook is not None
+        for variable, value in zip(self._hook.variables, state["sums"], strict=True):
+            variable.assign(value)
+
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Detaches the hook, and closes the folder."""
         self.model.detach(self._hook)
@@ -187,9 +198,14 @@ class GradientNorms(StepHook):
         self._steps.assign_add(tf.cast(counts, self._dtype))
         self._maximum.assign(tf.maximum(tf.convert_to_tensor(self._maximum), counted[0]))
 
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """What was added up, the number of steps and the largest norm."""
+        return [self._sums, self._steps, self._maximum]
+
     def reset(self) -> None:
         """Forgets what was added up."""
-        for variable in (self._sums, self._steps, self._maximum):
+        for variable in self.variables:
             variable.assign(tf.zeros_like(variable))
 
     def read(self) -> dict[str, float]:

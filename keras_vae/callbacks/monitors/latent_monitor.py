@@ -96,6 +96,7 @@ class LatentMonitor(Monitor):
         self.history: dict[int, LatentStatistics] = {}
         self._reader: LatentReader | None = None
         self._table: EpochTable | None = None
+        self._last: dict[str, float] = {}
 
     def set_model(self, model: Any) -> None:
         """Compiles the measurement, once for all trainings of this model."""
@@ -124,7 +125,16 @@ class LatentMonitor(Monitor):
         """Measures, if it is time, and adds the last measurement to the logs."""
         super().on_epoch_end(epoch, logs)
         if logs is not None:
-            logs.update(_summary(self.history[max(self.history)]))
+            logs.update(self._last)
+
+    def get_state(self) -> dict[str, Any]:
+        """Returns what `Resume` keeps; of the measurements, the summary of the last."""
+        return {**super().get_state(), "last": self._last}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes on where it was."""
+        super().set_state(state)
+        self._last = state["last"]
 
     def look(self, epoch: int) -> None:
         """Measures the model after an epoch."""
@@ -133,7 +143,7 @@ class LatentMonitor(Monitor):
         self.history[epoch] = found
         if self._table is not None:
             self._table.append(epoch, _rows(found))
-        summary = _summary(found)
+        summary = self._last = _summary(found)
         self._writer.scalars({f"latent/{name}": value for name, value in summary.items()}, epoch)
         for name, values in _arrays(found).items():
             self._writer.histogram(f"latent/{name}", values, epoch)

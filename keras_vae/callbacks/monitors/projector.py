@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import os
-import pathlib
 import re
 from typing import Any
 
@@ -56,7 +55,8 @@ def write_projector(
     """
     if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name, re.ASCII):
         raise checks.invalid("name", "must be letters, digits, - and _", name)
-    z = np.asarray(z)
+    checks.number("white", white, 0.0, exclusive=True)
+    z = checks.array("z", z, "[N, D]")
     if z.ndim != 2 or not z.size or not np.isfinite(z).all():
         raise checks.invalid("z", "must be finite numbers of shape [N, D]", z.shape)
     files = {f"{name}_values.tsv": _lines("\t".join(map(str, row)) for row in z.tolist())}
@@ -71,7 +71,7 @@ def write_projector(
     files["projector_config.pbtxt"] = _lines(
         ["embeddings {", *(f"  {line}" for line in settings), "}"]
     )
-    folder = pathlib.Path(log_dir)
+    folder = checks.path("log_dir", log_dir)
     make_folder("log_dir", folder)
     for file, content in files.items():
         write_whole(folder / file, content)

@@ -119,6 +119,8 @@ def frechet_between_moments(real: Moments, generated: Moments) -> FrechetDistanc
     References:
         Dowson & Landau, 1982, eq. 4.
     """
+    checks.instance("real", real, Moments)
+    checks.instance("generated", generated, Moments)
     if len(real.mean) != len(generated.mean):
         rule = f"must have as many features as `real`, {len(real.mean)}"
         raise ValueError(f"Argument `generated` {rule}. Received: {len(generated.mean)}")

@@ -19,7 +19,7 @@ def read(model: Any) -> dict[str, np.ndarray]:
     variables = _variables(model)
     apart = _read_apart([v for v in variables.values() if _is_apart(v)], model)
     return {
-        name: apart[id(variable)] if id(variable) in apart else np.array(variable)
+        name: apart[id(variable)] if id(variable) in apart else np.asarray(variable)
         for name, variable in variables.items()
     }
 
