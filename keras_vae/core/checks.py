@@ -24,6 +24,8 @@ def invalid(argument: str, rule: str, value: Any) -> ValueError:
 
 # More than any count, seed or size; a tensor's integers end here.
 _LARGEST = 2**63 - 1
+# Units of a layer: a file that asks for more is damaged, and would take the memory of the machine.
+_LARGEST_SIZE = 2**24
 # Numbers of one example: a gibibyte in float32.
 _LARGEST_SHAPE = 2**28
 
@@ -36,6 +38,11 @@ def integer(argument: str, value: Any, minimum: int = 1, maximum: int = _LARGEST
     if int(value) > maximum:
         raise invalid(argument, f"must be an integer <= {maximum}", value)
     return int(value)
+
+
+def size(argument: str, value: Any, minimum: int = 1) -> int:
+    """Returns `value` as an int, or raises unless a layer can have so many units."""
+    return integer(argument, value, minimum, _LARGEST_SIZE)
 
 
 def number(

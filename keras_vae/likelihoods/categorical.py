@@ -81,7 +81,7 @@ class Categorical(Likelihood):
 
     def __init__(self, shape: Sequence[int], num_classes: int, **kwargs: Any):
         super().__init__(shape, **kwargs)
-        self.num_classes = checks.integer("num_classes", num_classes, minimum=2)
+        self.num_classes = checks.size("num_classes", num_classes, minimum=2)
         self.support = OneHotSupport(num_classes=self.num_classes)
 
     @property

@@ -134,7 +134,7 @@ class DiscretizedLogisticMixture(Likelihood):
 
     def __init__(self, shape: Sequence[int], num_components: int, **kwargs: Any):
         super().__init__(shape, **kwargs)
-        self.num_components = checks.integer("num_components", num_components)
+        self.num_components = checks.size("num_components", num_components)
 
     @property
     def params_shape(self) -> tuple[int, ...]:

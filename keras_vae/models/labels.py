@@ -34,7 +34,7 @@ class OneHot(keras.layers.Layer):
 
     def __init__(self, num_classes: int, **kwargs: Any):
         super().__init__(**kwargs)
-        self.num_classes = checks.integer("num_classes", num_classes)
+        self.num_classes = checks.size("num_classes", num_classes)
         self.support = Support(0, self.num_classes - 1, integer=True)
         self.built = True
 

@@ -54,7 +54,7 @@ class ResidualBlock(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.filters = checks.integer("filters", filters)
+        self.filters = checks.size("filters", filters)
         self.bottleneck = None
         if bottleneck is not None:
             self.bottleneck = checks.integer("bottleneck", bottleneck)

@@ -48,7 +48,7 @@ class Posterior(Head):
 
     def __init__(self, latent_dim: int, **kwargs: Any):
         super().__init__(**kwargs)
-        self.latent_dim = checks.integer("latent_dim", latent_dim)
+        self.latent_dim = checks.size("latent_dim", latent_dim)
 
     @property
     def event_shape(self) -> tuple[int, ...]:

@@ -68,7 +68,7 @@ class Categorical(DiscretePosterior):
         straight_through: bool = False,
         **kwargs: Any,
     ):
-        self.num_classes = checks.integer("num_classes", num_classes, minimum=2)
+        self.num_classes = checks.size("num_classes", num_classes, minimum=2)
         super().__init__(
             latent_dim, temperature=temperature, straight_through=straight_through, **kwargs
         )

@@ -83,8 +83,8 @@ class Codebook(Head):
         **kwargs: Any,
     ):
         super().__init__(autocast=False, **kwargs)
-        self.codebook_size = checks.integer("codebook_size", codebook_size, minimum=2)
-        self.code_dim = checks.integer("code_dim", code_dim)
+        self.codebook_size = checks.size("codebook_size", codebook_size, minimum=2)
+        self.code_dim = checks.size("code_dim", code_dim)
         self.learning = checks.option("learning", learning, LEARNING)
         self.distance = checks.option("distance", distance, DISTANCES)
         self.decay = checks.number("decay", decay, 0.0, 1.0)

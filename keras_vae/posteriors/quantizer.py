@@ -162,7 +162,7 @@ class MapQuantizer(Quantizer):
 
     def __init__(self, maps: Sequence[int], code_dim: int, num_codes: Sequence[int], **kwargs: Any):
         self.maps = checks.shape("maps", maps)
-        self.code_dim = checks.integer("code_dim", code_dim)
+        self.code_dim = checks.size("code_dim", code_dim)
         one = len(num_codes) == 1
         layout = CodeGroups.of(self.maps if one else [self.maps] * len(num_codes), num_codes)
         super().__init__(layout, **kwargs)

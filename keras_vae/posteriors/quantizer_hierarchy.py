@@ -67,7 +67,7 @@ class QuantizerHierarchy(Quantizer):
         layout = CodeGroups(maps, (*top.groups.num_codes, *bottom.groups.num_codes))
         super().__init__(layout, **kwargs)
         self.top, self.bottom = top, bottom
-        self.filters = checks.integer("filters", filters)
+        self.filters = checks.size("filters", filters)
         coarse, fine = top.decoder_input_shape[:-1], bottom.maps
         convolution = {"filters": self.filters, "padding": "same", "activation": "relu"}
         self.down = [

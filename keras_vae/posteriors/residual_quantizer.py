@@ -74,7 +74,7 @@ class ResidualQuantizer(MapQuantizer):
         **kwargs: Any,
     ):
         self.num_quantizers = checks.integer("num_quantizers", num_quantizers)
-        size = checks.integer("codebook_size", codebook_size, minimum=2)
+        size = checks.size("codebook_size", codebook_size, minimum=2)
         super().__init__(maps, code_dim, [size] * self.num_quantizers, **kwargs)
         self.gradient = checks.option("gradient", gradient, GRADIENTS)
         self.codebooks = [

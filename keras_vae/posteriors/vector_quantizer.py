@@ -77,7 +77,7 @@ class VectorQuantizer(MapQuantizer):
         entropy_weight: float = 0.0,
         **kwargs: Any,
     ):
-        size = checks.integer("codebook_size", codebook_size, minimum=2)
+        size = checks.size("codebook_size", codebook_size, minimum=2)
         super().__init__(maps, code_dim, [size], **kwargs)
         self.gradient = checks.option("gradient", gradient, GRADIENTS)
         self.entropy_weight = checks.number("entropy_weight", entropy_weight, 0.0)

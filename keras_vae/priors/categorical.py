@@ -42,7 +42,7 @@ class Categorical(DiscretePrior):
 
     def __init__(self, latent_dim: int, num_classes: int, learned: bool = False, **kwargs: Any):
         super().__init__(latent_dim, learned, **kwargs)
-        self.num_classes = checks.integer("num_classes", num_classes, minimum=2)
+        self.num_classes = checks.size("num_classes", num_classes, minimum=2)
 
     @property
     def event_shape(self) -> tuple[int, ...]:

@@ -63,7 +63,7 @@ class Hierarchy(CodePrior):
         groups = CodeGroups(above.maps + below.maps, above.num_codes + below.num_codes)
         super().__init__(groups, **kwargs)
         self.top, self.bottom = top, bottom
-        self.filters = checks.integer("filters", filters)
+        self.filters = checks.size("filters", filters)
         self.features = CodeFeatures(
             above, bottom.rows_and_columns, self.filters, dtype=self.density_dtype
         )

@@ -65,7 +65,7 @@ class MixtureOfNormals(Prior):
     ):
         super().__init__(latent_dim, **kwargs)
         self.covariance = checks.option("covariance", covariance, COVARIANCES)
-        self.num_components = checks.integer("num_components", num_components)
+        self.num_components = checks.size("num_components", num_components)
         self.seed = checks.integer("seed", seed, minimum=0)
 
     def build(

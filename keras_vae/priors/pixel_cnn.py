@@ -37,7 +37,7 @@ class AutoregressivePrior(CodePrior):
         if len(shape) > 2:
             raise checks.invalid("maps", "must be (H, W), or (W,) for a single row", maps)
         super().__init__(CodeGroups.of(shape, num_codes), **kwargs)
-        self.filters = checks.integer("filters", filters)
+        self.filters = checks.size("filters", filters)
         self.kernel_size = checks.integer("kernel_size", kernel_size, minimum=3)
         if not self.kernel_size % 2:
             raise checks.invalid("kernel_size", "must be odd", kernel_size)

@@ -63,7 +63,7 @@ class VampPrior(Prior):
         **kwargs: Any,
     ):
         super().__init__(latent_dim, **kwargs)
-        self.num_pseudo_inputs = checks.integer("num_pseudo_inputs", num_pseudo_inputs)
+        self.num_pseudo_inputs = checks.size("num_pseudo_inputs", num_pseudo_inputs)
         self.activation = checks.option("activation", activation, ACTIVATIONS)
         self.learned_weights = checks.option("learned_weights", learned_weights, (False, True))
         self.seed = checks.integer("seed", seed, minimum=0)

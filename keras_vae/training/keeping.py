@@ -62,6 +62,12 @@ def keeper_among(callbacks: Sequence[Any]) -> Keeper | None:
     return found[0] if found else None
 
 
+def boundaries_of(callbacks: Sequence[Any]) -> list[int]:
+    """Returns the boundaries of all keepers among callbacks."""
+    keepers = [one for one in callbacks if isinstance(one, Keeper)]
+    return [number for keeper in keepers for number in keeper.boundaries]
+
+
 def in_order(callbacks: Sequence[Any], keeper: Keeper) -> list[Any]:
     """Returns callbacks with the keeper last, which sees what all others have done."""
     others = [one for one in callbacks if one is not keeper]

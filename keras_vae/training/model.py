@@ -362,8 +362,8 @@ class ObjectiveModel(keras.Model):
         apart = self.run_eagerly or workers.several(self.distribute_strategy)
         if self._asked.get("steps_per_execution") == "auto" and not apart:
             flat = keras.tree.flatten(callbacks or [])
-            kept = [one for keeper in flat for one in getattr(keeper, "boundaries", ())]
-            self.steps_per_execution = execution.steps_per_call(flat, *totals, *kept)
+            totals = (*totals, *keeping.boundaries_of(flat))
+            self.steps_per_execution = execution.steps_per_call(flat, *totals)
         try:
             with self._clean_up_after():
                 yield

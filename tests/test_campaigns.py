@@ -1,0 +1,48 @@
+"""Slices of the campaigns, and what the tables of whole ones say."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from tests.campaigns import tables
+
+ROOT = pathlib.Path(__file__).parent.parent
+SLICES = {
+    "kills": ["--kills", "4", "--terms", "4"],
+    "damage": ["--flips", "20", "--truncations", "5", "--blocks", "5"],
+    "disk_full": ["--sizes", "2"],
+    "exports": ["--kills", "2"],
+    "loaders": ["--mutations", "25"],
+}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", SLICES)
+def test_nothing_is_lost_in_a_slice(name, tmp_path):
+    environment = {**os.environ, tables.FOLDER: str(tmp_path), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", f"tests.campaigns.{name}", *SLICES[name]]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for row in json.loads((tmp_path / f"{name}.json").read_text())["rows"]:
+        assert row["lost"] == 0, row
+
+
+@pytest.mark.full
+def test_clear_errors_in_a_slice():
+    command = [sys.executable, "-m", "tests.campaigns.arguments", "--verbose", "--rooms"]
+    command += ["schedules", "optimizers", "plotting"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = eval(done.stdout.strip().splitlines()[-1])
+    assert found.get("obscure", 0) + found.get("hangs", 0) < 0.01 * sum(found.values()), done.stdout
+
+
+@pytest.mark.parametrize("path", sorted(tables.RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_tables_say_what_was_lost(path):
+    for row in json.loads(path.read_text())["rows"]:
+        if "tried" in row:
+            assert row["lost"] == row["tried"] - row["survived"]
