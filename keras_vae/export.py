@@ -30,10 +30,11 @@ def export_saved_model(model: VAE, path: str | os.PathLike, overwrite: bool = Fa
     | `sample`         | `count`, `seed`     | `mean` of p(x|z) at z ~ p(z)       |
     | `log_likelihood` | `x`, `count`, `seed`| `log_likelihood`, L_count, nats    |
 
-    A model of codes has `codes` `[B, N]` in place of mean and scale, and z are codes `[B, N]`. A
-    conditional model has an input `y` more in each. The batch may have any size. The folder is
-    written whole or not at all: under another name first, which then becomes `path`. Of several
-    workers, the chief writes.
+    Of a model with several groups of latent variables, `encode` also returns each of them in its
+    shape, such as `mean_z1` and `scale_z1`. A model of codes has `codes` `[B, N]` in place of mean
+    and scale, and z are codes `[B, N]`. A conditional model has an input `y` more in each. The
+    batch may have any size. The folder is written whole or not at all: under another name first,
+    which then becomes `path`. Of several workers, the chief writes.
 
     Args:
         model: The model.
@@ -85,7 +86,8 @@ def _signatures(model: VAE) -> dict[str, Callable[..., Any]]:
         return model.check_support(*model.standardize(x, y))
 
     def encode(x: tf.Tensor, y: Any = None) -> dict[str, tf.Tensor]:
-        return model.posterior_head.summary(model.encode(*checked(x, y)))
+        summary = model.posterior_head.summary(model.encode(*checked(x, y)))
+        return {**summary, **_groups_of(model, summary)}
 
     def decode(z: tf.Tensor, y: Any = None) -> dict[str, tf.Tensor]:
         return {"mean": model.decode(z, model.checked_labels(y)).mean()}
@@ -122,6 +124,17 @@ def _signatures(model: VAE) -> dict[str, Callable[..., Any]]:
     return {
         function.__name__: _traced(function, {**specs, **labels})
         for function, specs in inputs.items()
+    }
+
+
+def _groups_of(model: VAE, summary: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Returns each group of what is said of z, `[B, *shape]`, if there are several groups."""
+    if len(model.latents) == 1:
+        return {}
+    return {
+        f"{key}_{name}": group
+        for key, value in summary.items()
+        for name, group in model.split(value).items()
     }
 
 

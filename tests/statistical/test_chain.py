@@ -443,7 +443,10 @@ def test_evaluation_another_prior_and_export(tmp_path):
     np.testing.assert_allclose(others - log_w, change, **EXACT)
     kv.export_saved_model(model, tmp_path / "1")
     signatures = tf.saved_model.load(tmp_path / "1").signatures
-    np.testing.assert_allclose(signatures["encode"](x=tf.constant(x))["mean"], means, **EXACT)
+    encoded = signatures["encode"](x=tf.constant(x))
+    np.testing.assert_allclose(encoded["mean"], means, **EXACT)
+    np.testing.assert_allclose(encoded["mean_z2"], means[:, 2:], **EXACT)
+    assert set(encoded) == {f"{n}{g}" for n in ("mean", "scale") for g in ("", "_z1", "_z2")}
     numbers = {name: tf.constant(3) for name in ("count", "seed")}
     exported = signatures["log_likelihood"](x=tf.constant(x), **numbers)["log_likelihood"]
     np.testing.assert_allclose(exported, EVIDENCE.logpdf(x), **EXACT)
