@@ -113,14 +113,11 @@ class Sections:
         bits = -1.0 / (math.log(2.0) * size)
         judged = self.num_samples >= ENOUGH_TO_JUDGE
         few = f"{found.share_below_10:.1%} of the examples have less than 10" if judged else ""
+        of = f"of {self.num_samples:,}"
+        effective = Row("effective samples", found.effective_sample_size, of, note=few)
         return [
             row_of("log p(x)", found, "nats", self._how_estimated(found)),
-            Row(
-                "effective samples",
-                found.effective_sample_size,
-                f"of {self.num_samples:,}",
-                note=few,
-            ),
+            *([] if found.is_bound else [effective]),
             Row("bits per dimension", bits * found.mean, "bits", abs(bits) * found.standard_error),
         ]
 
