@@ -145,6 +145,16 @@ def test_fitted_priors_are_held_against_the_standard_normal(tmp_path):
     assert float(mixture[2].split()[0]) == pytest.approx(estimates[1] - estimates[0], abs=0.01)
 
 
+def test_codes_are_drawn_with_memory_and_by_full_passes(tmp_path):
+    results = tmp_path / "code_sampling.json"
+    sizes = ["--sizes", "3", "--batch", "2", "--num-codes", "4", "--repetitions", "1"]
+    rows = load("code_sampling").main([*sizes, "--results", str(results)])
+    assert list(rows) == ["PixelCNN 3x3", "PixelSNAIL 3x3"]
+    assert all(row["same_codes"] == 1.0 and row["faster"] > 0.0 for row in rows.values())
+    assert json.loads(results.read_text())["rows"] == rows
+    assert "| PixelCNN | 3x3 |" in results.with_suffix(".md").read_text()
+
+
 def test_distances_are_measured_between_all_pairs(tmp_path):
     classifier = tmp_path / "classifier.keras"
     layers = [keras.Input((28, 28, 1)), keras.layers.Flatten()]
