@@ -243,9 +243,9 @@ class StepFunctions:
         self, name: str, function: Callable[..., Any], steps: int
     ) -> Callable[..., Any]:
         def counted(iterator: Any) -> Any:
-            self.calls[name] += 1
-            if name == "train_function" and self.skipped > 0:
-                return self._skip(iterator, steps)
-            return function(iterator)
+            skips = name == "train_function" and self.skipped > 0
+            logs = self._skip(iterator, steps) if skips else function(iterator)
+            self.calls[name] += 1  # Not where the data had ended.
+            return logs
 
         return counted
