@@ -10,8 +10,7 @@ from keras_vae.networks.mlp import MLPDecoder, MLPEncoder
 from keras_vae.networks.output_bias import OutputBias
 from keras_vae.networks.residual import ResidualDecoder, ResidualEncoder
 from keras_vae.networks.residual_block import ResidualBlock
-from keras_vae.networks.spectral_norm import SpectralNorm
-from keras_vae.networks.spectral_normalization import SpectralNormalization
+from keras_vae.networks.spectral import SpectralNormalization, SpectralRegularizer
 from keras_vae.networks.top_down import TopDown
 
 __all__ = [
@@ -30,7 +29,7 @@ __all__ = [
     "ResidualBlock",
     "ResidualDecoder",
     "ResidualEncoder",
-    "SpectralNorm",
     "SpectralNormalization",
+    "SpectralRegularizer",
     "TopDown",
 ]

@@ -30,7 +30,7 @@ class BottleneckCell(keras.layers.Layer):
             are made of its mean over the pixels.
         last_scale: Factor of W3 at the start; 0 begins with the identity. By default it is 1, in a
             network of N cells 1 / sqrt(N).
-        kernel_regularizer: A Keras regularizer, such as `SpectralNorm`.
+        kernel_regularizer: A Keras regularizer, such as `SpectralRegularizer`.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:

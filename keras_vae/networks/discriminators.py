@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras_vae.core import checks
 from keras_vae.core.head import serializable
 from keras_vae.networks.chain import Chain
-from keras_vae.networks.spectral_normalization import SpectralNormalization
+from keras_vae.networks.spectral import SpectralNormalization
 
 NORMALIZATIONS = ("none", "group", "spectral")
 

@@ -56,7 +56,7 @@ class TopDown(Head):
         recompute: Whether cells are run again in the backward pass, which takes a third more time
             and much less memory (`keras.remat`).
         kernel_regularizer: A Keras regularizer of all kernels but those of a `cell` that is given,
-            such as `SpectralNorm`.
+            such as `SpectralRegularizer`.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Spectral normalization that moves nothing in the forward pass."""
+"""Bounds on the largest singular values of kernels: by division, or by a penalty."""
 
 from __future__ import annotations
 
@@ -14,6 +14,43 @@ from keras_vae.core.numerics import density_dtype
 
 _SQUARINGS = 7
 _KINDS = (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
+
+
+@serializable
+class SpectralRegularizer(keras.regularizers.Regularizer):
+    """A penalty on the largest singular value of a kernel, which bounds how much a layer grows.
+
+    penalty = weight * sigma_max(W),  W the kernel as a matrix of its last axis
+
+    Deep hierarchies are stabler with it, as the KL of a group can change without bound where small
+    changes of x become large ones of its parameters.
+
+    Args:
+        weight: Factor >= 0; NVAE has 0.01 to 0.1, in nats.
+
+    Raises:
+        ValueError: If the weight is negative.
+
+    Example:
+        >>> round(float(SpectralRegularizer(0.1)(tf.linalg.diag([3.0, 1.0]))), 4)
+        0.3
+
+    References:
+        Vahdat and Kautz, 2020, section 3.2, arXiv:2007.03898; Yoshida and Miyato, 2017,
+        arXiv:1705.10941.
+    """
+
+    def __init__(self, weight: float = 0.01):
+        self.weight = checks.number("weight", weight, minimum=0.0)
+
+    def __call__(self, kernel: Any) -> tf.Tensor:
+        """Returns the penalty of a kernel `[..., outputs]`, a scalar."""
+        sigma = largest_singular_value(tf.convert_to_tensor(kernel))
+        return tf.cast(self.weight, sigma.dtype) * sigma
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor."""
+        return {"weight": self.weight}
 
 
 @serializable
@@ -83,7 +120,7 @@ class SpectralNormalization(keras.layers.Layer):
         kernel = tf.cast(
             tf.convert_to_tensor(self.layer.kernel.value), density_dtype(self.variable_dtype)
         )
-        return _largest_singular_value(tf.reshape(kernel, [-1, kernel.shape[-1]]))
+        return largest_singular_value(kernel)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Returns what the layer with the normalized kernel makes of its input."""
@@ -110,13 +147,22 @@ class SpectralNormalization(keras.layers.Layer):
         return cls(**{**config, "layer": layer})
 
 
-def _largest_singular_value(matrix: tf.Tensor) -> tf.Tensor:
-    """Returns the largest singular value of a matrix, by powers of its smaller Gram matrix.
+def largest_singular_value(kernel: tf.Tensor) -> tf.Tensor:
+    """The largest singular value of a kernel as a matrix of its last axis, a scalar.
 
-    By squaring, a few small products make as many power iterations as two to their number. A column
-    of the last power is the singular vector; of the largest element of the diagonal, as it cannot
-    be orthogonal to it. The gradient is u v^T, that of a vector that is held.
+    It is found by powers of the smaller Gram matrix: by squaring, a few small products make as many
+    power iterations as two to their number. A column of the last power is the singular vector, that
+    of the largest element of the diagonal, as it cannot be orthogonal to it. The gradient is u v^T,
+    that of a vector that is held.
+
+    Args:
+        kernel: Tensor `[..., outputs]`.
+
+    Example:
+        >>> round(float(largest_singular_value(tf.linalg.diag([3.0, 1.0]))), 4)
+        3.0
     """
+    matrix = tf.reshape(kernel, [-1, kernel.shape[-1]])
     tall = matrix.shape[0] >= matrix.shape[1]
     gram = tf.matmul(matrix, matrix, transpose_a=tall, transpose_b=not tall)
     power = tf.stop_gradient(gram)
