@@ -557,7 +557,7 @@ def small_model(names, **kwargs):
     }
     if any(name.endswith("Discriminator") for name in names):
         judge = _made(names, "networks.", "Discriminator")
-        chosen["objective"] = kv.objectives.Adversarial(kv.objectives.ELBO(), judge)
+        kwargs["objective"] = kv.objectives.Adversarial(kv.objectives.ELBO(), judge)
     if isinstance(chosen["posterior"], kv.posteriors.Quantizer):
         if not any(name.startswith("priors.") for name in names):
             del chosen["prior"]

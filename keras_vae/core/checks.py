@@ -83,14 +83,27 @@ def interval(
     return low, high
 
 
+def sizes(argument: str, value: Any) -> tuple[int, ...]:
+    """Returns `value` as a tuple of numbers of units, one for each of several layers, or raises."""
+    entries = _positive_integers(argument, value)
+    for entry in entries:
+        size(argument, entry)
+    return entries
+
+
 def shape(argument: str, value: Any) -> tuple[int, ...]:
-    """Returns `value` as a tuple of positive ints, or raises."""
+    """Returns `value` as the shape of an example, a tuple of positive ints, or raises."""
+    entries = _positive_integers(argument, value)
+    if math.prod(entries) > _LARGEST_SHAPE:
+        raise invalid(argument, f"must be of at most {_LARGEST_SHAPE} numbers", value)
+    return entries
+
+
+def _positive_integers(argument: str, value: Any) -> tuple[int, ...]:
     entries = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else ()
     valid = entries and all(isinstance(n, numbers.Integral) and int(n) > 0 for n in entries)
     if not valid:
         raise invalid(argument, "must be a non-empty tuple of positive integers", value)
-    if math.prod(int(n) for n in entries) > _LARGEST_SHAPE:
-        raise invalid(argument, f"must be of at most {_LARGEST_SHAPE} numbers", value)
     return tuple(int(n) for n in entries)
 
 

@@ -150,7 +150,7 @@ def _checked_hidden(hidden: Any, count: int) -> tuple[tuple, list[tuple[int, ...
 
 
 def _checked_widths(widths: Any) -> tuple[int, ...]:
-    return () if widths in ((), []) else checks.shape("hidden", widths)
+    return () if widths in ((), []) else checks.sizes("hidden", widths)
 
 
 class NormalChain(Head):
@@ -184,7 +184,7 @@ class NormalChain(Head):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.latent_dims = checks.shape("latent_dims", latent_dims)
+        self.latent_dims = checks.sizes("latent_dims", latent_dims)
         self.hidden, each = _checked_hidden(hidden, len(self.latent_dims) - 1)
         self.activation = keras.activations.get(activation)
         self.reverse = reverse

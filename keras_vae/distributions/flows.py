@@ -128,7 +128,7 @@ class AutoregressiveNetwork(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.event_size = checks.integer("event_size", event_size)
-        self.hidden_units = checks.shape("hidden_units", hidden_units)
+        self.hidden_units = checks.sizes("hidden_units", hidden_units)
         self.activation = keras.activations.get(activation)
         self.reverse = checks.option("reverse", reverse, (False, True))
 

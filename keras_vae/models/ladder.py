@@ -73,7 +73,7 @@ class LadderVAE(VAE):
         **kwargs: Any,
     ):
         instance("likelihood", likelihood, Likelihood)
-        hidden, depth = checks.shape("hidden", hidden), checks.integer("depth", depth)
+        hidden, depth = checks.sizes("hidden", hidden), checks.integer("depth", depth)
         options = {"activation": activation, "dtype": likelihood.dtype_policy}
         prior = Chain(latent_dims, [(width,) * depth for width in hidden[1:]], **options)
         super().__init__(

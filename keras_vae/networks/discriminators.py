@@ -35,7 +35,7 @@ class Discriminator(Chain):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.filters = checks.shape("filters", filters)
+        self.filters = checks.sizes("filters", filters)
         self.kernel_size = checks.integer("kernel_size", kernel_size, minimum=2)
         self.normalization = checks.option("normalization", normalization, NORMALIZATIONS)
         self.activation = keras.activations.get(activation)

@@ -28,7 +28,7 @@ class ImageNetwork(Chain):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.filters = checks.shape("filters", filters)
+        self.filters = checks.sizes("filters", filters)
         self.kernel_size = checks.integer("kernel_size", kernel_size, minimum=2)
         self.dense_units = checks.integer("dense_units", dense_units)
         self.activation = keras.activations.get(activation)

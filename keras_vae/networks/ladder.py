@@ -47,7 +47,7 @@ class LadderEncoder(Chain):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.hidden_units = checks.shape("hidden_units", hidden_units)
+        self.hidden_units = checks.sizes("hidden_units", hidden_units)
         self.depth = checks.integer("depth", depth)
         self.activation = keras.activations.get(activation)
         dense = [

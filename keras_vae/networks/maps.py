@@ -29,7 +29,7 @@ class MapNetwork(Chain):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.filters = checks.shape("filters", filters)
+        self.filters = checks.sizes("filters", filters)
         self.blocks = checks.integer("blocks", blocks, minimum=0)
         self.block_filters = checks.integer("block_filters", block_filters)
         self.kernel_size = checks.integer("kernel_size", kernel_size, minimum=2)

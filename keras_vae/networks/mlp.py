@@ -46,7 +46,7 @@ class MLPEncoder(Chain):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.hidden_units = checks.shape("hidden_units", hidden_units)
+        self.hidden_units = checks.sizes("hidden_units", hidden_units)
         self.activation = keras.activations.get(activation)
         self.set_layers([keras.layers.Flatten(dtype=self.dtype_policy), *_dense(self)])
 
@@ -93,7 +93,7 @@ class MLPDecoder(Chain):
     ):
         super().__init__(**kwargs)
         self.shape = checks.shape("shape", shape)
-        self.hidden_units = checks.shape("hidden_units", hidden_units)
+        self.hidden_units = checks.sizes("hidden_units", hidden_units)
         self.activation = keras.activations.get(activation)
         policy = self.dtype_policy
         self.set_layers(

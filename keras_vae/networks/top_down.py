@@ -277,7 +277,7 @@ def _checked_groups(groups: Mapping[int, tuple[int, int]]) -> dict[int, tuple[in
     for scale, pair in by_scale("groups", groups, rule).items():
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise checks.invalid("groups", rule, {scale: pair})
-        count, channels = checks.shape("groups", pair)
+        count, channels = checks.sizes("groups", pair)
         found[scale] = (count, channels)
     return found
 

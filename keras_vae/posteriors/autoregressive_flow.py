@@ -65,7 +65,7 @@ class AutoregressiveFlow(Posterior):
     ):
         super().__init__(latent_dim, **kwargs)
         self.num_flows = checks.integer("num_flows", num_flows)
-        self.hidden_units = checks.shape("hidden_units", hidden_units)
+        self.hidden_units = checks.sizes("hidden_units", hidden_units)
         self.activation = keras.activations.get(activation)
         self.moment_samples = checks.integer("moment_samples", moment_samples, minimum=2)
         self.base = DiagonalNormal(self.latent_dim, dtype=self.dtype_policy, name="base")

@@ -57,7 +57,7 @@ class Chain(Posterior):
         activation: str | Callable = "tanh",
         **kwargs: Any,
     ):
-        super().__init__(sum(checks.shape("latent_dims", latent_dims)), **kwargs)
+        super().__init__(sum(checks.sizes("latent_dims", latent_dims)), **kwargs)
         self.chain = NormalChain(latent_dims, hidden, activation, dtype=self.dtype_policy)
         self.base = DiagonalNormal(self.chain.latent_dims[0], dtype=self.dtype_policy)
 

@@ -55,7 +55,7 @@ class FSQ(MapQuantizer):
     """
 
     def __init__(self, maps: Sequence[int], levels: Sequence[int] = (8, 5, 5, 5), **kwargs: Any):
-        self.levels = checks.shape("levels", levels)
+        self.levels = checks.sizes("levels", levels)
         if min(self.levels) < 2 or math.prod(self.levels) >= 2**31:
             raise checks.invalid("levels", "must be >= 2 with a product below 2^31", levels)
         super().__init__(maps, len(self.levels), [math.prod(self.levels)], **kwargs)

@@ -67,9 +67,9 @@ class Ladder(Posterior):
         top_down: NormalChain | None = None,
         **kwargs: Any,
     ):
-        dims = checks.shape("latent_dims", latent_dims)
+        dims = checks.sizes("latent_dims", latent_dims)
         super().__init__(sum(dims), **kwargs)
-        self.hidden = checks.shape("hidden", hidden)
+        self.hidden = checks.sizes("hidden", hidden)
         if len(self.hidden) != len(dims):
             rule = f"must have a width for each of the {len(dims)} levels"
             raise checks.invalid("hidden", rule, self.hidden)

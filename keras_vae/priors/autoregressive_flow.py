@@ -58,7 +58,7 @@ class AutoregressiveFlow(Prior):
     ):
         super().__init__(latent_dim, **kwargs)
         self.num_flows = checks.integer("num_flows", num_flows)
-        self.hidden_units = checks.shape("hidden_units", hidden_units)
+        self.hidden_units = checks.sizes("hidden_units", hidden_units)
         self.activation = keras.activations.get(activation)
         self.networks = autoregressive_networks(
             self.latent_dim,

@@ -51,7 +51,7 @@ class Chain(Prior):
         activation: str | Callable = "tanh",
         **kwargs: Any,
     ):
-        super().__init__(sum(checks.shape("latent_dims", latent_dims)), **kwargs)
+        super().__init__(sum(checks.sizes("latent_dims", latent_dims)), **kwargs)
         self.chain = NormalChain(
             latent_dims, hidden, activation, reverse=True, dtype=self.dtype_policy
         )

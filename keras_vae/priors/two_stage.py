@@ -116,7 +116,7 @@ class TwoStage(Prior):
         **kwargs: Any,
     ):
         super().__init__(latent_dim, **kwargs)
-        self.hidden_units = checks.shape("hidden_units", hidden_units)
+        self.hidden_units = checks.sizes("hidden_units", hidden_units)
         self.activation = keras.activations.get(activation)
         self.num_samples = checks.integer("num_samples", num_samples)
         self.seed = checks.integer("seed", seed, minimum=0)

@@ -276,8 +276,8 @@ def test_a_checkpoint_of_an_earlier_version_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("options", "rule"),
     [
-        ({"directory": ""}, "`directory` must be the path of a folder"),
-        ({"directory": 5}, "`directory` must be the path of a folder"),
+        ({"directory": ""}, "`directory` must be a path"),
+        ({"directory": 5}, "`directory` must be a path"),
         ({"every": 0}, "`every` must be an integer >= 1"),
         ({"every": 0.0}, "`every` must be a finite number > 0"),
         ({"every": "epoch"}, "`every` must be an integer >= 1"),

@@ -26,6 +26,9 @@ from keras_vae.training.replicas import global_batch_mean, global_batch_size, re
         (lambda: checks.number("a", 1.0, 0.0, 1.0, exclusive=True), "> 0 and < 1. Received: a=1.0"),
         (lambda: checks.shape("shape", ()), "must be a non-empty tuple of positive integers"),
         (lambda: checks.shape("shape", (3, -1)), "Received: shape=\\(3, -1\\)"),
+        (lambda: checks.shape("shape", (2**15, 2**15)), "must be of at most 268435456 numbers"),
+        (lambda: checks.sizes("units", (8, 10**9)), "Argument `units` must be an integer <= 1677"),
+        (lambda: checks.sizes("units", ()), "must be a non-empty tuple of positive integers"),
         (lambda: checks.option("mode", "x", ["a", "b"]), "must be one of \\['a', 'b'\\]"),
     ],
 )
@@ -38,6 +41,7 @@ def test_values_within_the_rules_pass():
     assert checks.integer("n", np.int64(3)) == 3
     assert checks.number("a", np.float32(0.5), 0.0, 1.0) == 0.5
     assert checks.shape("shape", [28, np.int64(28)]) == (28, 28)
+    assert checks.sizes("units", [2**20, 2**20]) == (2**20, 2**20), "widths are no shape"
 
 
 def test_scale_has_a_floor_and_a_ceiling_and_its_inverse():
