@@ -152,6 +152,20 @@ def test_recipes_are_judged_by_digits_that_trained_nothing(tmp_path, tfds_data_d
     assert "Trained on train[:1000], judged on train[1000:1200]." in capsys.readouterr().out
 
 
+@pytest.mark.full
+def test_codes_and_their_priors_are_trained(tmp_path):
+    table = load("codes")
+    splits = ["--train", "train[:200]", "--test", "test[:100]", "--prior-passes", "1"]
+    rows = table.main(small(tmp_path, "--rows", "mnist_binary_4x4", *splits))
+    found = rows["mnist_binary_4x4"]["0"]
+    fitted = found["prior"]
+    # The uniform prior is -16 log 256 nats, and the whole differs in the prior alone.
+    assert found["test"]["kl"] == pytest.approx(16 * np.log(256), rel=1e-4)
+    assert fitted["reconstruction"] == pytest.approx(found["test"]["reconstruction"], rel=1e-4)
+    assert fitted["kl"] == pytest.approx(16 * fitted["nats_per_code"])
+    assert set(table.PRIORS) <= set(table.ROWS)
+
+
 def test_results_of_another_setting_are_left_alone(tmp_path):
     table, path = load("iwae_table"), tmp_path / "results.json"
     results = (ROOT / "benchmarks" / "results" / "iwae_table.json").read_text()

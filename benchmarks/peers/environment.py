@@ -54,6 +54,11 @@ PEERS = {
         (("jax==0.10.2", "jaxlib==0.10.2", "optax==0.2.8", "numpy==2.4.6"),),
         ("jax", "jaxlib", "optax"),
     ),
+    "vector_quantize": Peer(
+        "torch_codes",
+        (("torch==2.13.0", "numpy==2.4.6", "vector-quantize-pytorch==1.32.0"),),
+        ("vector-quantize-pytorch", "torch"),
+    ),
     # `torch.compile` also needs a C++ compiler, such as gcc.
     "torch": Peer("torch_step", (("torch==2.13.0", "numpy==2.4.6"),), ("torch",)),
 }
