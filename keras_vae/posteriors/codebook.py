@@ -190,7 +190,12 @@ class Codebook(Head):
         return {"drawn": drawn, "candidates": candidates * drawn[:, tf.newaxis]}
 
     def updates(self, sums: Mapping[str, tf.Tensor]) -> Iterator[tuple[Any, tf.Tensor]]:
-        """Yields pairs of a variable and its next value, given the sums over all replicas."""
+        """Yields pairs of a variable and its next value, given the sums over all replicas.
+
+        A codebook that is not trainable stays as it is.
+        """
+        if not self.trainable:
+            return
         usage = self._average(self.usage, sums["counts"])
         embeddings, totals = tf.convert_to_tensor(self.embeddings), None
         if self.totals is not None:

@@ -8,6 +8,8 @@ import tensorflow as tf
 from keras_vae.networks import (
     ConvDecoder,
     ConvEncoder,
+    MapDecoder,
+    MapEncoder,
     MLPDecoder,
     MLPEncoder,
     OutputBias,
@@ -137,6 +139,31 @@ def test_a_conv_decoder_is_what_its_formula_says():
     np.testing.assert_allclose(decoder(z), h[:, :5, :5] + bias, rtol=1e-9)
 
 
+@pytest.mark.parametrize("shape", [(28, 28, 1), (9, 30, 2), (7, 12, 3, 5)])
+def test_maps_are_as_small_as_they_were_halved(shape):
+    encoder, decoder = MapEncoder((3, 4, 5), 1, 2), MapDecoder(shape, (5, 4, 3), 1, 2)
+    maps = encoder(tf.zeros([2, *shape[:3]]))
+    assert maps.shape == (2, *stage_sizes(shape[:2], 3)[0], 5)
+    assert decoder(maps).shape == (2, *shape)
+
+
+def test_bottlenecks_against_formula():
+    block, x = ResidualBlock(4, "tanh", bottleneck=3, dtype="float64"), tf.ones([2, 5, 5, 4])
+    block.build(x.shape)
+    randomize(block)
+    (k1, b1, k2, b2), x = block.get_weights(), np.random.default_rng(0).normal(size=(2, 5, 5, 4))
+    h = np.tanh(tf.nn.conv2d(np.tanh(x), k1, 1, "SAME") + b1)
+    assert k2.shape == (1, 1, 3, 4)
+    np.testing.assert_allclose(block(x), x + h @ k2[0, 0] + b2, rtol=1e-9)
+
+
+def test_decoders_of_vectors_take_maps():
+    decoder = MLPDecoder((3, 3, 1), (5,))
+    z = np.random.default_rng(0).normal(size=(4, 2, 3)).astype("float32")
+    np.testing.assert_array_equal(decoder(z), decoder(z.reshape(4, 6)))
+    assert decoder.compute_output_shape((None, 2, 3)) == (None, 3, 3, 1)
+
+
 @pytest.mark.parametrize(
     "make_network, name",
     [
@@ -148,6 +175,8 @@ def test_a_conv_decoder_is_what_its_formula_says():
         (lambda: ConvEncoder(dense_units=0), "dense_units"),
         (lambda: ConvDecoder((28, 28)), "shape"),
         (lambda: ResidualDecoder((784,)), "shape"),
+        (lambda: MapDecoder((784,)), "shape"),
+        (lambda: MapEncoder(blocks=-1), "blocks"),
         (lambda: ResidualEncoder(blocks_per_stage=0), "blocks_per_stage"),
         (lambda: ConvEncoder().build((None, None, 28, 1)), "input_shape"),
         (lambda: OutputBias().build((None, None)), "input_shape"),

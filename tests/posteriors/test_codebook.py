@@ -92,6 +92,15 @@ def test_learning_by_gradient_keeps_usage_alone():
     assert codebook.trainable_variables and abs(float(tf.reduce_sum(codebook.usage)) - 6.8) < 1e-9
 
 
+def test_a_frozen_codebook_stays_as_it_is():
+    codebook = make()
+    codebook.trainable = False
+    before = codebook.get_weights()
+    step(codebook, rows(0))
+    for a, b in zip(before, codebook.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_cosine_vectors_have_length_one():
     codebook = make(distance="cosine", restart_below=0.3)
     for number in range(10):
