@@ -21,6 +21,7 @@ SHORTEST = {
     "monitoring": ["--epochs", "2", "--every", "2"],
     "train_classifier": ["--data", "digits", "--epochs", "3"],
     "mixture_of_gaussians": ["--epochs", "3", "--examples", "500"],
+    "vae_gan": ["--epochs", "1"],
 }
 CHECKS = {"check_saved_model"}  # Run on what the others write.
 
