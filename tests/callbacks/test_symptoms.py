@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from keras_vae.callbacks.health import latent, steps
+from keras_vae.callbacks.health import adversaries, latent, steps
 from keras_vae.callbacks.health.evidence import (
     DataRange,
     Evidence,
@@ -327,3 +327,25 @@ def test_spikes_are_told_once_most_steps_are_skipped():
     assert text.startswith("20 of 31 steps of this epoch were skipped, as the norm of the gradient")
     assert "the training stops" not in text and "global_clipnorm" in text
     assert "running median; the training stops" in judged(31, 31)
+
+
+def test_a_part_that_never_moved():
+    moved = {"encoder": 2000, "discriminator": 7}
+    assert judge(adversaries.part_never_moved, evidence(last=True, part_steps=moved)) is None
+    stood = {**moved, "discriminator": 0}
+    text = judge(adversaries.part_never_moved, evidence(last=True, part_steps=stood))
+    assert "the discriminator has not made a single step in the 2000" in text
+    assert judge(adversaries.part_never_moved, evidence(part_steps=stood)) is None
+    none = evidence(last=True, step=0, part_steps=stood)
+    assert judge(adversaries.part_never_moved, none, []) is None
+
+
+def test_an_adversary_that_has_won():
+    def told(*accuracies, **limits):
+        *before, now = [evidence(accuracy=accuracy) for accuracy in accuracies]
+        return judge(adversaries.adversary_has_won, now, before, **limits)
+
+    assert "right about 99.5%" in told(0.7, 0.99, 0.995)
+    assert told(0.5, 0.995) is None and told(0.995) is None and told(0.99, 0.6) is None
+    assert told(None, None) is None and told(None, 0.99) is None
+    assert told(0.99, 0.99, grace=5000) is None

@@ -314,6 +314,48 @@ def test_callbacks_find_the_objective_within(x):
     assert logs["lambda"][-1] > 1.0 and "constraint" in logs
 
 
+# The doctor.
+
+
+def test_a_discriminator_that_never_moves_is_told(x):
+    """Fails for a start beyond the end, and for a part that no loss depends on."""
+    model = make_mean_vae(objective=adversarial(), likelihood=kv.likelihoods.Laplace(SHAPE))
+    late = {"start": {"discriminator": 1000}}
+    model.compile(
+        kv.optimizers.by_part(model, default=SGD(1e-4), discriminator=SGD(), **late),
+        run_eagerly=True,
+    )
+    check = kv.callbacks.HealthCheck()
+    with pytest.warns(kv.callbacks.HealthWarning, match="the discriminator has not made a single"):
+        train(model, x[: 2 * SIZE], callbacks=[check])
+    assert [finding.symptom for finding in check.findings] == ["part that never moved"]
+
+    class Forgotten(Adversarial):
+        def loss_and_measures(self, terms):
+            losses, measures = super().loss_and_measures(terms)
+            return {**losses, "discriminator": tf.zeros_like(losses[""])}, measures
+
+    model = make(Forgotten(ELBO(), discriminator()), run_eagerly=True)
+    model.compile(SGD(1e-4), run_eagerly=True)
+    with pytest.warns(kv.callbacks.HealthWarning, match="no loss may depend on it"):
+        train(model, x[: 2 * SIZE], callbacks=[kv.callbacks.HealthCheck()])
+
+
+def test_a_discriminator_that_has_won_is_told(x):
+    model = make_mean_vae(
+        objective=adversarial(weight=0.0, r1=0.0, lecam=0.0),
+        likelihood=kv.likelihoods.Laplace(SHAPE),
+    )
+    optimizer = kv.optimizers.by_part(
+        model, default=SGD(0.0), discriminator=keras.optimizers.Adam(1e-2)
+    )
+    model.compile(optimizer)
+    check = kv.callbacks.HealthCheck(grace=10, min_active_units=0)
+    with pytest.warns(kv.callbacks.HealthWarning, match="it has won"):
+        model.fit(x, batch_size=12, epochs=16, verbose=0, callbacks=[check])
+    assert "adversary has won" in [finding.symptom for finding in check.findings]
+
+
 # Refusals.
 
 

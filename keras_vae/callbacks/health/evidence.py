@@ -213,6 +213,8 @@ class Evidence:
         data: The values of the examples, or None where the likelihood refuses bad ones itself.
         seen: The examination, or None where there was none.
         spikes: Steps with too large a gradient that were skipped, or None.
+        part_steps: Steps in this training of parts that do not take all of them, or cannot.
+        accuracy: How often the discriminator was right in the epoch, or None without any.
     """
 
     epoch: int
@@ -225,6 +227,8 @@ class Evidence:
     data: DataRange | None
     seen: Examination | None
     spikes: Skips | None = None
+    part_steps: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    accuracy: float | None = None
 
     def all_named(self, name: str) -> dict[str, Number]:
         """Returns the numbers of that name, in whatever layer."""

@@ -22,14 +22,14 @@ class FirstExamples(StepHook):
         size: How many examples to keep; 0 for none.
 
     Attributes:
-        posterior_learns: Whether the loss has a gradient for the encoder.
+        idle_parts: Parts of the model for which no loss has a gradient.
     """
 
     def __init__(self, model: Any, size: int):
         super().__init__("health")
         self._model = model
         self._size = size if isinstance(model, VAE) else 0
-        self.posterior_learns = True
+        self.idle_parts: list[str] = []
         numbers = model.hyperparameters.items()
         self._betas = {name: one for name, one in numbers if name.split(".")[-1] == "beta"}
         with model.distribute_strategy.scope():
@@ -52,11 +52,14 @@ class FirstExamples(StepHook):
         for name, beta in self._betas.items():
             largest = self._largest[name]
             largest.assign(tf.maximum(largest, tf.convert_to_tensor(beta)))
-        encoder = {id(v) for v in self._model.trainable_parts.get("encoder", ())}
         pairs = zip(self._model.trainable_variables, step.gradients, strict=True)
         # Known when the step is traced: without a path there is no gradient.
-        known = [gradient is not None for v, gradient in pairs if id(v) in encoder]
-        self.posterior_learns = any(known) or not known
+        learning = {id(v) for v, gradient in pairs if gradient is not None}
+        self.idle_parts = [
+            part
+            for part, variables in self._model.trainable_parts.items()
+            if variables and not any(id(v) in learning for v in variables)
+        ]
         if not self._kept:
             return
 

@@ -26,7 +26,9 @@ from keras_vae.callbacks.health.first_examples import FirstExamples
 from keras_vae.callbacks.health.symptoms import SYMPTOMS
 from keras_vae.controllers import MultiplierRule, ScheduledValue
 from keras_vae.core import checks
+from keras_vae.core.loss_scaling import without_loss_scaling
 from keras_vae.models import VAE, LatentVariableModel
+from keras_vae.optimizers import PartOptimizer
 from keras_vae.training import non_finite
 from keras_vae.training.data import Data, first_examples
 from keras_vae.training.spikes import SkipSpikes
@@ -44,7 +46,8 @@ class HealthCheck(keras.callbacks.Callback):
     - steps whose loss or gradient is not finite, by the policy `non_finite`;
     - steps whose gradient is far above the usual, which `spike_factor` leaves out;
     - data outside [0, 1] that the likelihood does not refuse;
-    - a multiplier at its bound with its constraint violated; β still 0 at the end.
+    - a multiplier at its bound with its constraint violated; β still 0 at the end;
+    - a part of the model that never moved, and a discriminator that has won.
 
     What a model does not have is not judged: of a `LatentVariableModel` that is no `VAE`, the
     latent variables and the data. Nothing of the training changes but by the policies:
@@ -156,10 +159,12 @@ class HealthCheck(keras.callbacks.Callback):
         """Notes where the training begins; a backup is restored by then."""
         if self._begin is None:
             self._begin = self._known.step
+            self._known.count_from_here()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Judges the training so far."""
-        now = self._gather(epoch, seen=self._look() if (epoch + 1) % self.every == 0 else None)
+        seen = self._look() if (epoch + 1) % self.every == 0 else None
+        now = self._gather(epoch, seen, logs or {})
         if any(one is not None and one.skipped == one.steps for one in (now.skips, now.spikes)):
             self.model.stop_training = True
         self._judge(now)
@@ -199,7 +204,7 @@ class HealthCheck(keras.callbacks.Callback):
     def _look(self) -> Examination | None:
         return self._known.look()
 
-    def _gather(self, epoch: int, seen: Examination | None) -> Evidence:
+    def _gather(self, epoch: int, seen: Examination | None, logs: dict[str, Any]) -> Evidence:
         parts = self._known
         batches, skipped = parts.hook.batches, parts.skipped
         skips = spikes = None
@@ -223,6 +228,8 @@ class HealthCheck(keras.callbacks.Callback):
             data=parts.data_range(),
             seen=seen,
             spikes=spikes,
+            part_steps=parts.part_steps,
+            accuracy=logs.get("discriminator_accuracy"),
         )
 
     def _judge(self, now: Evidence) -> None:
@@ -249,6 +256,7 @@ class _Parts:
         self._examiner = Examiner(model) if isinstance(model, VAE) else None
         self._held = None if data is None or self._examiner is None else _examples(model, data)
         self._range: Any = None
+        self._steps_before: dict[str, int] = {}
         with model.distribute_strategy.scope():
             self._skipped, self._first = (_count(value) for value in (0, -1))
             self.spikes = None if spike_factor is None else SkipSpikes(spike_factor)
@@ -277,6 +285,26 @@ class _Parts:
     def step(self) -> int:
         return int(np.asarray(self.model.optimizer.iterations))
 
+    def count_from_here(self) -> None:
+        """Notes how many steps the parts have made before this training."""
+        self._steps_before = self._steps_of_parts()
+
+    @property
+    def part_steps(self) -> dict[str, int]:
+        """Steps in this training of parts with an optimizer of their own, or without a gradient."""
+        steps = self._steps_of_parts().items()
+        found = {part: count - self._steps_before.get(part, 0) for part, count in steps}
+        # What is known of an encoder without a gradient is said in other words.
+        return found | {part: 0 for part in self.hook.idle_parts if part != "encoder"}
+
+    def _steps_of_parts(self) -> dict[str, int]:
+        optimizer = without_loss_scaling(self.model.optimizer)
+        if not isinstance(optimizer, PartOptimizer):
+            return {}
+        return {
+            part: int(np.asarray(optimizer[part].iterations)) for part in sorted({*optimizer.parts})
+        }
+
     @property
     def skipped(self) -> int:
         return int(np.asarray(self._skipped))
@@ -300,7 +328,7 @@ class _Parts:
         found = self._examples()
         if found is None or self._examiner is None:
             return None
-        return self._examiner(*found, posterior_learns=self.hook.posterior_learns)
+        return self._examiner(*found, posterior_learns="encoder" not in self.hook.idle_parts)
 
     def data_range(self) -> Any:
         """Returns the values of the examples, which stay the same through a training."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from keras_vae.callbacks.health import latent, steps
+from keras_vae.callbacks.health import adversaries, latent, steps
 from keras_vae.callbacks.health.evidence import Evidence, Limits
 
 # Evidence now, evidence of earlier epochs of this training, limits -> a sentence, or None.
@@ -25,4 +25,6 @@ SYMPTOMS: dict[str, Symptom] = {
     "posterior scale at its floor": latent.posterior_scale_at_floor,
     "multiplier at its bound": steps.multiplier_at_bound,
     "beta still zero": steps.beta_still_zero,
+    "part that never moved": adversaries.part_never_moved,
+    "adversary has won": adversaries.adversary_has_won,
 }
