@@ -48,7 +48,7 @@ def build_vae(seed: int) -> kv.VAE:
 def build_vae_gan(gamma: float, seed: int) -> kv.VAEGAN:
     """Makes the VAE-GAN: three parts, each with an optimizer of its own."""
     keras.utils.set_random_seed(seed)
-    discriminator = kv.networks.ConvDiscriminator(normalization="group")
+    discriminator = kv.networks.ConvDiscriminator(normalization="spectral")
     model = kv.VAEGAN(**parts(), discriminator=discriminator, gamma=gamma, seed=seed)
     optimizer = kv.optimizers.by_part(
         model,
@@ -143,7 +143,7 @@ def main(arguments: list[str] | None = None) -> dict[str, dict[str, float]]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--batch-size", type=int, default=100)
-    parser.add_argument("--gamma", type=float, default=1e-2)
+    parser.add_argument("--gamma", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--classifier", type=pathlib.Path, default=None)
     parser.add_argument("--runs", type=pathlib.Path, default="runs/vae_gan")
@@ -152,7 +152,7 @@ def main(arguments: list[str] | None = None) -> dict[str, dict[str, float]]:
     args.runs.mkdir(parents=True, exist_ok=True)
     extract = classifier(args.classifier, args.runs)
     models = {"VAE": build_vae(args.seed), "VAE-GAN": build_vae_gan(args.gamma, args.seed)}
-    callbacks = {"VAE": [], "VAE-GAN": [kv.callbacks.Equilibrium(), kv.callbacks.HealthCheck()]}
+    callbacks = {"VAE": [], "VAE-GAN": [kv.callbacks.HealthCheck()]}
     options = (args.epochs, args.batch_size, args.seed)
     logs = {name: train(model, *options, callbacks[name]) for name, model in models.items()}
     results = {name: judge(model, held_out(), extract) for name, model in models.items()}

@@ -1,9 +1,11 @@
-"""Models, trainer and data loader of pythae 0.1.2.
+"""Models, trainers and data loader of pythae 0.1.2.
 
 Of pythae it runs: `VAE` for K = 1 and `IWAE` for K > 1, with `reconstruction_loss="bce"`, and
 `BaseTrainer.train_step`, which is the whole epoch of its trainer: forward, `zero_grad`, `backward`,
 `torch.optim.Adam.step`, the loss summed up on the host, and its check for NaN. Encoders and
-decoders are the same networks as in `hand_written.py`, as `BaseEncoder` and `BaseDecoder`.
+decoders are the same networks as in `hand_written.py`, as `BaseEncoder` and `BaseDecoder`. If
+"adversarial" is true, it runs `VAEGAN` and the `train_step` of its trainer with three optimizers,
+with a discriminator of the layers of `networks.ConvDiscriminator`.
 
 In favour of pythae, two things are left out: its progress bar, and the copy of the best model after
 each epoch. Batches come from the `DataLoader` that its trainer makes, or, if "gathered" is true,
@@ -18,15 +20,20 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from pythae.data.datasets import BaseDataset, DatasetOutput
-from pythae.models import IWAE, VAE, IWAEConfig, VAEConfig
+from pythae.models import IWAE, VAE, VAEGAN, IWAEConfig, VAEConfig, VAEGANConfig
 from pythae.models.base.base_utils import ModelOutput
-from pythae.models.nn import BaseDecoder, BaseEncoder
-from pythae.trainers import BaseTrainer, BaseTrainerConfig
+from pythae.models.nn import BaseDecoder, BaseDiscriminator, BaseEncoder
+from pythae.trainers import (
+    BaseTrainer,
+    BaseTrainerConfig,
+    CoupledOptimizerAdversarialTrainer,
+    CoupledOptimizerAdversarialTrainerConfig,
+)
 from pythae.trainers.training_callbacks import CallbackHandler, TrainingCallback
 from torch import nn
 
 from benchmarks.peers import serving
-from benchmarks.peers.torch_networks import NETWORKS
+from benchmarks.peers.torch_networks import FLAT, NETWORKS
 
 IMAGE = (1, 28, 28)
 
@@ -68,6 +75,31 @@ class Decoder(BaseDecoder):
         return ModelOutput(reconstruction=torch.sigmoid(self.body(z)).reshape(-1, *IMAGE))
 
 
+class Discriminator(BaseDiscriminator):
+    """The probability that an image is one of the data, and outputs of its layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        act = nn.LeakyReLU(0.2)
+        convolutions = nn.Sequential(
+            nn.Conv2d(1, 32, 4, 2, 1), act, nn.Conv2d(32, 64, 4, 2, 1), act, nn.Flatten()
+        )
+        dense = nn.Sequential(nn.Linear(FLAT, 256), act, nn.Linear(256, 1), nn.Sigmoid())
+        self.layers = nn.ModuleList([convolutions, dense])
+        self.depth = 2
+
+    def forward(self, x: torch.Tensor, output_layer_levels: list[int] | None = None) -> ModelOutput:
+        """Returns what was asked for: the outputs of layers, or the last one as `embedding`."""
+        wanted, output = output_layer_levels or [self.depth], ModelOutput()
+        for level in range(1, max(wanted) + 1):
+            x = self.layers[level - 1](x)
+            if output_layer_levels is not None and level in wanted:
+                output[f"embedding_layer_{level}"] = x
+            if level == self.depth:
+                output["embedding"] = x
+        return output
+
+
 class Batches:
     """Shuffled batches of images in memory, in place of a `DataLoader`.
 
@@ -89,11 +121,15 @@ class Batches:
             yield DatasetOutput(data=self.dataset[index])
 
 
-def model(network: str, num_samples: int) -> VAE:
+def model(network: str, num_samples: int, adversarial: bool = False) -> VAE:
     """Returns a model of pythae."""
     made = NETWORKS[network](bias=True)
     encoder, decoder = Encoder(made.down, made.features, made.latent_dim), Decoder(made.up)
     options = {"input_dim": IMAGE, "latent_dim": made.latent_dim, "reconstruction_loss": "bce"}
+    if adversarial:
+        # Features are those after the convolutions.
+        config = VAEGANConfig(**options, reconstruction_layer=1)
+        return VAEGAN(config, encoder, decoder, Discriminator())
     if num_samples == 1:
         return VAE(VAEConfig(**options), encoder, decoder)
     return IWAE(IWAEConfig(**options, number_samples=num_samples), encoder, decoder)
@@ -106,30 +142,45 @@ class PythaeTraining:
         images: `[N, 784]`.
         row: What is trained.
         gathered: Whether batches are gathered from a tensor in memory.
+        adversarial: Whether it is `VAEGAN`.
     """
 
-    def __init__(self, images: np.ndarray, row: serving.Row, gathered: bool):
+    def __init__(
+        self, images: np.ndarray, row: serving.Row, gathered: bool, adversarial: bool = False
+    ):
         data = torch.from_numpy(images).reshape(-1, *IMAGE)
         self._folder = tempfile.TemporaryDirectory()
-        config = BaseTrainerConfig(
-            output_dir=self._folder.name,
-            per_device_train_batch_size=row.batch_size,
-            learning_rate=serving.LEARNING_RATE,
-            optimizer_cls="Adam",
-            no_cuda=True,
-        )
-        made = model(row.network, row.num_samples)
-        self.trainer = BaseTrainer(made, BaseDataset(data, data), training_config=config)
+        made = model(row.network, row.num_samples, adversarial)
+        self.trainer = self._trainer(made, BaseDataset(data, data), row, adversarial)
         self.trainer.prepare_training()
         if gathered:
             self.trainer.train_loader = Batches(data, row.batch_size)
         self.trainer.callback_handler = CallbackHandler([TrainingCallback()], made)
         self.epochs = 0
 
+    def _trainer(
+        self, made: VAE, data: BaseDataset, row: serving.Row, adversarial: bool
+    ) -> BaseTrainer:
+        options = {
+            "output_dir": self._folder.name,
+            "per_device_train_batch_size": row.batch_size,
+            "no_cuda": True,
+        }
+        if adversarial:
+            parts = ("encoder", "decoder", "discriminator")
+            rates = {f"{part}_learning_rate": serving.LEARNING_RATE for part in parts}
+            coupled = CoupledOptimizerAdversarialTrainerConfig(**options, **rates)
+            return CoupledOptimizerAdversarialTrainer(made, data, training_config=coupled)
+        config = BaseTrainerConfig(
+            **options, learning_rate=serving.LEARNING_RATE, optimizer_cls="Adam"
+        )
+        return BaseTrainer(made, data, training_config=config)
+
     def epoch(self) -> float:
         """Trains on all examples, and returns the mean loss."""
         self.epochs += 1
-        return self.trainer.train_step(self.epochs)
+        loss = self.trainer.train_step(self.epochs)
+        return loss[0] if isinstance(loss, (tuple, list)) else loss
 
     def losses(
         self, weights: list[np.ndarray], batches: np.ndarray, noise: np.ndarray
