@@ -370,3 +370,35 @@ def test_lines_are_fitted_to_costs():
     assert report.growth_of_memory(rows)["slope"] == pytest.approx(1e-3)
     row = {"2": {"wall": [3.0, 1.0, 2.0]}, "10": {"wall": [5.0]}, "alone": {"wall": [9.0]}}
     assert [list(values) for values in report.medians(row, "wall")] == [[2, 10], [2.0, 5.0]]
+
+
+def test_adversarial_models_stand_beside_vaes(tmp_path):
+    benchmark = load("adversaries")
+    layers = [keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(4, "relu")]
+    classifier = keras.Sequential([*layers, keras.layers.Dense(10)])
+    classifier.save(tmp_path / "classifier.keras")
+    given = ["--data", "mnist_5k", "--train", "train[:200]", "--test", "test[:60]"]
+    given += ["--epochs", "1", "--num-samples", "2", "--num-likelihood", "10"]
+    given += ["--classifier", str(tmp_path / "classifier.keras"), "--runs", str(tmp_path / "runs")]
+    given += ["--results", str(tmp_path / "results.json")]
+    with pytest.raises(SystemExit, match=r"needs the rows \['vae', 'vae_gan'\]"):
+        benchmark.main([*given, "--rows", "vae_long"])
+    rows = benchmark.main([*given, "--rows", "vae", "vae_gan", "adaptive", "vae_long"])
+    assert list(rows) == ["adaptive", "vae", "vae_gan", "vae_long"]
+    measured = {"frechet_samples", "frechet_draws", "coverage", "squared_error", "log_likelihood"}
+    for name, row in rows.items():
+        assert row["0"].keys() >= measured, name
+        assert all(np.isfinite(value) for value in row["0"].values()), name
+    assert rows["vae_long"]["0"]["epochs"] >= 1
+    assert benchmark.main([*given, "--rows", "vae"]) == rows  # It is not repeated.
+    assert str(tmp_path) not in (tmp_path / "results.json").read_text(), "a path of the machine"
+    assert "| vae_gan | 1 |" in (tmp_path / "results.md").read_text()
+
+
+def test_steps_of_a_vae_gan_are_timed(tmp_path, capsys):
+    given = ["--data", "mnist_5k", "--repetitions", "1", "--seconds", "0.1"]
+    given += ["--batch-size", "1000", "--without", "jax", "torch", "pythae"]
+    row = load("vaegan_speed").main([*given, "--results", str(tmp_path / "results.json")])
+    assert set(row["speeds"]) == {"vae", "fit"}
+    assert all(speed > 0.0 for speeds in row["speeds"].values() for speed in speeds)
+    assert "fit, VAE-GAN" in capsys.readouterr().out
