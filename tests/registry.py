@@ -557,7 +557,9 @@ def small_model(names, **kwargs):
     }
     if any(name.endswith("Discriminator") for name in names):
         judge = _made(names, "networks.", "Discriminator")
-        kwargs["objective"] = kv.objectives.Adversarial(kv.objectives.ELBO(), judge)
+        # By the hinge, the last bias of a discriminator that knows nothing has no gradient.
+        loss = "non_saturating"
+        kwargs["objective"] = kv.objectives.Adversarial(kv.objectives.ELBO(), judge, loss=loss)
     if isinstance(chosen["posterior"], kv.posteriors.Quantizer):
         if not any(name.startswith("priors.") for name in names):
             del chosen["prior"]

@@ -159,7 +159,7 @@ def names_of_quantities(
     losses = [f"the loss of the {part}" for part in parts]
     gradients = [f"the gradient of {variable.path}" for variable in variables]
     updates = [f"the new value of {variable.path}" for variable in written]
-    return [*QUANTITIES, "the loss", *losses, *gradients, "the new state of the model", *updates]
+    return [*QUANTITIES, "the loss", *losses, *gradients, "the statistics of the batch", *updates]
 
 
 def agree(first: tf.Tensor, calm: tf.Tensor, count: int) -> Agreed:

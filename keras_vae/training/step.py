@@ -29,7 +29,6 @@ from keras_vae.training.replicas import (
 from keras_vae.training.spikes import SkipSpikes
 
 # What the state of a model becomes, by variable.
-_Updates = Sequence[tuple[keras.Variable, tf.Tensor]]
 
 
 class Attempt(NamedTuple):
@@ -187,27 +186,27 @@ class TrainingStep:
     ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         x, y, *_ = given
         hooks, number = self._all_hooks(), tf.convert_to_tensor(self._model.optimizer.iterations)
-        updates = self._state_updates(attempt.statistics)
-        attempt, good = self._admit(attempt, updates)
+        sums = self._sum_statistics(attempt.statistics)
+        attempt, good = self._admit(attempt, sums)
         with tf.control_dependencies([x, number, attempt.made]):
             means, known = weighted_means(hooks, attempt.measures, attempt.weights)
             gates = [hook.gate(means) for hook in hooks]
             moves = optimization.moving_parts(self._model.optimizer, gates, known)
             shift = sum([hook.loss_shift(means) for hook in hooks], 0.0)
             self._observe(hooks, number, (x, y), attempt)
-            attempt = self._apply(attempt, updates, good, moves)
+            attempt = self._apply(attempt, sums, good, moves)
             self._move(hooks, number, means, known)
         loss = attempt.measures["loss"] + attempt.weights * shift
         logs = self._log({**attempt.measures, "loss": loss}, attempt.weights, attempt.made)
         return logs, attempt.first_bad
 
-    def _admit(self, attempt: Attempt, updates: _Updates) -> tuple[Attempt, tf.Tensor]:
+    def _admit(self, attempt: Attempt, sums: Mapping[str, tf.Tensor]) -> tuple[Attempt, tf.Tensor]:
         """Returns the attempt, without weight if it is left out, and whether it is made.
 
         The answer is the same on every replica, also on one without data.
         """
         count = self._num_quantities()
-        state_is_bad = non_finite.first_bad([value for _, value in updates]) >= 0
+        state_is_bad = non_finite.first_bad(list(sums.values())) >= 0
         state = tf.where(state_is_bad, count - 1, -1)
         first_bad = tf.where(attempt.first_bad < 0, state, attempt.first_bad)
         found = non_finite.agree(first_bad, attempt.calm, count)
@@ -228,7 +227,7 @@ class TrainingStep:
     def _apply(
         self,
         attempt: Attempt,
-        updates: _Updates,
+        sums: Mapping[str, tf.Tensor],
         good: tf.Tensor,
         moves: Mapping[str, tf.Tensor],
     ) -> Attempt:
@@ -241,7 +240,8 @@ class TrainingStep:
         good = self.policy.admit(written) & good
         for variable, before in zip(self._floating_state(), attempt.remembered, strict=True):
             variable.assign(tf.where(good, variable, before))
-        for variable, value in updates:
+        # After the optimizer, which may move the same state: codes that begin anew, for instance.
+        for variable, value in self._model.state_updates(sums) if sums else ():
             variable.assign(tf.where(good, value, variable))
         first_bad = tf.where(attempt.first_bad < 0, written, attempt.first_bad)
         counts = first_bad < 0 if self.policy.raises else True
@@ -250,13 +250,11 @@ class TrainingStep:
         first_bad = optimizer_step.after(restored, first_bad)
         return _without_weight_unless(good, attempt._replace(first_bad=first_bad))
 
-    def _state_updates(self, statistics: Mapping[str, tf.Tensor]) -> _Updates:
-        """Returns what follows from the forward passes of all replicas, if the step is made."""
-        if not statistics:
-            return []
+    def _sum_statistics(self, statistics: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Returns the statistics of the batches of all replicas."""
         names = sorted(statistics)  # Every replica must reduce in the same order.
-        sums = sum_over_replicas([statistics[name] for name in names])
-        return list(self._model.state_updates(dict(zip(names, sums, strict=True))))
+        sums = sum_over_replicas([statistics[name] for name in names]) if names else []
+        return dict(zip(names, sums, strict=True))
 
     def _apply_gradients(
         self,

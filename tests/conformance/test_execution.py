@@ -190,7 +190,7 @@ def test_a_model_in_other_precisions(combination, policy):
     standardized, labels = model.standardize(x, y)
     terms = model.compute_terms(standardized, 2, seed=0, y=labels)
     assert {t.dtype.name for t in terms[:4]} == {dtype}
-    assert model.objective.beta.dtype == dtype
+    assert {number.dtype for number in model.objective.hyperparameters.values()} == {dtype}
     check_training(model, x, y, dtype)
 
 
