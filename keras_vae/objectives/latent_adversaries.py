@@ -22,6 +22,8 @@ from keras_vae.terms import Terms
 class LatentAdversary(AroundObjective):
     """Base of objectives whose discriminator, the critic, looks at z and not at x."""
 
+    computes_with_z = True
+
     @property
     def critic(self) -> keras.layers.Layer:
         """The discriminator, by its usual name here."""
