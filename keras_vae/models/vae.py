@@ -415,7 +415,9 @@ class VAE(LatentVariableModel):
                 all.
             temperature: Factor of the scale of z >= 0, of each group given those drawn before it;
                 or factors of some groups by their names (`latents`), 1 for the others. Below 1,
-                draws are closer to the mean and less varied; 0 takes the means themselves.
+                draws are closer to the mean and less varied; 0 takes the means themselves. The
+                logits of an autoregressive prior over codes are divided by it; 0 takes the most
+                probable code each time.
             given: Values of groups of z by their names, each `[N, *shape]`, or `[*shape]` for all
                 draws. The others are drawn from the prior, given those that it draws before them.
 
@@ -424,7 +426,7 @@ class VAE(LatentVariableModel):
 
         Raises:
             ValueError: If a temperature is negative, a name unknown, a shape wrong, or the prior
-                has no scale (flows, mixtures, discrete z) or cannot draw some groups alone.
+                has no scale (flows, mixtures, one-hot z) or cannot draw some groups alone.
         """
         if not isinstance(num_samples, tf.Tensor):
             num_samples = checks.integer("num_samples", num_samples)
