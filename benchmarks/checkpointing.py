@@ -26,7 +26,7 @@ SETTINGS: dict[str, Any] = {"none": None, "every epoch": {}, "every 100 steps": 
 
 
 def make() -> kv.VAE:
-    """Return a compiled model."""
+    """Returns a compiled model."""
     model = kv.VAE(
         encoder=kv.networks.MLPEncoder((200, 200)),
         decoder=kv.networks.MLPDecoder(IMAGE, (200, 200)),
@@ -38,7 +38,7 @@ def make() -> kv.VAE:
 
 
 def seconds(model: kv.VAE, x: np.ndarray, epochs: int, options: Any) -> tuple[float, int]:
-    """Return how long epochs take with checkpoints, and the bytes of one; {} for none within."""
+    """Returns how long epochs take with checkpoints, and the bytes of one; {} for none within."""
     with tempfile.TemporaryDirectory() as folder:
         callbacks = [] if options is None else [kv.callbacks.Resume(folder, **options)]
         start = time.perf_counter()
@@ -49,7 +49,7 @@ def seconds(model: kv.VAE, x: np.ndarray, epochs: int, options: Any) -> tuple[fl
 
 
 def measure(epochs: int, examples: int, repetitions: int) -> list[dict[str, Any]]:
-    """Return a row for each setting; repetitions take turns."""
+    """Returns a row for each setting; repetitions take turns."""
     x = np.random.default_rng(0).integers(0, 2, (examples, *IMAGE)).astype("float32")
     model = make()
     found: dict[str, list[tuple[float, int]]] = {name: [] for name in SETTINGS}
@@ -68,18 +68,20 @@ def measure(epochs: int, examples: int, repetitions: int) -> list[dict[str, Any]
     return rows
 
 
-def main() -> None:
-    """Measure, and write the table."""
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    """Measures, writes the table, and returns its rows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--examples", type=int, default=60_000)
     parser.add_argument("--repetitions", type=int, default=5)
-    args = parser.parse_args()
+    parser.add_argument("--results", type=pathlib.Path, default=RESULTS)
+    args = parser.parse_args(argv)
     rows = measure(args.epochs, args.examples, args.repetitions)
-    records.write({**records.circumstances(args), "rows": rows}, RESULTS)
+    records.write({**records.circumstances(args), "rows": rows}, args.results)
     lines = [f"| {' | '.join(rows[0])} |", "|---|---|---|---|"]
     lines += [f"| {' | '.join(map(str, row.values()))} |" for row in rows]
-    records.finish({}, "\n".join(lines) + "\n", RESULTS)
+    by_name = {row["checkpoints"]: row for row in rows}
+    return records.finish(by_name, "\n".join(lines) + "\n", args.results)
 
 
 if __name__ == "__main__":

@@ -57,6 +57,15 @@ def test_idle_epochs_are_timed_for_keras_and_for_fit(tmp_path):
     assert "| dataset | fit |" in results.with_suffix(".md").read_text()
 
 
+def test_checkpoints_are_timed_and_weighed(tmp_path):
+    results = tmp_path / "checkpointing.json"
+    given = ["--epochs", "1", "--examples", "400", "--repetitions", "1"]
+    rows = load("checkpointing").main([*given, "--results", str(results)])
+    assert list(rows) == ["none", "every epoch", "every 100 steps"]
+    assert rows["every epoch"]["bytes of one"] > 4 * 3 * 400_000 > rows["none"]["bytes of one"]
+    assert "| every 100 steps |" in results.with_suffix(".md").read_text()
+
+
 def test_a_training_that_breaks_off_lets_the_others_go_on(monkeypatch, tmp_path):
     benchmark = load("steering")
 

@@ -99,7 +99,7 @@ class Resume(keeping.Keeper):
         self._snapshots: Snapshots | None = None
         self._termination = Termination()
         self._within = False  # Whether checkpoints within epochs can be used.
-        self._begin: Checkpoint | None = None  # What this training goes on from.
+        self._begin: Checkpoint | None = None  # What it goes on from, within an epoch.
         self._skipping = False
         self._written_at, self._written_batch, self._calls = 0.0, 0, 0
         # Not of the class, which would make every step an execution of its own.
@@ -168,9 +168,9 @@ class Resume(keeping.Keeper):
         elif checkpoint is not None:
             name = self._folder.file(Position(self.epoch, self.batch)).name
             self._refuse(self._snapshots.misfit(checkpoint), name)
-            self._begin = checkpoint
             self._warn_of_unknown(self._snapshots.unknown())
             self._snapshots.put_back(checkpoint)
+            self._begin = checkpoint if self.batch else None
         self._skipping = self.batch > 0
         if self._skipping:
             self._check_steps_per_execution()
@@ -223,7 +223,7 @@ class Resume(keeping.Keeper):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Writes a checkpoint."""
-        self.epoch, self.batch, self._begin = epoch + 1, 0, None
+        self.epoch, self.batch = epoch + 1, 0
         self._write(Position(self.epoch))
         self._calls = 0
         if self._agree(False, self._termination.asked)[1]:

@@ -8,7 +8,7 @@ import os
 import pathlib
 import weakref
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -42,8 +42,8 @@ class UnsavedMean(keras.metrics.Mean):
 class Seal(KerasSaveable):
     """Compares what was read of a file of weights with what was written.
 
-    Keras visits private attributes last, so that all weights of the model are there. Files without
-    a seal, of earlier versions, are taken as they are.
+    Keras visits private attributes last, so that all weights and slots are there by then. Files
+    without a seal, of earlier versions, are taken as they are.
 
     Args:
         model: The model whose files are sealed.
@@ -56,38 +56,47 @@ class Seal(KerasSaveable):
         return "Loss"  # Of the kinds that Keras knows, one that has no weights of its own.
 
     def save_own_variables(self, store: Any) -> None:
-        """Writes how many weights there are, of which dtypes, and their checksum."""
-        store["weights"], store["digest"] = self._kinds(), self._digest()
+        """Writes of which kinds the weights and slots are, and their checksums."""
+        for name, arrays in self._arrays().items():
+            store[f"{name}_kinds"], store[f"{name}_digest"] = _kinds(arrays), _digest(arrays)
 
     def load_own_variables(self, store: Any) -> None:
-        """Raises a `ValueError` if the model has other weights than the file was written with."""
-        if "digest" not in set(store.keys()):
-            return
-        kinds, found = np.asarray(store["weights"]), self._kinds()
-        if len(kinds) != len(found):
-            raise ValueError(
-                f"The file is damaged: it was written with {len(kinds)} weights, of which the "
-                f"model that it describes has {len(found)}."
-            )
-        # In other precisions, weights are rounded.
-        if (kinds == found).all() and (np.asarray(store["digest"]) != self._digest()).any():
-            raise ValueError(
-                "The file is damaged, or it is of another model: the weights that were read are "
-                "not those that were written."
-            )
+        """Raises a `ValueError` if what was read is not what was written."""
+        written = set(store.keys())
+        for name, arrays in self._arrays().items():
+            if f"{name}_digest" not in written:
+                continue
+            kinds, found = np.asarray(store[f"{name}_kinds"]), _kinds(arrays)
+            if name == "weights" and len(kinds) != len(found):
+                raise ValueError(
+                    f"The file is damaged: it was written with {len(kinds)} weights, of which the "
+                    f"model that it describes has {len(found)}."
+                )
+            # In other precisions numbers are rounded, and another optimizer has other slots.
+            same = len(kinds) == len(found) and (kinds == found).all()
+            if same and (np.asarray(store[f"{name}_digest"]) != _digest(arrays)).any():
+                raise ValueError(
+                    f"The file is damaged, or of another model: the {name} that were read are not "
+                    "those that were written."
+                )
 
-    def _weights(self) -> list[np.ndarray]:
+    def _arrays(self) -> dict[str, list[np.ndarray]]:
         model = self._model_of()
-        return [] if model is None else [np.asarray(variable) for variable in model.weights]
+        optimizer = getattr(model, "optimizer", None)
+        slots = optimizer.variables if optimizer is not None and optimizer.built else []
+        variables = {"weights": [] if model is None else model.weights, "slots": slots}
+        return {name: [np.asarray(one) for one in ones] for name, ones in variables.items()}
 
-    def _kinds(self) -> np.ndarray:
-        return np.array([zlib.crc32(v.dtype.name.encode()) for v in self._weights()], np.uint32)
 
-    def _digest(self) -> np.ndarray:
-        found = hashlib.sha256()
-        for array in self._weights():
-            found.update(f"{array.shape}".encode() + array.tobytes())
-        return np.frombuffer(found.digest(), np.uint8)
+def _kinds(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    return np.array([zlib.crc32(array.dtype.name.encode()) for array in arrays], np.uint32)
+
+
+def _digest(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(f"{array.shape}".encode() + array.tobytes())
+    return np.frombuffer(found.digest(), np.uint8)
 
 
 def check_format(filepath: Any) -> None:

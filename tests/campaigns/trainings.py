@@ -59,19 +59,20 @@ def make_codes() -> keras.Model:
 def make_adversarial() -> keras.Model:
     """Return a VAE-GAN with an optimizer for each part."""
     keras.utils.set_random_seed(0)
-    given = parts()
-    return kv.VAEGAN(**given, discriminator=kv.networks.ConvDiscriminator((4,)), gamma=1e-2)
+    discriminator = kv.networks.ConvDiscriminator((4,), dense_units=8)
+    return kv.VAEGAN(**parts(), discriminator=discriminator)
 
 
 MAKERS: dict[str, Callable[[], Any]] = {
     "VAE": make_plain,
     "GECO": make_geco,
-    **({"VQVAE": make_codes} if hasattr(kv, "VQVAE") else {}),
-    **({"VAEGAN": make_adversarial} if hasattr(kv, "VAEGAN") else {}),
+    "VQVAE": make_codes,
+    "VAEGAN": make_adversarial,
 }
 CALLBACKS: dict[str, Callable[[], list[Any]]] = {
     "VAE": lambda: [kv.callbacks.KLAnnealing(kv.schedules.Linear(0.0, 1.0, steps=100))],
     "GECO": lambda: [kv.callbacks.GECO()],
+    "VAEGAN": lambda: [kv.callbacks.Equilibrium()],
 }
 
 
