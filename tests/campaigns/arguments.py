@@ -97,6 +97,13 @@ def examples() -> dict[str, dict[str, Any]]:
         "evaluation.frechet_between_moments": {"first": moments, "second": moments},
         "evaluation.frechet_distance": {"real": x, "generated": x},
         "evaluation.fit_posterior": {**scored, "steps": 1},
+        "evaluation.annealed_importance_sampling": {
+            **scored,
+            "num_chains": 2,
+            "num_distributions": 3,
+            "num_leapfrog_steps": 1,
+        },
+        "evaluation.log_likelihood": {**scored, "num_samples": 4},
     }
     return {**data, **callbacks, **plots, **others, **found}
 
@@ -117,10 +124,9 @@ def cases(chosen: Callable[[str], bool] = lambda name: True) -> Iterator[tuple[s
         ]
         given = {n: v for n, v in valid.get(name, {}).items() if n in arguments}
         required = {n for n in arguments if parameters[n].default is inspect.Parameter.empty}
-        if len(required - given.keys()) > 1:
-            continue
         for argument in arguments:
-            yield name, function, given, argument
+            if not required - given.keys() - {argument}:
+                yield name, function, given, argument
 
 
 def outcome(function: Any, arguments: dict[str, Any], argument: str) -> tuple[str, str]:

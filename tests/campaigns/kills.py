@@ -45,13 +45,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=60)
     parser.add_argument("--terms", type=int, default=20)
+    parser.add_argument("--models", nargs="*", default=list(trainings.MAKERS))
     args = parser.parse_args()
-    rng, names = np.random.default_rng(0), list(trainings.MAKERS)
-    rows = []
+    rng = np.random.default_rng(0)
     for kind, count in (("kill", args.kills), ("term", args.terms)):
-        for name in names:
-            rows.append(run(name, kind, -(-count // len(names)), rng))
-            tables.write("kills", rows)
+        for name in args.models if count else ():
+            row = run(name, kind, -(-count // len(args.models)), rng)
+            tables.write("kills", [*tables.others("kills", row), row])
 
 
 if __name__ == "__main__":

@@ -20,6 +20,13 @@ def row(fault: str, tried: int, survived: int, **facts: Any) -> dict[str, Any]:
     return {"fault": fault, "tried": tried, "survived": survived, "lost": tried - survived, **facts}
 
 
+def others(name: str, row: Mapping[str, Any]) -> list[Any]:
+    """Return the rows of a table that has been written, but for the fault of this one."""
+    path = RESULTS / f"{name}.json"
+    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    return [one for one in rows if one["fault"] != row["fault"]]
+
+
 def write(name: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write a table as JSON, with versions, and as Markdown."""
     versions = {
