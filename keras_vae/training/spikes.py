@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_vae.core import checks
@@ -55,6 +56,17 @@ class SkipSpikes:
         self.key = ("spikes", str(id(self)))
         self.logged = {"skipped_spikes": self.skipped}
         self.state = {"gradient_norms": self._norms, "gradients_seen": self._seen}
+
+    def get_state(self) -> dict[str, Any]:
+        """Returns numbers and lists of them, of which `set_state` restores all."""
+        variables = {**self.logged, **self.state}
+        return {name: np.asarray(variable).tolist() for name, variable in variables.items()}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Restores what is there of a state."""
+        for name, variable in {**self.logged, **self.state}.items():
+            if name in state:
+                variable.assign(state[name])
 
     @property
     def median(self) -> tf.Tensor:

@@ -173,13 +173,14 @@ class HealthCheck(keras.callbacks.Callback):
     def get_state(self) -> dict[str, Any]:
         """Returns what `Resume` keeps: findings and counts, without the course of epochs before."""
         counts = {"begin": self._begin, "counted": self._counted, "skipped": self._skipped}
+        counts["spikes"] = self._spikes
         findings = [dataclasses.asdict(finding) for finding in self.findings]
         return {**counts, **self._known.get_state(), "findings": findings}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Goes on where it was; what was told is not told again."""
         self._begin, self._counted = state["begin"], state["counted"]
-        self._skipped = state["skipped"]
+        self._skipped, self._spikes = state["skipped"], state.get("spikes", 0)
         self.findings = [Finding(**finding) for finding in state["findings"]]
         self._known.set_state(state)
 
@@ -274,12 +275,15 @@ class _Parts:
 
     def get_state(self) -> dict[str, Any]:
         batches, first = self.hook.batches, int(np.asarray(self._first))
-        return {"batches": batches, "all_skipped": self.skipped, "first_bad": first}
+        state = {"batches": batches, "all_skipped": self.skipped, "first_bad": first}
+        return state if self.spikes is None else {**state, **self.spikes.get_state()}
 
     def set_state(self, state: dict[str, Any]) -> None:
         self.hook.count_from(state["batches"])
         self._skipped.assign(state["all_skipped"])
         self._first.assign(state["first_bad"])
+        if self.spikes is not None:
+            self.spikes.set_state(state)
 
     @property
     def step(self) -> int:
