@@ -71,7 +71,8 @@ def train(args: argparse.Namespace) -> None:
     with strategy.scope():
         model = build(args.network, args.seed)
         model.initialize_output_bias(kv.data.load("mnist_5k", "train", shuffle=False))
-        steps = args.epochs * len(data)
+        # Not of the epochs: a training that goes on for more of them keeps its schedules.
+        steps = args.decay_epochs * len(data)
         model.compile(keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(2e-3, steps)))
     warm_up = kv.callbacks.KLAnnealing(kv.schedules.Linear(0.0, 1.0, steps=max(1, steps // 4)))
     model.fit(
@@ -94,6 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, help="processes to start on this machine")
     parser.add_argument("--network", choices=NETWORKS, default="conv")
     parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--decay-epochs", type=int, default=20, help="of the learning rate")
     parser.add_argument("--batch-size", type=int, default=100, help="for each replica")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--runs", type=pathlib.Path, default="runs/multi_worker")
