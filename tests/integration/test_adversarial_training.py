@@ -87,7 +87,10 @@ MODES = {
 }
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "mode",
+    [pytest.param(mode, marks=[pytest.mark.full] if "XLA" in mode else []) for mode in MODES],
+)
 def test_every_way_of_running_gives_the_same_weights(x, reference, replicas, mode):
     expected, logs = reference
     with (replicas if mode == "replicas" else tf.distribute.get_strategy()).scope():
@@ -155,6 +158,7 @@ def test_the_discriminator_learns_to_tell_data_from_fakes(x):
     assert float(logits[0]) > 0.0 > float(logits[1])
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("maker", ["Adversarial", "AdversarialPosterior"])
 def test_the_maker_of_fakes_learns_to_deceive(x, maker):
     """Fails for a maker whose loss has the wrong sign."""
@@ -251,7 +255,10 @@ def test_models_of_one_part_have_the_discriminator_apart():
     }
 
 
-@pytest.mark.parametrize("kind", ["ConditionalVAE", "LadderVAE", "VQVAE", "HierarchicalVAE"])
+FURTHER = [pytest.param(kind, marks=pytest.mark.full) for kind in ("ConditionalVAE", "LadderVAE")]
+
+
+@pytest.mark.parametrize("kind", ["VQVAE", "HierarchicalVAE", *FURTHER])
 def test_every_model_takes_an_adversary(kind):
     objective = Adversarial(ELBO(), discriminator(), adaptive=True)
     likelihood = kv.likelihoods.Laplace(SHAPE)
@@ -341,6 +348,7 @@ def test_a_discriminator_that_never_moves_is_told(x):
         train(model, x[: 2 * SIZE], callbacks=[kv.callbacks.HealthCheck()])
 
 
+@pytest.mark.full
 def test_a_discriminator_that_has_won_is_told(x):
     model = make_mean_vae(
         objective=adversarial(weight=0.0, r1=0.0, lecam=0.0),

@@ -165,7 +165,9 @@ BALANCE = [
 ]
 
 
-@pytest.mark.parametrize("mode", ["eager", "XLA, 10 at a time", "replicas"])
+@pytest.mark.parametrize(
+    "mode", ["eager", "replicas", pytest.param("XLA, 10 at a time", marks=pytest.mark.full)]
+)
 def test_the_equilibrium_holds_who_is_ahead(replicas, mode):
     # The encoder stands in for the discriminator here.
     callback = kv.callbacks.Equilibrium(0.2, 0.6, discriminator="encoder")
