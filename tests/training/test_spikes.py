@@ -152,7 +152,7 @@ def test_a_resumed_training_knows_the_norms_of_before(tmp_path):
         return fit(model, weights, health, resume, initial_epoch=resume.epoch, **options)
 
     train([1.0] * QUIET, "with")
-    assert train(loud_first, "with", epochs=2)["skipped_spikes"] == [1]
+    assert train(loud_first, "with", epochs=2)["skipped_spikes"] == [0, 1]
     assert train(loud_first, "without")["skipped_spikes"] == [0]
 
 
