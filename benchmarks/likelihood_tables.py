@@ -57,9 +57,12 @@ def flow_prior() -> dict[str, Any]:
 def judge(model: kv.VAE, test: tf.data.Dataset, args: argparse.Namespace) -> dict[str, Any]:
     """Measures a trained model."""
     estimate = kv.evaluation.log_likelihood(model, test, num_samples=args.num_samples, seed=1)
+    dimensions = model.discrete_dimensions
+    bits = kv.bounds.bits_per_dimension(-estimate.mean, dimensions) if dimensions else None
     return {
         "nll": -estimate.mean,
         "nll_standard_error": estimate.standard_error,
+        **({} if bits is None else {"bits_per_dim": bits}),
         "effective_sample_size": estimate.effective_sample_size,
         **published.units(model, test),
         "test": model.evaluate(test, return_dict=True, verbose=0),
@@ -71,7 +74,8 @@ def table(known: Mapping[str, Row], rows: Mapping[str, Mapping[str, Any]], note:
 
     Columns in which no row has anything are left out.
     """
-    heads = ["model", "NLL published", "NLL here", "difference", "active units published", "here"]
+    heads = ["model", "NLL published", "NLL here", "difference"]
+    heads += ["bits/dim published", "here", "active units published", "here"]
     heads += ["effective samples", "passes published", "here", "time", "examples/s", "processor"]
     body = []
     for name in (name for name in known if name in rows):
@@ -84,6 +88,8 @@ def table(known: Mapping[str, Row], rows: Mapping[str, Mapping[str, Any]], note:
                 f"{given['nll']:.2f}" if "nll" in given else "",
                 published.estimate(seeds, "nll"),
                 f"{nll - given['nll']:+.2f}" if _is_comparable(known[name], seeds) else "",
+                given.get("bits_per_dim", ""),
+                _bits(seeds),
                 given.get("active_units", ""),
                 ", ".join(published.units_text(seed["active_units"]) for seed in seeds.values()),
                 f"{effective:.0f}",
@@ -100,7 +106,15 @@ def table(known: Mapping[str, Row], rows: Mapping[str, Mapping[str, Any]], note:
     return published.markdown(names, [[line[at] for at in kept] for line in body], rows, note)
 
 
+def _bits(seeds: Mapping[str, Mapping[str, Any]]) -> str:
+    """Returns the mean of bits/dim, of data that have them."""
+    found = [seed["bits_per_dim"] for seed in seeds.values() if "bits_per_dim" in seed]
+    return f"{statistics.mean(found):.3f}" if found else ""
+
+
 def _is_comparable(row: Row, seeds: Mapping[str, Mapping[str, Any]]) -> bool:
+    if "nll" not in row.published:
+        return False
     return row.comparable and all(seed["data"]["name"] == row.data.name for seed in seeds.values())
 
 

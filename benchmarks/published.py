@@ -140,7 +140,9 @@ def run(rows: Mapping[str, Row], judge: Judge, args: argparse.Namespace) -> dict
             if args.data is not None:
                 row = dataclasses.replace(row, data=dataclasses.replace(row.data, name=args.data))
             recipe, setting = row.recipe.changed(args.recipe), row.setting()
-            wanted = _wanted(recipe, setting, args)
+            own = argparse.Namespace(**vars(args))
+            own.num_samples = args.num_samples or row.num_samples
+            wanted = _wanted(recipe, setting, own)
             if str(seed) in _check_results(wanted, key, args.results):
                 print(f"{key}, seed {seed}: done; another --results and --runs train it anew")
                 continue
@@ -149,7 +151,7 @@ def run(rows: Mapping[str, Row], judge: Judge, args: argparse.Namespace) -> dict
             _check_recipe({**wanted["recipe"], **setting, **splits, "seed": seed}, folder)
             model = train(row, recipe, seed, folder, args)
             test = row.data.load(args.test, 500, shuffle=False)
-            judged = judge(model, test, args)
+            judged = judge(model, test, own)
             found = {**judged, **_course(folder, model, row, args), **wanted}
             records.add(args.results, key, seed, found, {})
             print(f"{key}, seed {seed}: {judged}", flush=True)
@@ -291,7 +293,8 @@ def parser(doc: str, name: str, rows: Mapping[str, Row]) -> argparse.ArgumentPar
     made.add_argument("--recipe", nargs="+", default=[], metavar="NAME=VALUE", help=text)
     made.add_argument("--data", help="in place of that of the rows, such as mnist_5k")
     made.add_argument("--every", type=_positive, default=1, help="epochs from one copy to the next")
-    made.add_argument("--num-samples", type=int, default=5000, help="of the NLL")
+    text = "of the NLL, in place of those of the rows"
+    made.add_argument("--num-samples", type=int, default=None, help=text)
     made.add_argument("--train", default="train", help="split, such as train[:1000]")
     made.add_argument("--test", default="test")
     made.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs") / name)

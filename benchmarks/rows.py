@@ -23,7 +23,11 @@ def _adam(rate: float, weight_decay: float, **options: Any) -> keras.optimizers.
     return keras.optimizers.Adam(rate, weight_decay=weight_decay or None, **options)
 
 
-OPTIMIZERS = {"adam": _adam, "muon": _muon}
+def _adamax(rate: float, weight_decay: float, **options: Any) -> keras.optimizers.Optimizer:
+    return keras.optimizers.Adamax(rate, weight_decay=weight_decay or None, **options)
+
+
+OPTIMIZERS = {"adam": _adam, "adamax": _adamax, "muon": _muon}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,6 +163,7 @@ class Row:
         bias_of_data: Whether the bias of the output starts at the mean of the data.
         comparable: Whether what is published is of such a network on such data.
         model: Its class.
+        num_samples: Of the NLL, where the command does not say.
     """
 
     label: str
@@ -170,6 +175,7 @@ class Row:
     bias_of_data: bool = True
     comparable: bool = True
     model: Callable[..., kv.VAE] = kv.VAE
+    num_samples: int = 5000
 
     def setting(self) -> dict[str, Any]:
         """Returns all that a training depends on beside recipe, seed and split, as of JSON."""

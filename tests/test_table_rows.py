@@ -22,9 +22,11 @@ def test_numbers_of_a_recipe_can_be_changed():
     assert changed.passes == 3 and type(changed.batch_size) is int
     with pytest.raises(SystemExit, match="no rate, but passes, batch_size"):
         recipe.changed(["rate=3"])
-    with pytest.raises(SystemExit, match="optimizer must be one of adam, muon, not sgd"):
+    with pytest.raises(SystemExit, match="optimizer must be one of adam, adamax, muon, not sgd"):
         recipe.changed(["optimizer=sgd"])
-    with pytest.raises(SystemExit, match="encoder_optimizer must be one of adam, muon, not sgd"):
+    with pytest.raises(
+        SystemExit, match="encoder_optimizer must be one of adam, adamax, muon, not sgd"
+    ):
         recipe.changed(["encoder_optimizer=sgd"])
     for half in ("encoder_optimizer=adam", "encoder_learning_rate=1e-3"):
         with pytest.raises(SystemExit, match="must be given both or neither, not '(adam)?' and 0"):
