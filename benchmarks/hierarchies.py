@@ -32,6 +32,7 @@ from typing import Any
 import keras_vae as kv
 from benchmarks import likelihood_tables
 from benchmarks.likelihood_tables import FIFTY_SAMPLES, IMAGE, SEVERAL_SAMPLES
+from benchmarks.peers import hierarchy_shape
 from benchmarks.rows import Data, Recipe, Row
 
 LATENT_DIMS, HIDDEN = (100, 50), (100, 100)
@@ -64,17 +65,15 @@ def _dreg(num_samples: int) -> Callable[[], kv.objectives.Objective]:
     return lambda: kv.objectives.ImportanceWeighted(num_samples, "doubly_reparameterized")
 
 
-# Channels of both passes by scale, and groups: number and channels by scale.
-MNIST_CHANNELS = {14: 32, 7: 64, 1: 128}
-MNIST_GROUPS = {1: (2, 16), 7: (3, 4), 14: (2, 2)}
-CIFAR_CHANNELS = {16: 48, 8: 96, 1: 128}
+# As those of the digits, which peers build, too.
+CIFAR_CHANNELS = {16: 32, 8: 64, 1: 128}
 CIFAR_GROUPS = {1: (1, 32), 8: (4, 8), 16: (3, 4)}
 COLORS = (32, 32, 3)
 CONVOLUTIONAL = Recipe(
     passes=168,
-    batch_size=128,
+    batch_size=hierarchy_shape.BATCH_SIZE,
     optimizer="adamax",
-    learning_rate=3e-3,
+    learning_rate=hierarchy_shape.LEARNING_RATE,
     epsilon=1e-7,
     kl_warmup=0.1,
 )
@@ -84,11 +83,11 @@ def convolutional(
     likelihood: Callable[[], kv.likelihoods.Likelihood],
     channels: Mapping[int, int],
     groups: Mapping[int, tuple[int, int]],
-    blocks: int = 1,
+    blocks: int = hierarchy_shape.BLOCKS_DOWN,
 ) -> dict[str, Any]:
     """Returns the arguments of `kv.HierarchicalVAE`; `blocks` cells follow each group."""
     return {
-        "bottom_up": kv.networks.BottomUp(channels),
+        "bottom_up": kv.networks.BottomUp(channels, hierarchy_shape.BLOCKS_UP),
         "top_down": kv.networks.TopDown(groups, blocks=blocks),
         "likelihood": likelihood(),
         "objective": kv.objectives.ELBO(kl_balancing="size" if _several(groups) else None),
@@ -99,9 +98,11 @@ def _several(groups: Mapping[int, tuple[int, int]]) -> bool:
     return sum(count for count, _ in groups.values()) > 1
 
 
-def _digits(groups: Mapping[int, tuple[int, int]], blocks: int = 1) -> Callable[[], dict[str, Any]]:
+def _digits(
+    groups: Mapping[int, tuple[int, int]], blocks: int = hierarchy_shape.BLOCKS_DOWN
+) -> Callable[[], dict[str, Any]]:
     bernoulli = functools.partial(kv.likelihoods.Bernoulli, IMAGE)
-    return functools.partial(convolutional, bernoulli, MNIST_CHANNELS, groups, blocks)
+    return functools.partial(convolutional, bernoulli, hierarchy_shape.CHANNELS, groups, blocks)
 
 
 def _colors() -> dict[str, Any]:
@@ -149,10 +150,10 @@ ROWS = {
         model=kv.LadderVAE,
     ),
     "convolutional": _hierarchy_row(
-        "seven groups, convolutional", _digits(MNIST_GROUPS), published={"nll": 81.08}
+        "seven groups, convolutional", _digits(hierarchy_shape.GROUPS), published={"nll": 81.08}
     ),
     "convolutional_short": _hierarchy_row(
-        "the same, an eighth of the passes", _digits(MNIST_GROUPS), recipe=_SHORT
+        "the same, an eighth of the passes", _digits(hierarchy_shape.GROUPS), recipe=_SHORT
     ),
     "one_group": _hierarchy_row(
         "one group of 32, an eighth of the passes", _digits({1: (1, 32)}, blocks=3), recipe=_SHORT
@@ -160,7 +161,7 @@ ROWS = {
     "cifar": _hierarchy_row(
         "CIFAR-10, eight groups",
         _colors,
-        recipe=dataclasses.replace(CONVOLUTIONAL, passes=40),
+        recipe=dataclasses.replace(CONVOLUTIONAL, passes=64),
         published={"bits_per_dim": 4.51},
         data=Data("cifar10", binarize=None),
         num_samples=100,

@@ -247,6 +247,37 @@ def test_contenders_take_turns(tmp_path, capsys):
     assert "JAX" not in table, "a column of a contender that was left out"
 
 
+@pytest.mark.full
+def test_hierarchies_and_layers_take_turns(tmp_path, capsys):
+    benchmark, path = load("hierarchical_speed"), tmp_path / "speed.json"
+    sizes = ["--data", "mnist_5k", "--rows", "hierarchy", "layers_5", "--repetitions", "1"]
+    rows = benchmark.main([*sizes, "--seconds", "0.1", "--without-torch", "--results", str(path)])
+    assert list(rows["hierarchy"]) == ["fit"]
+    assert list(rows["layers_5"]) == ["two_layers", "one_layer"]
+    speeds = [speed for row in rows.values() for values in row.values() for speed in values]
+    assert len(speeds) == 3 and min(speeds) > 0.0
+    table = capsys.readouterr().out
+    assert (tmp_path / "speed.md").read_text() in table
+    assert "| layers_5 | one_layer |" in table and "torch" not in table
+
+
+def test_the_hierarchy_of_the_peer_is_asked_for_as_many_parameters():
+    benchmark, asked = load("hierarchical_speed"), []
+
+    class Worker:
+        def ask(self, **request):
+            asked.append(request)
+            return {"seconds": 2.0}
+
+    contenders = benchmark.of_hierarchy(None, 256, Worker())
+    assert list(contenders) == ["fit", "torch", "torch_compile"]
+    assert [contenders[name](3) for name in ("torch", "torch_compile")] == [2.0, 2.0]
+    parts = load("hierarchies").ROWS["convolutional"].parts()
+    count = kv.HierarchicalVAE(**parts).top_down.count_params() + parts["bottom_up"].count_params()
+    assert [request["parameters"] for request in asked] == [count] * 2
+    assert [request["compiled"] for request in asked] == [False, True]
+
+
 def test_contenders_of_other_processes_are_asked_for_the_row():
     benchmark = load("throughput")
     asked = []

@@ -46,7 +46,7 @@ PAGES = {
 }
 # Pages without an entry for each name; their snippets run all the same.
 GUIDES = {"data", "distribution", "learning_rate", "networks", "published", "reliability"}
-GUIDES |= {"adversaries", "code_priors", "codes", "serving", "training"}
+GUIDES |= {"adversaries", "code_priors", "codes", "hierarchies", "serving", "training"}
 # Pages without snippets.
 PROSE = {"README", "performance"}
 ALL = {*PAGES, *GUIDES, *PROSE}

@@ -12,7 +12,7 @@ import pytest
 import keras_vae as kv
 from benchmarks import likelihood_tables, rows
 
-TABLES = ("iwae_table", "priors_table", "baselines", "taming_vaes", "recipes")
+TABLES = ("iwae_table", "priors_table", "baselines", "taming_vaes", "recipes", "hierarchies")
 
 
 def test_numbers_of_a_recipe_can_be_changed():
@@ -77,7 +77,7 @@ def test_what_layers_have_otherwise_is_noted():
 @pytest.mark.parametrize("name", TABLES)
 def test_every_row_is_a_model_that_can_be_saved(name, tmp_path):
     for row in importlib.import_module(f"benchmarks.{name}").ROWS.values():
-        kv.VAE(**row.parts(), seed=1).save(tmp_path / "model.keras")
+        row.model(**row.parts(), seed=1).save(tmp_path / "model.keras")
         saved = keras.saving.load_model(tmp_path / "model.keras")
         config = saved.get_config()
         assert config.pop("seed") == 1
