@@ -103,6 +103,7 @@ class HierarchicalVAE(VAE):
         params_shape = self.likelihood_head.params_shape
         if not self.decoder.built:
             self.decoder.build(maps_shapes, params_shape)
+        self.decoder.check_maps(maps_shapes)
         self.likelihood_head.check_params_shape(self.decoder.compute_output_shape((None, 0)))
         if not self.likelihood_head.built:
             self.likelihood_head.build((None, *params_shape))

@@ -29,9 +29,14 @@ class CellRow(keras.layers.Layer):
         self.recompute = recompute
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        """Builds all cells for maps of this shape."""
+        """Builds all cells for maps of this shape, which they keep."""
         for cell in self.cells:
             cell.build(input_shape)
+        for cell in self.cells[:1]:
+            output = cell(keras.KerasTensor(input_shape, dtype=cell.compute_dtype))
+            if tuple(output.shape) != tuple(input_shape):
+                rule = f"must keep the shape of maps, {tuple(input_shape)}"
+                raise checks.invalid("cell", rule, tuple(output.shape))
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns the output of the last cell."""

@@ -134,6 +134,7 @@ class TopDown(Head):
         maps = _by_side(maps_shapes)
         self._check_fit(maps, tuple(params_shape))
         self.scales = sorted(maps)
+        self.channels_of_maps = {side: shape[-1] for side, shape in maps.items()}
         states = {
             scale: (None, scale, scale, self.channels.get(scale, int(maps[scale][-1] or 0)))
             for scale in self.scales
@@ -144,6 +145,13 @@ class TopDown(Head):
         self.enlargements = self._make_enlargements(list(states.values()))
         self.latent_groups, self.rows = self._make_groups(states, maps)
         self._make_output(states[self.scales[-1]], tuple(params_shape))
+
+    def check_maps(self, maps_shapes: Sequence[Shape]) -> None:
+        """Raises a `ValueError` unless the network was built for maps of these shapes."""
+        found = {side: shape[-1] for side, shape in _by_side(maps_shapes).items()}
+        if found != self.channels_of_maps:
+            rule = f"must return maps of the channels {self.channels_of_maps}, by scale, for which "
+            raise checks.invalid("bottom_up", f"{rule}`top_down` was built", found)
 
     def _check_fit(self, maps: Mapping[int, Shape], params_shape: tuple[int, ...]) -> None:
         unknown = sorted(set(self.groups) - set(maps)) or sorted(set(self.channels) - set(maps))

@@ -235,6 +235,21 @@ def test_a_saved_model_is_the_same(x, tmp_path):
     assert plain(copy.top_down.get_config()) == plain(model.top_down.get_config())
 
 
+def test_networks_of_ones_own(x):
+    """A functional network with maps of two scales, and cells that are layers of Keras."""
+    image = keras.Input((8, 8, 1))
+    large = keras.layers.Conv2D(5, 2, strides=2, activation="elu")(image)
+    small = keras.layers.Conv2D(6, 4, activation="elu")(large)
+    model = kv.HierarchicalVAE(
+        keras.Model(image, [small, large]),
+        kv.networks.TopDown(GROUPS, cell=keras.layers.LayerNormalization()),
+        kv.likelihoods.Bernoulli((8, 8, 1)),
+    )
+    assert np.all(np.isfinite(model.log_weights(x, 2)))
+    gradients = gradients_of(model, tf.constant(x))
+    assert all(gradient is not None for gradient in gradients)
+
+
 def test_parts_have_every_variable_once():
     model = hierarchy()
     parts = model.trainable_parts
@@ -323,6 +338,16 @@ IMAGE = kv.likelihoods.Bernoulli((8, 8, 1))
                 kv.networks.BottomUp(), kv.networks.MLPDecoder((8, 8, 1)), IMAGE
             ),
             "`top_down` must be an instance of keras_vae.networks",
+        ),
+        (
+            lambda: kv.HierarchicalVAE(
+                kv.networks.BottomUp({4: 6, 1: 9}), hierarchy().top_down, IMAGE
+            ),
+            r"`bottom_up` must return maps of the channels {4: 6, 1: 8}",
+        ),
+        (
+            lambda: hierarchy(top={"cell": keras.layers.Conv2D(3, 1)}),
+            r"`cell` must keep the shape of maps, \(None, 1, 1, 8\)",
         ),
         (
             lambda: hierarchy().with_prior(kv.priors.StandardNormal(67)),
