@@ -27,11 +27,21 @@ demo: .venv/installed  ## train, judge, draw and export a VAE on real digits; ch
 ARGS ?=
 PYTEST = .venv/bin/python -m pytest -n 2 --dist worksteal
 
-test: .venv/installed  ## the quick tests, before a change is sent; ARGS="-k name" runs some
-	$(PYTEST) -m "not full" $(ARGS)
+# In parts, each in processes of its own, as TensorFlow never gives back the memory of a traced
+# function; at once where ARGS chooses some tests. All parts run, also after one that fails.
+define run-tests
+@failed=0; for part in $(if $(ARGS),1/1,$(PARTS)); do \
+	echo '$(PYTEST) $(1) --part '$$part' $(ARGS)'; $(PYTEST) $(1) --part $$part $(ARGS) || failed=1; \
+done; exit $$failed
+endef
 
+test: PARTS = 1/2 2/2
+test: .venv/installed  ## the quick tests, before a change is sent; ARGS="-k name" runs some
+	$(call run-tests,-m "not full")
+
+test-all: PARTS = 1/4 2/4 3/4 4/4
 test-all: .venv/installed  ## all tests: in addition full products, benchmarks, workers
-	$(PYTEST) $(ARGS)
+	$(call run-tests)
 
 lint: .venv/installed  ## ruff: rules and format
 	.venv/bin/python -m ruff check .

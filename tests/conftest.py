@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+import zlib
 from pathlib import Path
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -16,6 +17,24 @@ import tensorflow as tf
 from keras_vae.training import execution
 
 pytest.register_assert_rewrite("tests.contracts")
+
+
+def pytest_addoption(parser):
+    """Add the option by which `make` runs the tests in several processes, one after another."""
+    parser.addoption("--part", default="1/1", help="K/N: the K-th of N parts of the test files")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what is not of this part.
+
+    TensorFlow keeps some megabytes of every function that it ever traced, so that one process for
+    all tests would need more memory than many machines have.
+    """
+    number, count = map(int, config.getoption("--part").split("/"))
+    chosen = [item for item in items if zlib.crc32(item.path.name.encode()) % count == number - 1]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
+    items[:] = chosen
+
 
 # Two logical CPUs, so that MirroredStrategy(["CPU:0", "CPU:1"]) stands in for two GPUs. They share
 # one thread pool, and a test that names no device runs on CPU:0 as fast as with a single one.
