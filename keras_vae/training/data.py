@@ -40,7 +40,9 @@ class Data(NamedTuple):
         data = cls(name, *map(as_array, parts)) if 1 <= len(parts) <= 3 else None
         for part in data or ():
             if isinstance(part, np.ndarray) and part.dtype.kind in "OSUcMm":
-                raise checks.invalid(name, "must hold numbers", part)
+                raise ValueError(
+                    f"Argument `{name}` must hold real numbers. Received: dtype={part.dtype}"
+                )
         if data is None or any(isinstance(part, _ARRAYS) and not part.shape for part in data):
             raise checks.invalid(name, _RULE, given)
         return data

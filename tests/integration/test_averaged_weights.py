@@ -94,13 +94,28 @@ def test_monitors_and_checkpoints_see_the_average_where_they_stand_after_it(refe
         for name, expected in (("before", raw), ("after", averages)):
             for found, value in zip(seen[name][epoch], expected[epoch], strict=True):
                 np.testing.assert_allclose(found, value, rtol=1e-4, atol=2e-6)
-    # A resumed training goes on with the weights, not with their average.
-    other = make_mean_vae()
-    other.compile(optimizer())
-    other.optimizer.build(other.trainable_variables)
-    (path,) = tmp_path.glob("*.h5")
-    other.load_weights(path)
-    assert_close(other, raw[-1])
+
+
+def test_a_resumed_training_goes_on_with_the_weights_and_not_with_their_average(
+    reference, tmp_path
+):
+    x, _, averages = reference
+
+    def interrupt(epoch, logs):
+        if epoch == EPOCHS - 1:
+            raise KeyboardInterrupt
+
+    def train(*callbacks):
+        model, resume = make_mean_vae(), kv.callbacks.Resume(tmp_path)
+        model.compile(optimizer(), run_eagerly=True)
+        options = {"epochs": EPOCHS, "initial_epoch": resume.epoch, "shuffle": False, "verbose": 0}
+        swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+        model.fit(x, batch_size=BATCH, callbacks=[resume, swap, *callbacks], **options)
+        return model
+
+    with pytest.raises(KeyboardInterrupt):
+        train(keras.callbacks.LambdaCallback(on_epoch_begin=interrupt))
+    assert_close(train(), averages[-1])
 
 
 def test_validation_of_the_average_on_replicas(reference, replicas):

@@ -190,7 +190,7 @@ def test_its_log_likelihood_is_exact_with_any_number_of_samples():
         (lambda m: m.fit(CODES + 1), "must be whole numbers in [0, 2], the codes of PixelCNN"),
         (lambda m: m.fit(CODES - 0.5), "must be whole numbers in [0, 2], the codes of PixelCNN"),
         (lambda m: m.fit(CODES[:, :3]), "must hold codes of shape [batch, 4]"),
-        (lambda m: m.fit(CODES.astype(str)), "Argument `x` must hold numbers"),
+        (lambda m: m.fit(CODES.astype(str)), "Argument `x` must hold real numbers"),
         (lambda m: m.fit(CODES[:0]), "Argument `x` must hold at least one"),
         (lambda m: m.sample(0), "Argument `num_samples` must be an integer >= 1"),
         (lambda m: m.sample(1, temperature=-1.0), "Argument `temperature` must be"),

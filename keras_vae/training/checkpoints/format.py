@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from keras_vae.core.files import write_whole
 
@@ -95,11 +96,10 @@ def unpack(content: bytes) -> Checkpoint:
 
 
 def _dtype_name(array: np.ndarray) -> str:
-    # Of NumPy's own, with the order of bytes; of ml_dtypes' (bfloat16, ...), the name.
+    # Of NumPy's own, with the order of bytes; of TensorFlow's (bfloat16, ...), the name.
     return array.dtype.str if array.dtype.kind in "biufSU" else array.dtype.name
 
 
 def _dtype(name: str) -> np.dtype:
-    import ml_dtypes  # It comes with TensorFlow.
-
-    return np.dtype(getattr(ml_dtypes, name, name))
+    known = name in ("bfloat16", "float8_e4m3fn", "float8_e5m2")
+    return np.dtype(tf.as_dtype(name).as_numpy_dtype if known else name)
