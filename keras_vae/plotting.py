@@ -108,6 +108,7 @@ def image_grid(images: Any, columns: int = 8, title: str = "", *, white: float =
     for number, image in enumerate(images):
         top, left = (number // columns) * (height + 1), (number % columns) * (width + 1)
         canvas[top : top + height, left : left + width] = image
+    checks.instance("title", title, str)
     figure = new_figure(_CELL * columns, _CELL * rows * height / width + 0.3 * bool(title))
     axes = figure.subplots()
     # Enlarged pixels stay sharp: they are what the model has made.
@@ -195,8 +196,7 @@ def latent_traversal(
     """
     q = model.encode(x, y)
     start = model.posterior_head.mean(q)[0].numpy()  # [D], or [D, K] of categorical variables
-    for dimension in dimensions:
-        checks.option("dimensions", dimension, range(len(start)))
+    dimensions = _check_dimensions(dimensions, len(start))
     steps = checks.integer("steps", steps)
     title = "one latent variable a row, one of its values a column"
     if model.posterior_head.is_point_mass:
@@ -215,6 +215,14 @@ def latent_traversal(
     figure = image_grid(model.decode(z, labels).mean(), columns, title, white=white)
     _name_rows(figure, [f"$z_{{{dimension}}}$" for dimension in dimensions])
     return figure
+
+
+def _check_dimensions(dimensions: Any, count: int) -> list[int]:
+    """Returns dimensions as integers, or raises unless they are some of so many."""
+    given = checks.array("dimensions", dimensions, "[N]")
+    if given.ndim != 1 or not given.size:
+        raise checks.invalid("dimensions", "must be a vector of at least one", dimensions)
+    return [int(checks.option("dimensions", one, range(count))) for one in given.tolist()]
 
 
 def latent_map(means: Any, labels: Any = None, method: str = "pca", seed: int = 0) -> Figure:
@@ -315,7 +323,8 @@ def code_histogram(counts: Mapping[str, Any]) -> Figure:
         >>> code_histogram({"z": [3, 0, 5]}).get_axes()[0].get_title()
         'z: 2 of 3 codes are in use'
     """
-    vectors = {name: np.asarray(of) for name, of in counts.items()}
+    checks.instance("counts", counts, Mapping)
+    vectors = {name: checks.array("counts", of, "[K]") for name, of in counts.items()}
     if not vectors or any(of.ndim != 1 for of in vectors.values()):
         rule = "must hold vectors [K] by the names of groups"
         raise checks.invalid("counts", rule, counts)

@@ -104,15 +104,21 @@ def _sync_all(written: pathlib.Path) -> None:
 
 def _exchange(written: pathlib.Path, target: pathlib.Path, replaced: pathlib.Path) -> None:
     """Lets folders change places; where that takes two operations, `target` is gone in between."""
-    rename = getattr(ctypes.CDLL(None), "renameat2", None) if os.name == "posix" else None
-    if rename is not None:
-        here = ctypes.c_int(_THIS_FOLDER)
-        names = os.fsencode(written), os.fsencode(target)
-        if rename(here, names[0], here, names[1], ctypes.c_uint(_RENAME_EXCHANGE)) == 0:
-            return
+    if _exchange_at_once(written, target):
+        return
     os.replace(target, replaced)
     try:
         os.replace(written, target)
     except BaseException:
         os.replace(replaced, target)
         raise
+
+
+def _exchange_at_once(one: pathlib.Path, other: pathlib.Path) -> bool:
+    """Lets two names change places in one operation; False where the system has none."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None) if os.name == "posix" else None
+    if rename is None:
+        return False
+    here = ctypes.c_int(_THIS_FOLDER)
+    names = os.fsencode(one), os.fsencode(other)
+    return rename(here, names[0], here, names[1], ctypes.c_uint(_RENAME_EXCHANGE)) == 0

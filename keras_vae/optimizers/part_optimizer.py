@@ -65,6 +65,8 @@ class PartOptimizer(keras.optimizers.Optimizer):
         name: str = "part_optimizer",
     ):
         super().__init__(learning_rate=0.0, name=name)
+        checks.instance("optimizers", optimizers, Mapping)
+        checks.instance("parts", parts, Sequence)
         for part, optimizer in optimizers.items():
             _check_fit(part, optimizer)
         if len({id(optimizer) for optimizer in optimizers.values()}) != len(optimizers):
@@ -73,8 +75,8 @@ class PartOptimizer(keras.optimizers.Optimizer):
         self._by_part = MappingProxyType(dict(optimizers))
         self.parts = tuple(checks.option("parts", part, optimizers) for part in parts)
         self._accumulation_steps = _common_accumulation(optimizers)
-        self.every = MappingProxyType(_counts("every", every or {}, optimizers, minimum=1))
-        self.start = MappingProxyType(_counts("start", start or {}, optimizers, minimum=0))
+        self.every = MappingProxyType(_counts("every", every, optimizers, minimum=1))
+        self.start = MappingProxyType(_counts("start", start, optimizers, minimum=0))
         if self._accumulation_steps and (self.every or self.start):
             rule = "must be left out with gradient_accumulation_steps, which count batches, too"
             raise checks.invalid("every", rule, {**self.every, **self.start})
@@ -256,9 +258,11 @@ def _common_accumulation(optimizers: Mapping[str, Any]) -> int | None:
 
 
 def _counts(
-    argument: str, given: Mapping[str, int], parts: Mapping[str, Any], minimum: int
+    argument: str, given: Mapping[str, int] | None, parts: Mapping[str, Any], minimum: int
 ) -> dict[str, int]:
     """Returns numbers of batches by the part's name, or raises."""
+    if given is None:
+        return {}
     if not isinstance(given, Mapping):
         raise checks.invalid(argument, "must be a dict of numbers by the part's name", given)
     unknown = [part for part in given if part not in parts]

@@ -5,6 +5,7 @@ python scenarios.py FOLDER: runs everything and writes what came out to FOLDER/w
 
 import pathlib
 import sys
+import tempfile
 
 import keras
 import numpy as np
@@ -156,16 +157,27 @@ def files(strategy, folder):
     return {**found, "goes_on": np.array(goes_on)}
 
 
+def resumed(strategy, folder, **options):
+    """Train a new model as far as a folder and the options say."""
+    resume = kv.callbacks.Resume(folder)
+    where = {"callbacks": [resume], "initial_epoch": resume.epoch}
+    make(strategy).fit(X, **where, **{**SHORT, **options})
+
+
+def different_folders(strategy):
+    """Train with a folder of each worker's own, of which those of others hold an epoch."""
+    with tempfile.TemporaryDirectory() as folder:
+        if not workers.writes(strategy):
+            resumed(tf.distribute.get_strategy(), folder, epochs=1)
+        resumed(strategy, folder)
+
+
 def refusals(strategy, folder):
     model = make(strategy)
     backup = keras.callbacks.BackupAndRestore(str(folder / "backup"))
-    resume = kv.callbacks.Resume(folder / f"own_{strategy.cluster_resolver.task_id}")
-    resume.epoch = strategy.cluster_resolver.task_id
     found = {
         "backup": refused(lambda: model.fit(X, callbacks=[backup], **SHORT)),
-        "folders": refused(
-            lambda: model.fit(X, callbacks=[resume], initial_epoch=resume.epoch, **SHORT)
-        ),
+        "folders": refused(lambda: different_folders(strategy)),
     }
     keras.utils.set_random_seed(strategy.cluster_resolver.task_id)
     found["order"] = refused(lambda: model.fit(X, **SHORT))
