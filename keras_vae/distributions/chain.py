@@ -150,7 +150,8 @@ def _checked_hidden(hidden: Any, count: int) -> tuple[tuple, list[tuple[int, ...
 
 
 def _checked_widths(widths: Any) -> tuple[int, ...]:
-    return () if widths in ((), []) else checks.sizes("hidden", widths)
+    empty = isinstance(widths, (list, tuple)) and not widths
+    return () if empty else checks.sizes("hidden", widths)
 
 
 class NormalChain(Head):

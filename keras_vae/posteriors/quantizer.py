@@ -73,7 +73,7 @@ class Quantizer(Posterior):
     is_point_mass = True
 
     def __init__(self, groups: CodeGroups, **kwargs: Any):
-        super().__init__(groups.size, **kwargs)
+        super().__init__(checks.instance("groups", groups, CodeGroups).size, **kwargs)
         self.groups = groups
 
     @property

@@ -32,7 +32,7 @@ class CodePrior(Prior):
     discrete = True
 
     def __init__(self, groups: CodeGroups, **kwargs: Any):
-        super().__init__(groups.size, **kwargs)
+        super().__init__(checks.instance("groups", groups, CodeGroups).size, **kwargs)
         self.groups = groups
         self.condition_shape: tuple[int | None, ...] | None = None
 
