@@ -87,6 +87,7 @@ PEERS: dict[str, tuple[str, dict[str, bool]]] = {
     "pythae": ("pythae", {"gathered": False}),
     "gathered": ("pythae", {"gathered": True}),
 }
+ENVIRONMENTS = tuple(dict.fromkeys(peer for peer, _ in PEERS.values()))
 # A function that runs so many epochs, and returns the seconds they took.
 Contender = Callable[[int], float]
 
@@ -295,7 +296,7 @@ def started(
 ) -> Iterator[tuple[dict[str, environment.Worker], dict[str, str]]]:
     """Gives the processes of the peers that can be had, by name, and the versions they run."""
     versions = {}
-    for name in (name for name in environment.PEERS if name not in args.without):
+    for name in (name for name in ENVIRONMENTS if name not in args.without):
         found = environment.install(name, args.environments / name)
         if found is not None:
             versions[name] = found
@@ -317,7 +318,7 @@ def main(arguments: list[str] | None = None) -> dict[str, dict[str, Any]]:
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--repetitions", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=2.0, help="of a repetition, at least")
-    parser.add_argument("--without", nargs="+", choices=environment.PEERS, default=[])
+    parser.add_argument("--without", nargs="+", choices=ENVIRONMENTS, default=[])
     parser.add_argument("--data", default="mnist", help='or "mnist_5k", without a download')
     parser.add_argument("--environments", type=pathlib.Path, default=environment.FOLDER)
     parser.add_argument("--results", type=pathlib.Path, default=RESULTS)

@@ -115,7 +115,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--batch-size", type=int, default=100)
     parser.add_argument("--examples", type=int, default=12_000, help="of an epoch at most")
     parser.add_argument("--data", default="mnist", help='or "mnist_5k", without a download')
-    parser.add_argument("--without", nargs="+", choices=environment.PEERS, default=["jax", "torch"])
+    peers = throughput.ENVIRONMENTS
+    parser.add_argument("--without", nargs="+", choices=peers, default=["jax", "torch"])
     parser.add_argument("--environments", type=pathlib.Path, default=environment.FOLDER)
     parser.add_argument("--results", type=pathlib.Path, default=RESULTS)
     args = parser.parse_args(arguments)
