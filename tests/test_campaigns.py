@@ -12,22 +12,28 @@ from tests.campaigns import tables
 
 ROOT = pathlib.Path(__file__).parent.parent
 SLICES = {
-    "kills": ["--kills", "4", "--terms", "4"],
-    "damage": ["--flips", "20", "--truncations", "5", "--blocks", "5"],
-    "disk_full": ["--sizes", "2"],
-    "exports": ["--kills", "2"],
-    "loaders": ["--mutations", "25"],
+    "kill-VAE": ["kills", "--kills", "1", "--terms", "0", "--models", "VAE"],
+    "kill-VAEGAN": ["kills", "--kills", "1", "--terms", "0", "--models", "VAEGAN"],
+    "term-GECO": ["kills", "--kills", "0", "--terms", "1", "--models", "GECO"],
+    "term-VQVAE": ["kills", "--kills", "0", "--terms", "1", "--models", "VQVAE"],
+    "damage": ["damage", "--flips", "20", "--truncations", "5", "--blocks", "5"],
+    "disk_full": ["disk_full", "--sizes", "2"],
+    "exports": ["exports", "--kills", "2"],
+    "loaders": ["loaders", "--mutations", "25"],
 }
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("name", SLICES)
 def test_nothing_is_lost_in_a_slice(name, tmp_path):
+    campaign, *options = SLICES[name]
     environment = {**os.environ, tables.FOLDER: str(tmp_path), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", f"tests.campaigns.{name}", *SLICES[name]]
+    command = [sys.executable, "-m", f"tests.campaigns.{campaign}", *options]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    for row in json.loads((tmp_path / f"{name}.json").read_text())["rows"]:
+    rows = json.loads((tmp_path / f"{campaign}.json").read_text())["rows"]
+    assert rows
+    for row in rows:
         assert row["lost"] == 0, row
 
 
