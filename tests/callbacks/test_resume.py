@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import keras_vae as kv
+from keras_vae.training.checkpoints import configuration
+from keras_vae.training.data import Data
 
 IMAGE = (8, 8, 1)
 X = np.random.default_rng(0).integers(0, 2, (40, *IMAGE)).astype("float32")
@@ -259,6 +261,13 @@ def test_the_folder_of_another_training_is_refused(tmp_path):
         with pytest.raises(ValueError, match=r"epoch_1\.checkpoint in it is of another: data\."):
             fit(make(), tmp_path, 2, **changes)
     assert fit(make(), tmp_path, 2).epoch == [0, 1]
+
+
+def test_a_default_that_is_named_is_the_same_training():
+    data = Data.of("x", X)
+    named = {"batch_size": 32, "shuffle": True, "validation_split": None}
+    assert configuration.of_data(data, {}) == configuration.of_data(data, named)
+    assert configuration.of_data(data, {}) != configuration.of_data(data, {"batch_size": 8})
 
 
 def test_a_checkpoint_of_an_earlier_version_is_read(tmp_path):

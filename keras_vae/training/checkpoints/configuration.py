@@ -30,6 +30,10 @@ def of_model(model: Any) -> dict[str, Any]:
     return _plain(found)
 
 
+# What Keras takes for options of `fit` that are left out.
+_DEFAULTS = {"batch_size": 32, "shuffle": True, "validation_split": 0.0}
+
+
 def of_data(data: Data, options: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what is known of training data without reading a dataset, which JSON can hold.
 
@@ -40,7 +44,8 @@ def of_data(data: Data, options: Mapping[str, Any]) -> dict[str, Any]:
     if data.is_array:
         parts = [np.asarray(part) for part in tf.nest.flatten(data.parts)]
         arrays = [[list(part.shape), str(part.dtype), _checksum(part)] for part in parts]
-        batch = {name: options.get(name) for name in ("batch_size", "shuffle", "validation_split")}
+        given = {name: value for name, value in options.items() if value is not None}
+        batch = {name: given.get(name, default) for name, default in _DEFAULTS.items()}
         return _plain({"arrays": arrays, **batch})
     found = origin.of(data.x)
     if found is not None:
