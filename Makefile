@@ -35,11 +35,11 @@ define run-tests
 done; exit $$failed
 endef
 
-test: PARTS = 1/2 2/2
+test: PARTS = 1/3 2/3 3/3
 test: .venv/installed  ## the quick tests, before a change is sent; ARGS="-k name" runs some
 	$(call run-tests,-m "not full")
 
-test-all: PARTS = 1/4 2/4 3/4 4/4
+test-all: PARTS = 1/6 2/6 3/6 4/6 5/6 6/6
 test-all: .venv/installed  ## all tests: in addition full products, benchmarks, workers
 	$(call run-tests)
 

@@ -199,10 +199,10 @@ def _all_options(callback: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return dict(bound.arguments)
 
 
-# What Keras notes of every layer, and no number depends on; trainable and dtype where they are as
-# all rows have them.
+# What Keras notes of every layer, and no number depends on; trainable, dtype and options that came
+# later where they are as all rows have them.
 _LEFT_OUT = ("name", "build_config", "build_input_shape")
-_USUAL = {"trainable": True, "dtype": "float32"}
+_USUAL = {"trainable": True, "dtype": "float32", "kl_balancing": None}
 
 
 def described(config: Any) -> Any:

@@ -164,7 +164,7 @@ def lecam(
         Tensors of the shapes of `real` and `fake`.
 
     Example:
-        >>> real, fake = lecam(*tf.constant([[2.0], [0.5]]), tf.constant(1.0), tf.constant(0.0))
+        >>> real, fake = lecam(*tf.constant([2.0, 0.5]), tf.constant(1.0), tf.constant(0.0))
         >>> float(real), float(fake)
         (4.0, 0.25)
 

@@ -437,7 +437,7 @@ def conditional_kl(q: tfd.Distribution, p: tfd.Distribution, z: tf.Tensor) -> tf
         >>> from keras_vae.distributions.chain import Chain
         >>> first = tfd.MultivariateNormalDiag([[0.0]], [[1.0]])
         >>> one, other = (
-        ...     Chain(first, [lambda g: tfd.MultivariateNormalDiag(a * g, [1.0])], sizes=(1, 1))
+        ...     Chain(first, [lambda g, a=a: tfd.MultivariateNormalDiag(a * g, [1.0])], (1, 1))
         ...     for a in (1.0, 0.0))
         >>> conditional_kl(one, other, 2.0 * tf.ones([5, 1, 2])).numpy()  # 0 and 2^2 / 2
         array([[0., 2.]], dtype=float32)

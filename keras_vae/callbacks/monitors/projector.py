@@ -44,7 +44,7 @@ def write_projector(
         ValueError: If an array has another shape, or the folder cannot be written.
 
     Example:
-        >>> import tempfile
+        >>> import pathlib, tempfile
         >>> folder = tempfile.mkdtemp()
         >>> write_projector(folder, np.eye(3), labels=[0, 1, 1])
         >>> sorted(path.name for path in pathlib.Path(folder).iterdir())
