@@ -81,6 +81,12 @@ class _Independent(tfd.Independent):
         flat = tf.concat([shape[:-axes], [tf.reduce_prod(shape[-axes:])]], axis=0)
         return tf.reduce_sum(tf.reshape(log_prob, flat), axis=-1)
 
+    def _mean(self, **kwargs: Any) -> tf.Tensor:
+        mean = super()._mean(**kwargs)
+        # TFP broadcasts some means to a shape that the graph does not know.
+        mean.set_shape(self.batch_shape.concatenate(self.event_shape))
+        return mean
+
 
 class Likelihood(Head):
     """A head for p(x|z): parameters from the decoder -> `tfd.Distribution` over x.
