@@ -96,18 +96,7 @@ def measure(
         contenders = of_hierarchy(data, examples, worker)
     else:
         contenders = of_layers(data, int(name.partition("_")[2]))
-    epochs = {}
-    for contender, run in contenders.items():
-        run(1)
-        epochs[contender] = math.ceil(args.seconds / run(1))
-    speeds: dict[str, list[float]] = {contender: [] for contender in contenders}
-    names = list(contenders)
-    for repetition in range(args.repetitions):
-        first = repetition % len(names)
-        for contender in names[first:] + names[:first]:
-            count = epochs[contender]
-            speeds[contender].append(count * examples / contenders[contender](count))
-    return speeds
+    return throughput.take_turns(contenders, dict.fromkeys(contenders, examples), args)
 
 
 def table(rows: dict[str, dict[str, list[float]]]) -> str:

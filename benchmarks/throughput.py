@@ -45,7 +45,7 @@ import math
 import pathlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -225,6 +225,24 @@ def measure(
     for name, (of_peer, options) in PEERS.items():
         if of_peer in workers:
             contenders[name] = peer(row, examples, workers[of_peer], options)
+    sizes = dict.fromkeys(contenders, examples) | {"products": 2 * MATRIX_SIZE**3}
+    speeds = take_turns(contenders, sizes, args)
+    flop = operations_per_example(HandWritten(row.network, row.num_samples))
+    return {"speeds": speeds, "flop_per_example": flop, "examples": examples}
+
+
+def take_turns(
+    contenders: Mapping[str, Contender], sizes: Mapping[str, int], args: argparse.Namespace
+) -> dict[str, list[float]]:
+    """Returns the speeds of all contenders, one of each repetition.
+
+    Each trains for at least `args.seconds` at a time, and another one begins each repetition.
+
+    Args:
+        contenders: What takes turns, by name.
+        sizes: How much of what is counted an epoch of each holds.
+        args: Those of the command: `seconds` and `repetitions`.
+    """
     epochs = {}
     for name, run in contenders.items():
         run(1)
@@ -234,10 +252,8 @@ def measure(
     for repetition in range(args.repetitions):
         first = repetition % len(names)
         for name in names[first:] + names[:first]:
-            size = 2 * MATRIX_SIZE**3 if name == "products" else examples
-            speeds[name].append(epochs[name] * size / contenders[name](epochs[name]))
-    flop = operations_per_example(HandWritten(row.network, row.num_samples))
-    return {"speeds": speeds, "flop_per_example": flop, "examples": examples}
+            speeds[name].append(epochs[name] * sizes[name] / contenders[name](epochs[name]))
+    return speeds
 
 
 def summary(row: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -19,7 +19,6 @@ package judges each image once, with reconstructions as fakes, too. Contenders t
 from __future__ import annotations
 
 import argparse
-import math
 import pathlib
 from typing import Any
 
@@ -83,17 +82,8 @@ def measure(args: argparse.Namespace, workers: dict[str, environment.Worker]) ->
         for name, gathered in (("pythae", False), ("gathered", True)):
             options = {"gathered": gathered, "adversarial": True}
             contenders[name] = throughput.peer(row, examples, workers["pythae"], options)
-    epochs = {}
-    for name, run in contenders.items():
-        run(1)
-        epochs[name] = math.ceil(args.seconds / run(1))
-    speeds: dict[str, list[float]] = {name: [] for name in contenders}
-    names = list(contenders)
-    for repetition in range(args.repetitions):
-        first = repetition % len(names)
-        for name in names[first:] + names[:first]:
-            speeds[name].append(epochs[name] * examples / contenders[name](epochs[name]))
-    return {"speeds": speeds, "examples": examples}
+    sizes = dict.fromkeys(contenders, examples)
+    return {"speeds": throughput.take_turns(contenders, sizes, args), "examples": examples}
 
 
 def table(row: dict[str, Any]) -> str:

@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-import math
 import pathlib
 import tempfile
 from collections.abc import Iterator
@@ -35,7 +34,7 @@ import numpy as np
 import keras_vae as kv
 from benchmarks import codes, records
 from benchmarks.peers import environment
-from benchmarks.throughput import Contender, EpochClock
+from benchmarks.throughput import Contender, EpochClock, take_turns
 
 RESULTS = records.FOLDER / "vq_speed.json"
 PEER = "vector_quantize"
@@ -83,17 +82,8 @@ def measure(
     if worker is not None:
         contenders["torch"] = torch(batch_size, args, worker, compiled=False)
         contenders["torch_compile"] = torch(batch_size, args, worker, compiled=True)
-    epochs = {}
-    for name, run in contenders.items():
-        run(1)
-        epochs[name] = math.ceil(args.seconds / run(1))
-    speeds: dict[str, list[float]] = {name: [] for name in contenders}
-    names, examples = list(contenders), args.examples // batch_size * batch_size
-    for repetition in range(args.repetitions):
-        first = repetition % len(names)
-        for name in names[first:] + names[:first]:
-            speeds[name].append(epochs[name] * examples / contenders[name](epochs[name]))
-    return speeds
+    examples = args.examples // batch_size * batch_size
+    return take_turns(contenders, dict.fromkeys(contenders, examples), args)
 
 
 def table(rows: dict[str, dict[str, list[float]]]) -> str:
