@@ -1,7 +1,6 @@
 """What runs inside the train step: rules that move one number of a model, gates, hooks."""
 
 from keras_vae.controllers.controller import Controller, Step, StepHook
-from keras_vae.controllers.delayed_start import DelayedStart
 from keras_vae.controllers.gates import AccuracyGate, EquilibriumGate, Gate
 from keras_vae.controllers.moving_average import MovingAverage
 from keras_vae.controllers.multiplier_rule import MultiplierRule
@@ -12,7 +11,6 @@ from keras_vae.controllers.scheduled_value import ScheduledValue
 __all__ = [
     "AccuracyGate",
     "Controller",
-    "DelayedStart",
     "EquilibriumGate",
     "Gate",
     "MovingAverage",

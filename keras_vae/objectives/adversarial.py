@@ -9,13 +9,15 @@ import keras
 import tensorflow as tf
 
 from keras_vae import adversaries
-from keras_vae.controllers import DelayedStart
+from keras_vae.controllers import ScheduledValue
 from keras_vae.core import checks
 from keras_vae.core.head import serializable
-from keras_vae.objectives.adversary import AroundObjective, Verdict, by_maker
+from keras_vae.objectives.adversary import AroundObjective, Verdict
 from keras_vae.objectives.base import Objective, draws_of
 from keras_vae.objectives.perceptual import PerceptualDistance
+from keras_vae.schedules import Piecewise
 from keras_vae.terms import Draws, Path, Terms
+from keras_vae.training import losses
 from keras_vae.training.replicas import global_batch_size, sum_over_replicas
 
 
@@ -111,7 +113,8 @@ class Adversarial(AroundObjective):
         self.weight_start = checks.integer("weight_start", weight_start, minimum=0)
         if self.weight_start:
             self._started = self.add_state("adversarial_started")
-            rule = DelayedStart("adversarial_started", self._started, self.weight_start)
+            start = Piecewise([self.weight_start], [0.0, 1.0])
+            rule = ScheduledValue("adversarial_started", self._started, start)
             self.controllers = (*self.controllers, rule)
         self._initial_perceptual_weight = checks.number(
             "perceptual_weight", perceptual_weight, minimum=0.0
@@ -163,8 +166,8 @@ class Adversarial(AroundObjective):
         kernel, draws = self._kernel(), draws_of(terms, "Adversarial")
         size = global_batch_size(draws.x)
         with tf.GradientTape(persistent=True) as tape:
-            losses = self._losses_of_decoder(terms, draws)
-            totals = [tf.reduce_sum(loss) / tf.cast(size, loss.dtype) for loss in losses]
+            pair = self._losses_of_decoder(terms, draws)
+            totals = [tf.reduce_sum(loss) / tf.cast(size, loss.dtype) for loss in pair]
         slopes = [tf.cast(tape.gradient(total, kernel), total.dtype) for total in totals]
         return adversaries.adaptive_weight(*sum_over_replicas(slopes))
 
@@ -176,8 +179,8 @@ class Adversarial(AroundObjective):
         found, _ = self.objective.loss_and_measures(
             terms._replace(log_p_x=p_x.log_prob(draws.x), draws=held)
         )
-        losses = by_maker(found)
-        reconstruction = losses.get("decoder", losses[""])
+        makers = losses.by_part(found, self.objective.loss_parts)
+        reconstruction = makers.get("decoder", makers[""])
         x, fakes = self.scaled(draws.x), self.scaled(p_x.mean())
         if self._distance is not None:
             weight = tf.cast(self.perceptual_weight, reconstruction.dtype)

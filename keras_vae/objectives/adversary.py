@@ -13,9 +13,9 @@ import tensorflow as tf
 from keras_vae import adversaries
 from keras_vae.controllers import MovingAverage
 from keras_vae.core import checks
-from keras_vae.core.seeds import fold, purpose, seed_tensor
 from keras_vae.objectives.base import Objective
-from keras_vae.terms import Draws, Terms
+from keras_vae.terms import Terms
+from keras_vae.training import losses
 
 PART = "discriminator"
 LECAM_DECAY = 0.99
@@ -188,8 +188,8 @@ class Adversary(Objective):
 
     def maker_loss(self, real: tf.Tensor, fakes: Sequence[tf.Tensor]) -> tf.Tensor:
         """Returns the loss `[B]` of the maker of the fakes for logits `[S, B, P]`."""
-        losses = [adversaries.generator_loss(fake, self.kind) for fake in fakes]
-        return tf.add_n([_means(loss) for loss in losses])
+        deceived = [adversaries.generator_loss(fake, self.kind) for fake in fakes]
+        return tf.add_n([_means(loss) for loss in deceived])
 
     def _lecam(self, real: tf.Tensor, fakes: Sequence[tf.Tensor]) -> tf.Tensor:
         """Returns the LeCam regularization, `[B]`; nothing until there are averages."""
@@ -250,8 +250,9 @@ class AroundObjective(Adversary):
     def loss_and_measures(self, terms: Terms) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         found, measures = self.objective.loss_and_measures(terms)
         added, verdict, more = self.added(terms)
-        losses = {part: loss + added for part, loss in by_maker(found).items()}
-        return {**losses, PART: verdict.loss}, {**measures, **verdict.measures, **more}
+        makers = losses.by_part(found, self.objective.loss_parts)
+        totals = {part: loss + added for part, loss in makers.items()}
+        return {**totals, PART: verdict.loss}, {**measures, **verdict.measures, **more}
 
     def added(self, terms: Terms) -> tuple[tf.Tensor, Verdict, dict[str, tf.Tensor]]:
         """Returns what is added to the losses, `[B]`, the verdict, and further measures."""
@@ -260,18 +261,6 @@ class AroundObjective(Adversary):
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         return {**config, "objective": keras.saving.serialize_keras_object(self.objective)}
-
-
-def by_maker(losses: Any) -> dict[str, tf.Tensor]:
-    """Returns the losses of an objective by part, `""` for all parts without one of their own."""
-    return dict(losses) if isinstance(losses, Mapping) else {"": losses}
-
-
-def draws_of_prior(draws: Draws) -> tf.Tensor:
-    """Returns as many draws of p(z) as there are of q(z|x), `[S, B, D]`."""
-    samples, size = draws.z.shape[0], tf.shape(draws.z)[1]
-    shape = [samples] if draws.p_z.batch_shape.rank else [samples, size]
-    return draws.p_z.sample(shape, seed=fold(seed_tensor(draws.seed), purpose("prior")))
 
 
 def merged(examples: tf.Tensor) -> tf.Tensor:

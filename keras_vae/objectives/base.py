@@ -80,6 +80,18 @@ class Objective(Steerable):
         return self.loss(terms), {}
 
 
+def draws_of_prior(draws: Draws, seed: tf.Tensor) -> tf.Tensor:
+    """Returns as many draws of p(z) as there are of q(z|x), `[S, B, D]`.
+
+    Args:
+        draws: Those of q(z|x), with p(z).
+        seed: A stateless seed `[2]`. It differs between replicas, and so do these draws.
+    """
+    samples, size = draws.z.shape[0], tf.shape(draws.z)[1]
+    shape = [samples] if draws.p_z.batch_shape.rank else [samples, size]
+    return draws.p_z.sample(shape, seed=seed)
+
+
 def draws_of(terms: Terms, needed_by: str) -> Draws:
     """Returns the draws behind the terms.
 

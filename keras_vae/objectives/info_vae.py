@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras_vae import bounds, penalties
 from keras_vae.core import checks
 from keras_vae.core.head import serializable
-from keras_vae.objectives.base import draws_of
+from keras_vae.objectives.base import draws_of, draws_of_prior
 from keras_vae.objectives.estimated import Estimated
 from keras_vae.terms import Draws, Terms
 from keras_vae.training import replicas
@@ -98,10 +98,7 @@ class InfoVAE(Estimated):
 
     def _mmd(self, draws: Draws) -> tf.Tensor:
         """Returns the MMD of all z of all replicas and as many draws of the prior, a scalar."""
-        num_samples, size = self.num_samples, tf.shape(draws.z)[1]
-        shape = [num_samples] if draws.p_z.batch_shape.rank else [num_samples, size]
-        # Seeds differ between replicas, so these are independent draws, too, once gathered.
-        prior = draws.p_z.sample(shape, seed=draws.seed)  # [S, B, D]
+        prior = draws_of_prior(draws, draws.seed)  # [S, B, D]
         z, prior = (_vectors(replicas.gather(values, axis=1)) for values in (draws.z, prior))
         bandwidth = math.sqrt(z.shape[-1]) if self.bandwidth is None else self.bandwidth
         return tf.reduce_mean(penalties.mmd(z, prior, self.kernel, bandwidth))

@@ -13,8 +13,8 @@ from keras_vae import adversaries
 from keras_vae.core import checks
 from keras_vae.core.head import serializable
 from keras_vae.core.seeds import fold, purpose, seed_tensor
-from keras_vae.objectives.adversary import AroundObjective, Verdict, draws_of_prior
-from keras_vae.objectives.base import Objective, draws_of
+from keras_vae.objectives.adversary import AroundObjective, Verdict
+from keras_vae.objectives.base import Objective, draws_of, draws_of_prior
 from keras_vae.objectives.elbo import ELBO
 from keras_vae.terms import Terms
 
@@ -192,7 +192,8 @@ class AdversarialPosterior(LatentAdversary):
 
     def added(self, terms: Terms) -> tuple[tf.Tensor, Verdict, dict[str, tf.Tensor]]:
         draws = draws_of(terms, "AdversarialPosterior")
-        verdict = self.judge(draws_of_prior(draws), [draws.z], terms.log_p_x.dtype, draws.training)
+        of_prior = draws_of_prior(draws, fold(seed_tensor(draws.seed), purpose("prior")))
+        verdict = self.judge(of_prior, [draws.z], terms.log_p_x.dtype, draws.training)
         return tf.cast(self.weight, verdict.loss.dtype) * verdict.adversarial, verdict, {}
 
     def get_config(self) -> dict[str, Any]:

@@ -12,8 +12,9 @@ import tensorflow as tf
 
 from keras_vae.core import checks
 from keras_vae.core.head import serializable
-from keras_vae.objectives.adversary import PART, Adversary, draws_of_prior, merged, split
-from keras_vae.objectives.base import draws_of
+from keras_vae.core.seeds import fold, purpose, seed_tensor
+from keras_vae.objectives.adversary import PART, Adversary, merged, split
+from keras_vae.objectives.base import draws_of, draws_of_prior
 from keras_vae.terms import Draws, Terms
 
 _LOG_2_PI = math.log(2.0 * math.pi)
@@ -106,7 +107,8 @@ class LearnedSimilarity(Adversary):
         draws, dtype = draws_of(terms, "LearnedSimilarity"), terms.log_p_x.dtype
         look = functools.partial(self._look, dtype=dtype, training=draws.training)
         x, fakes = self.scaled(draws.x)[tf.newaxis], self.scaled(draws.p_x.mean())
-        of_prior = self.scaled(draws.likelihood(draws_of_prior(draws)).mean())
+        z = draws_of_prior(draws, fold(seed_tensor(draws.seed), purpose("prior")))
+        of_prior = self.scaled(draws.likelihood(z).mean())
         real, features = self._look_closer(x, draws, dtype)
         fake, fake_features = self._look_closer(fakes, draws, dtype)
         verdict = self.verdict(real, [fake, look(of_prior)], self.slope(look, x))
