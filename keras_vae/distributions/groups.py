@@ -168,6 +168,14 @@ class GroupedDistribution(tfd.Distribution):
         """Returns the groups' distributions, as they lie in z, each at the means before it."""
         return [p for p, _ in self.walk(lambda _, p: p.mean())]
 
+    def means_along(self) -> tf.Tensor:
+        """Returns the mean of each group, given the means of those before it: `[*batch, D]`."""
+        return tf.concat([p.mean() for p in self.at_means()], axis=-1)
+
+    def stddevs_along(self) -> tf.Tensor:
+        """Returns the scale of each group, given the means of those before it: `[*batch, D]`."""
+        return tf.concat([p.stddev() for p in self.at_means()], axis=-1)
+
 
 def draw(
     p: tfd.Distribution,

@@ -207,11 +207,11 @@ class InferencePass(Posterior):
 
     def mean(self, q: TopDownPosterior) -> tf.Tensor:
         """Returns the mean of each group, given the means of those above: Tensor `[B, D]`."""
-        return tf.concat([group.mean() for group in q.at_means()], axis=-1)
+        return q.means_along()
 
     def stddev(self, q: TopDownPosterior) -> tf.Tensor:
         """Returns the scale of each group, given the means of those above: Tensor `[B, D]`."""
-        return tf.concat([group.stddev() for group in q.at_means()], axis=-1)
+        return q.stddevs_along()
 
 
 class GenerativePass(Prior):

@@ -93,14 +93,14 @@ class Chain(Posterior):
 
         Only that of z1 is E_q[z1], unless the conditionals are linear: Tensor `[B, D]`.
         """
-        return tf.concat([layer.mean() for layer in q.at_means()], axis=-1)
+        return q.means_along()
 
     def stddev(self, q: tfp.distributions.Distribution) -> tf.Tensor:
         """Returns the scales of the layers, each given the mean of the layer below: `[B, D]`.
 
         Only those of z1 are marginal standard deviations.
         """
-        return tf.concat([layer.stddev() for layer in q.at_means()], axis=-1)
+        return q.stddevs_along()
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""

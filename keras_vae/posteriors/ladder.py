@@ -118,14 +118,14 @@ class Ladder(Posterior):
 
         Only that of zL is a marginal mean, unless the conditionals are linear: Tensor `[B, D]`.
         """
-        return tf.concat([layer.mean() for layer in q.at_means()], axis=-1)
+        return q.means_along()
 
     def stddev(self, q: tfp.distributions.Distribution) -> tf.Tensor:
         """Returns the scales of the layers, each given the mean of the layer above: `[B, D]`.
 
         Only those of zL are marginal standard deviations.
         """
-        return tf.concat([layer.stddev() for layer in q.at_means()], axis=-1)
+        return q.stddevs_along()
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor, without conditionals that are shared."""
