@@ -101,5 +101,4 @@ def _dtype_name(array: np.ndarray) -> str:
 
 
 def _dtype(name: str) -> np.dtype:
-    known = name in ("bfloat16", "float8_e4m3fn", "float8_e5m2")
-    return np.dtype(tf.as_dtype(name).as_numpy_dtype if known else name)
+    return np.dtype(name if name[0] in "<>|=" else tf.as_dtype(name).as_numpy_dtype)
