@@ -498,3 +498,21 @@ def check_objective_dtype(objective, model, x):
     loss = objective.loss(model.compute_terms(x, objective.num_samples, training=True, seed=1))
     for one in by_part(loss, objective.loss_parts).values():
         assert one.dtype == model.posterior_head.density_dtype and np.all(np.isfinite(one))
+
+
+# Estimates.
+
+
+def check_estimates_sum_to_one(model, x, num_samples, bound):
+    """Check that unbiased estimates of p(x) sum to 1 over all x, which fails once in 16,000 seeds.
+
+    Args:
+        model: A model whose data have finitely many values.
+        x: All of them.
+        num_samples: Number of draws of z for each.
+        bound: What 4 standard errors must be below, as a check without precision says nothing.
+    """
+    weights = np.exp(model.log_weights(x, num_samples=num_samples, seed=1))
+    error = np.sqrt(weights.var(axis=0).sum() / num_samples)
+    # At 4 standard errors: 6.3e-5 for a new seed.
+    assert abs(weights.mean(axis=0).sum() - 1.0) < 4.0 * error < bound
