@@ -298,8 +298,9 @@ class _Parts:
         """Steps in this training of parts with an optimizer of their own, or without a gradient."""
         steps = self._steps_of_parts().items()
         found = {part: count - self._steps_before.get(part, 0) for part, count in steps}
-        # What is known of an encoder without a gradient is said in other words.
-        return found | {part: 0 for part in self.hook.idle_parts if part != "encoder"}
+        # Of an encoder and a decoder without a gradient, symptoms of their own tell.
+        idle = [part for part in self.hook.idle_parts if part not in ("encoder", "decoder")]
+        return found | dict.fromkeys(idle, 0)
 
     def _steps_of_parts(self) -> dict[str, int]:
         optimizer = without_loss_scaling(self.model.optimizer)
