@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -62,9 +61,10 @@ def export_saved_model(model: VAE, path: str | os.PathLike, overwrite: bool = Fa
     """
     if not isinstance(model, VAE):
         raise checks.invalid("model", "must be a keras_vae.VAE", model)
+    target = checks.path("path", path)
+    checks.option("overwrite", overwrite, (False, True))
     if not workers.writes(model.distribute_strategy):
         return str(path)
-    target = pathlib.Path(path)
     if target.exists() and not overwrite:
         raise FileExistsError(
             f"Argument `path` must not exist, unless overwrite=True. Received: path={str(path)!r}"

@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Iterable
 from typing import Any
 
+import keras
 import numpy as np
 
 
@@ -145,6 +146,15 @@ def instance(argument: str, value: Any, kind: type | tuple[type, ...]) -> Any:
         kinds = kind if isinstance(kind, tuple) else (kind,)
         raise invalid(argument, f"must be a {' or '.join(one.__name__ for one in kinds)}", value)
     return value
+
+
+def regularizer(argument: str, value: Any) -> Any:
+    """Returns a Keras regularizer of what Keras takes for one, or raises."""
+    try:
+        return keras.regularizers.get(value)
+    except (TypeError, ValueError):
+        rule = "must be a Keras regularizer, its name or configuration, or None"
+        raise invalid(argument, rule, value) from None
 
 
 def option(argument: str, value: Any, known: Iterable[Any]) -> Any:

@@ -45,7 +45,7 @@ class Steerable(keras.layers.Layer):
         """Adds a number that is kept as a non-trainable weight, and moved by a controller alone."""
         return self.add_weight(
             shape=(),
-            initializer=Constant(value),
+            initializer=Constant(float(value)),
             dtype=density_dtype(self.variable_dtype),
             trainable=False,
             autocast=False,

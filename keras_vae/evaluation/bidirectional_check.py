@@ -6,7 +6,6 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from keras_vae.core import checks
 from keras_vae.core.progress import Progress
@@ -95,12 +94,11 @@ def bidirectional_check(
     num_examples = checks.integer("num_examples", num_examples)
     batch_size = checks.integer("batch_size", batch_size)
     seed = fold(seed_tensor(seed), purpose("simulate"))
+    y = model._labels(model._labels_of_draws(y, num_examples))
     p_z = model._prior_of_draws(num_examples, y)
     z = draw_latents(p_z, model.latents, num_examples, seed)
     rows = [slice(first, first + batch_size) for first in range(0, num_examples, batch_size)]
-    batches = [
-        (z[chosen], None if y is None else tf.convert_to_tensor(y)[chosen]) for chosen in rows
-    ]
+    batches = [(z[chosen], None if y is None else y[chosen]) for chosen in rows]
     moves = 3 * annealing.num_moves * len(batches)  # to adapt the steps, and both ways
     with Progress(moves, verbose, "move") as progress:
         both_ways = dataclasses.replace(annealing, tick=progress.tick).both_ways

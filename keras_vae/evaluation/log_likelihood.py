@@ -17,6 +17,8 @@ from keras_vae.models.importance import MEMORY, ImportanceEstimate, importance_e
 # Below 10 effective samples the bound is off by more than about 1/20 nat. A mean is told of once
 # such examples are more than one in a hundred: single ones have been off by 20 nats.
 _FEW, ENOUGH_TO_JUDGE, _TOLD = 10.0, 100, 0.01
+# MiB, more than any machine has.
+_MOST_MEMORY = 2.0**40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +97,7 @@ def log_likelihood(
         Burda et al., 2016, eq. 8 and section 5, arXiv:1509.00519.
     """
     num_samples = checks.integer("num_samples", num_samples)
-    memory = checks.number("memory", memory, 0.0, exclusive=True)
+    memory = checks.number("memory", memory, 0.0, _MOST_MEMORY, exclusive=True)
     if chunk_size is not None:
         chunk_size = checks.integer("chunk_size", chunk_size)
     checked_model(model)

@@ -81,7 +81,7 @@ class LocationScale(Likelihood):
 
 
 def _check_scale(scale: Any) -> float | str:
-    if scale in (SHARED, PER_DIMENSION):
+    if isinstance(scale, str) and scale in (SHARED, PER_DIMENSION):
         return scale
     try:
         return checks.number("scale", scale, minimum=0.0, exclusive=True)

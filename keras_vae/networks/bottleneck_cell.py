@@ -67,7 +67,7 @@ class BottleneckCell(keras.layers.Layer):
         if last_scale is not None:
             last_scale = checks.number("last_scale", last_scale, minimum=0.0)
         self.last_scale = last_scale
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.kernel_regularizer = checks.regularizer("kernel_regularizer", kernel_regularizer)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Makes the layers, for maps `[B, H, W, C]`."""

@@ -72,8 +72,8 @@ class BottomUp(keras.Model):
         self.blocks = checks.integer("blocks", blocks, minimum=0)
         self.cell = checked_cell(cell)
         self.activation = keras.activations.get(activation)
-        self.recompute = bool(recompute)
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.recompute = bool(checks.option("recompute", recompute, (False, True)))
+        self.kernel_regularizer = checks.regularizer("kernel_regularizer", kernel_regularizer)
 
     def build(self, input_shape: Shape) -> None:
         """Makes the layers, for images `[B, side, side, C]`."""

@@ -103,8 +103,8 @@ class TopDown(Head):
         self.scale_bounds = bounds
         self.cell = checked_cell(cell)
         self.activation = keras.activations.get(activation)
-        self.recompute = bool(recompute)
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.recompute = bool(checks.option("recompute", recompute, (False, True)))
+        self.kernel_regularizer = checks.regularizer("kernel_regularizer", kernel_regularizer)
 
     @property
     def latents(self) -> dict[str, tuple[int, ...]]:

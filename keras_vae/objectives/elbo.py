@@ -156,7 +156,7 @@ def _checked_balancing(kl_balancing: Any, free_bits_mode: str) -> str | tuple[fl
         raise checks.invalid("kl_balancing", rule, kl_balancing)
     if isinstance(kl_balancing, (list, tuple)) and kl_balancing:
         return tuple(checks.number("kl_balancing", a, 0.0, exclusive=True) for a in kl_balancing)
-    if kl_balancing not in ("equal", "size"):
+    if not isinstance(kl_balancing, str) or kl_balancing not in ("equal", "size"):
         rule = "must be 'equal', 'size', a positive number for each group, or None"
         raise checks.invalid("kl_balancing", rule, kl_balancing)
     return str(kl_balancing)

@@ -355,6 +355,29 @@ def test_unknown_options_list_the_known(argument):
         assert word in str(error.value), str(error.value)
 
 
+OF_ANOTHER_KIND = {
+    "scale": lambda v: kv.likelihoods.Normal(SHAPE, scale=v),
+    "kl_balancing": lambda v: kv.objectives.ELBO(kl_balancing=v),
+    "recompute": lambda v: kv.networks.BottomUp({4: 8, 1: 8}, recompute=v),
+    "kernel_regularizer": lambda v: kv.networks.BottomUp({4: 8, 1: 8}, kernel_regularizer=v),
+    "use_bias": lambda v: kv.networks.SpectralNormalization(
+        keras.layers.Dense(2, use_bias=False), use_bias=v
+    ),
+    "path": lambda v: kv.export_saved_model(small_models.make_vae(), v),
+    "overwrite": lambda v: kv.export_saved_model(small_models.make_vae(), "none", v),
+}
+
+
+@pytest.mark.parametrize("argument", OF_ANOTHER_KIND)
+def test_what_is_of_another_kind_is_named(argument):
+    with pytest.raises(ValueError, match=f"Argument `{argument}` must be"):
+        OF_ANOTHER_KIND[argument](np.zeros(0))
+
+
+def test_a_number_beyond_64_bits_starts_a_hyperparameter():
+    assert float(kv.objectives.ELBO(beta=10**30).hyperparameters["beta"]) > 9e29
+
+
 @pytest.mark.parametrize("seed", [-1, 1.5, "0", None])
 def test_seed_of_the_model(make_vae, seed):
     with pytest.raises(ValueError, match="`seed` must be an integer >= 0"):
