@@ -12,6 +12,7 @@ records of results, and callables whose other arguments are not known here.
 import argparse
 import dataclasses
 import inspect
+import os
 import re
 import signal
 import tempfile
@@ -179,7 +180,12 @@ def main() -> None:
     def chosen(name: str) -> bool:
         return not args.rooms or name.partition(".")[0] in args.rooms
 
-    found = run(chosen, args.verbose)
+    # Some of the values are names of files.
+    before = os.getcwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        found = run(chosen, args.verbose)
+        os.chdir(before)
     print(dict(found))
     if not args.rooms:
         tried = sum(found.values())
