@@ -14,9 +14,32 @@ import keras
 import pytest
 import tensorflow as tf
 
+from keras_vae.core import progress
 from keras_vae.training import execution
 
 pytest.register_assert_rewrite("tests.contracts")
+
+
+class Examples:
+    """What the examples of docstrings start from, which lie beside this folder."""
+
+    @pytest.fixture(autouse=True)
+    def run_eagerly(self, request, monkeypatch):
+        """Run eagerly, and without the bars that slow work shows.
+
+        The examples show how something is called, in a step or two: to trace a graph takes seconds.
+        Evaluations are the exception, whose loops are long.
+        """
+        if isinstance(request.node, pytest.DoctestItem):
+            tf.config.run_functions_eagerly("evaluation" not in request.node.path.parts)
+            monkeypatch.setattr(progress, "_PATIENCE", float("inf"))
+        yield
+        tf.config.run_functions_eagerly(False)
+
+
+def pytest_configure(config):
+    """Let the examples know of their fixture."""
+    config.pluginmanager.register(Examples())
 
 
 def pytest_addoption(parser):
@@ -24,12 +47,20 @@ def pytest_addoption(parser):
     parser.addoption("--part", default="1/1", help="K/N: the K-th of N parts of the test files")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Leave out what is not of this part.
+    """Leave out what is not of this part, and leave to `make test-all` what one case stands for.
 
     TensorFlow keeps some megabytes of every function that it ever traced, so that one process for
     all tests would need more memory than many machines have.
     """
+    begun = set()
+    for item in items:
+        if "first_is_quick" in item.keywords:
+            test = item.nodeid.partition("[")[0]
+            if test in begun:
+                item.add_marker(pytest.mark.full)
+            begun.add(test)
     number, count = map(int, config.getoption("--part").split("/"))
     chosen = [item for item in items if zlib.crc32(item.path.name.encode()) % count == number - 1]
     config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])

@@ -100,6 +100,7 @@ def test_an_entry_has_a_formula_a_snippet_and_a_reference(page, name):
         assert re.search(r"\((?:[^()]|\([^()]*\))*(19|20)\d\d", entry), "no reference"
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("page", sorted({*PAGES, *GUIDES} - ALONE))
 def test_a_page_runs_as_it_is_pasted(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

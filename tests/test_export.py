@@ -32,6 +32,7 @@ def _images(count: int) -> tf.Tensor:
     return tf.random.stateless_uniform([count, *SHAPE], seed=[1, 2])
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("batch", [1, 3])
 def test_signatures_equal_the_model_for_any_batch_size(model, tmp_path, batch):
     path = kv.export_saved_model(model, tmp_path / "1")
@@ -55,6 +56,7 @@ def test_signatures_equal_the_model_for_any_batch_size(model, tmp_path, batch):
     np.testing.assert_allclose(bound, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.full
 def test_data_outside_the_support_is_refused_when_served(model, tmp_path):
     served = tf.saved_model.load(kv.export_saved_model(model, tmp_path / "1")).signatures
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"`x` must be in \[0, 1\]"):
@@ -72,6 +74,7 @@ def test_labels_are_an_input_of_a_conditional_model(tmp_path):
     np.testing.assert_allclose(reconstructed, model.reconstruct(x, y=labels), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.full
 def test_a_version_that_exists_is_kept_unless_told(model, tmp_path):
     version = tmp_path / "1"
     version.mkdir()
@@ -84,6 +87,7 @@ def test_a_version_that_exists_is_kept_unless_told(model, tmp_path):
     assert (version / "saved_model.pb").exists()
 
 
+@pytest.mark.full
 def test_bad_counts_and_labels_are_refused_when_served(tmp_path):
     model = kv.ConditionalVAE(condition=3, **_networks())
     served = tf.saved_model.load(kv.export_saved_model(model, tmp_path / "1")).signatures
@@ -100,6 +104,7 @@ def test_bad_counts_and_labels_are_refused_when_served(tmp_path):
         )
 
 
+@pytest.mark.full
 def test_a_version_comes_back_if_it_cannot_be_replaced(model, tmp_path, monkeypatch):
     """Where folders change places in two operations, the second of which fails."""
     version = tmp_path / "1"

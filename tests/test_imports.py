@@ -118,6 +118,7 @@ def violations(package: Path) -> list[str]:
     return sorted(found)
 
 
+@pytest.mark.full
 def test_the_package_keeps_the_direction():
     assert violations(PACKAGE) == []
 

@@ -162,6 +162,7 @@ def test_smoothing_is_a_weighted_mean_of_what_there_is():
 # The sweep.
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize(
     ("sweep", "space"), [("exponential", np.geomspace), ("linear", np.linspace)]
 )
@@ -180,6 +181,7 @@ def test_the_rate_is_exact_at_every_step(monkeypatch, sweep, space, accumulation
     assert not found.diverged
 
 
+@pytest.mark.full
 def test_accumulation_under_loss_scaling_makes_all_steps():
     inner = keras.optimizers.SGD(0.01, gradient_accumulation_steps=2)
     model = Quadratic()
@@ -212,6 +214,7 @@ def test_an_array_is_shuffled_and_seen_in_full():
     assert len(np.unique(passes[:, 0])) > 4
 
 
+@pytest.mark.full
 def test_sample_weights_count():
     x, weights = points(8), np.full(8, 2.0, "float32")
     options = {"min": 1e-9, "max": 1e-8, "batch_size": 64}  # more than there are
@@ -223,6 +226,7 @@ def test_sample_weights_count():
     np.testing.assert_allclose(two.losses, 2.0 * one.losses, rtol=1e-6)
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize(
     ("curvature", "sweep"),
     [
@@ -309,6 +313,7 @@ def make_vae():
     )
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "options",
     [
@@ -342,6 +347,7 @@ def test_the_trainings_that_follow_are_the_same_to_the_bit(request, options):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.full
 def test_a_model_that_is_not_built_trains_the_same_afterwards():
     def train(with_the_test):
         model = quadratic(keras.optimizers.Adam(0.1), curvature=(3.0, 1.0))
@@ -353,6 +359,7 @@ def test_a_model_that_is_not_built_trains_the_same_afterwards():
     assert train(True) == train(False)
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt, RuntimeError, ArithmeticError])
 def test_everything_is_given_back_however_the_sweep_ends(monkeypatch, error):
     model = quadratic(keras.optimizers.Adam(0.05, use_ema=True))
@@ -437,6 +444,7 @@ def test_what_cannot_be_is_refused_before_anything_changes(arguments, message):
     assert not model.built
 
 
+@pytest.mark.full
 def test_a_rate_that_a_callback_drives_is_refused():
     model = quadratic()
     schedule = kv.callbacks.HyperparameterSchedule("learning_rate", kv.schedules.Constant(0.1))

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 CONFIG = configparser.RawConfigParser()
 CONFIG.read(ROOT / "setup.cfg", encoding="utf-8")
@@ -30,6 +32,7 @@ def imported(*folders: str) -> set[str]:
     return names
 
 
+@pytest.mark.full
 def test_dependencies_are_what_is_imported():
     names = {re.split(r"[\[>]", line)[0] for line in [*DEPENDENCIES, *OPTIONAL]}
     declared = {IMPORTED_AS.get(name, name.replace("-", "_")) for name in names}
@@ -84,6 +87,7 @@ tf.config.set_logical_device_configuration(
 """
 
 
+@pytest.mark.full
 def test_import_has_no_side_effects(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

@@ -100,6 +100,7 @@ def unknown(model):
     return {name: operations(functions[name]) - KNOWN for name in SIGNATURES}
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
 def test_signatures_hold_only_operations_that_all_runtimes_have(case):
     assert unknown(make(*case)) == dict.fromkeys(SIGNATURES, set())
@@ -112,6 +113,7 @@ class OfTFP(kv.posteriors.DiagonalNormal):
         return tfd.MultivariateNormalDiag(parameters[0], tf.exp(parameters[1]))
 
 
+@pytest.mark.full
 def test_an_operation_that_a_runtime_lacks_is_found():
     found = unknown(make("dense", OfTFP(3), "Bernoulli", False))
     assert "BroadcastArgs" in found["encode"] and "BroadcastArgs" in found["reconstruct"]

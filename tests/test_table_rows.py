@@ -38,6 +38,7 @@ def test_numbers_of_a_recipe_can_be_changed():
             recipe.changed([wrong])
 
 
+@pytest.mark.full
 def test_an_encoder_can_have_a_rate_of_its_own():
     steps, seen = 20, []
     parts = likelihood_tables.elbo()

@@ -28,8 +28,6 @@ from keras_vae.training.replicas import (
 )
 from keras_vae.training.spikes import SkipSpikes
 
-# What the state of a model becomes, by variable.
-
 
 class Attempt(NamedTuple):
     """A training step that has not moved anything yet.

@@ -79,6 +79,7 @@ def by_hand(model, x, rate=0.0625, epochs=2):
 NAMES = ["norm", "norm_max", "norm_encoder", "norm_decoder"]
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize(
     "options",
     [
@@ -97,12 +98,14 @@ def test_norms_are_those_of_a_tape(x, options):
     assert "gradient_clipped" not in history and "gradient_norm_prior" not in history
 
 
+@pytest.mark.full
 def test_the_factor_of_loss_scaling_is_divided_out(x):
     expected = by_hand(make(), x)[0]
     history = fit(make(), x, keras.optimizers.SGD(0.0625, loss_scale_factor=128.0))
     np.testing.assert_allclose(history["gradient_norm"], expected, rtol=1e-9)
 
 
+@pytest.mark.full
 def test_steps_that_overflow_under_loss_scaling_do_not_count(x):
     # In float32: 2^127 times these gradients overflows, and each overflow halves the factor.
     inner = keras.optimizers.SGD(0.0)
@@ -115,6 +118,7 @@ def test_steps_that_overflow_under_loss_scaling_do_not_count(x):
     np.testing.assert_allclose(history["gradient_norm"][-1], np.mean(expected), rtol=1e-4)
 
 
+@pytest.mark.full
 def test_accumulated_gradients_are_measured_when_they_are_applied(x):
     # Three batches to a step, at a standstill: the mean gradient is that of all the data.
     whole = norm(gradients(make(), x))
@@ -126,6 +130,7 @@ def test_accumulated_gradients_are_measured_when_they_are_applied(x):
     assert history["gradient_clipped"] == [0.0, 0.0]
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("kind", ["global_clipnorm", "clipnorm", "clipvalue"])
 def test_the_clipped_fraction_is_that_of_the_optimizers_setting(x, kind):
     model = make()
@@ -142,6 +147,7 @@ def test_the_clipped_fraction_is_that_of_the_optimizers_setting(x, kind):
     np.testing.assert_allclose(history["gradient_clipped"], [expected] * 2, rtol=1e-6)
 
 
+@pytest.mark.full
 def test_two_replicas_equal_one_device(x, replicas):
     expected = by_hand(make(), x)
     with replicas.scope():
@@ -151,6 +157,7 @@ def test_two_replicas_equal_one_device(x, replicas):
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
+@pytest.mark.full
 def test_rows_of_an_embedding_that_occur_twice_add_up():
     # Its gradient comes in slices, one for each use.
     x = np.random.default_rng(1).integers(0, 3, (SIZE, 5)).astype("float64")
@@ -177,6 +184,7 @@ def test_a_frozen_part_has_no_norm(x):
     assert history["gradient_norm"][0] > 0.0
 
 
+@pytest.mark.full
 def test_the_training_is_the_same_to_the_bit(x):
     weights, histories = [], []
     for monitor in (False, True):
@@ -190,6 +198,7 @@ def test_the_training_is_the_same_to_the_bit(x):
     assert histories[0]["loss"] == histories[1]["loss"]
 
 
+@pytest.mark.full
 def test_a_second_fit_begins_anew_and_traces_nothing(x):
     model, monitor = make(), kv.callbacks.GradientMonitor()
     model.compile(keras.optimizers.SGD(0.0))
@@ -201,6 +210,7 @@ def test_a_second_fit_begins_anew_and_traces_nothing(x):
     assert model.hooks == {}
 
 
+@pytest.mark.full
 def test_callbacks_after_it_and_tensorboard_have_the_numbers(tmp_path, x):
     model = make()
     model.compile(keras.optimizers.SGD(0.0625, global_clipnorm=1.0))
@@ -221,6 +231,7 @@ def test_callbacks_after_it_and_tensorboard_have_the_numbers(tmp_path, x):
     assert {"gradient/norm", "gradient/norm_max", "gradient/clipped"} <= tags
 
 
+@pytest.mark.full
 def test_a_model_that_is_all_frozen_has_no_gradient(x):
     model = make()
     model.build(x.shape)

@@ -87,6 +87,7 @@ def test_kl_explosion_and_data_out_of_range(x):
     assert [finding.epoch for finding in check.findings] == [0, 1]
 
 
+@pytest.mark.full
 def test_a_decoder_of_dead_units(x):
     dead = keras.layers.Dense(8, "relu", bias_initializer=keras.initializers.Constant(-100.0))
     decoder = keras.Sequential([keras.Input((2,)), dead, keras.layers.Dense(6)])
@@ -97,6 +98,7 @@ def test_a_decoder_of_dead_units(x):
     assert "the same for every z" in check.findings[0].text
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")
 def test_a_decoder_without_gradient(x):
     class Cut(keras.layers.Layer):
@@ -110,6 +112,7 @@ def test_a_decoder_without_gradient(x):
     assert "exactly zero" in check.findings[0].text
 
 
+@pytest.mark.full
 def test_a_learned_scale_that_slides_to_its_floor():
     x = np.full((SIZE, 6), 0.5, "float32")
     likelihood = kv.likelihoods.Normal(SHAPE, scale="shared", initial_scale=0.01)
@@ -122,6 +125,7 @@ def test_a_learned_scale_that_slides_to_its_floor():
     assert symptoms(check) == ["likelihood scale at its floor"]
 
 
+@pytest.mark.full
 def test_a_posterior_that_becomes_a_point(x):
     model = make()
     model.posterior_head.raw_scale.bias.assign([1.0, -20.0])
@@ -130,6 +134,7 @@ def test_a_posterior_that_becomes_a_point(x):
     assert symptoms(check) == ["posterior scale at its floor"]
 
 
+@pytest.mark.full
 def test_a_multiplier_at_its_bound(x):
     check = kv.callbacks.HealthCheck()
     rule = kv.callbacks.GECO(1.0, clip=(0.5, 2.0), bounds=(1e-6, 4.0))
@@ -138,6 +143,7 @@ def test_a_multiplier_at_its_bound(x):
     assert symptoms(check) == ["multiplier at its bound"]
 
 
+@pytest.mark.full
 def test_a_schedule_that_never_begins(x):
     check = kv.callbacks.HealthCheck()
     annealing = kv.callbacks.KLAnnealing(kv.schedules.Linear(0.0, 1.0, 10**6))
@@ -149,6 +155,7 @@ def test_a_schedule_that_never_begins(x):
     assert symptoms(check) == []
 
 
+@pytest.mark.full
 def test_a_cycle_that_ends_with_the_epoch_is_no_schedule_that_never_begins(x):
     # At the last step of its period of 40 steps the cosine is at 0.006.
     check = kv.callbacks.HealthCheck()
@@ -158,6 +165,7 @@ def test_a_cycle_that_ends_with_the_epoch_is_no_schedule_that_never_begins(x):
     assert symptoms(check) == []
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize(
     "options",
     [
@@ -186,6 +194,7 @@ def test_a_training_of_bad_steps_alone_ends(x):
     assert int(model.optimizer.iterations.numpy()) == 0
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("steps", [1, 4])
 def test_stop_ends_the_training_with_the_weights_before(x, steps):
     model, expected = spoiled(), spoiled()
@@ -208,6 +217,7 @@ def test_raise_is_the_default(x):
 # Trainings without a symptom.
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("error::keras_vae.callbacks.HealthWarning")
 def test_digits_are_healthy():
     data = kv.data.load("digits", split="train", batch_size=64, shuffle=True)
@@ -225,6 +235,7 @@ def test_digits_are_healthy():
     assert history["kl"][-1] > 1.0 and check.findings == []
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("error::keras_vae.callbacks.HealthWarning")
 def test_standardized_vectors_are_healthy():
     rng = np.random.default_rng(1)
@@ -238,6 +249,7 @@ def test_standardized_vectors_are_healthy():
     assert check.findings == []
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("momentum", "found"), [(0.999, ["training and evaluation mode apart"]), (0.5, [])]
 )
@@ -261,6 +273,7 @@ def normalized(momentum):
 # Ways of training, and kinds of models.
 
 
+@pytest.mark.full
 def test_replicas(x, replicas):
     with replicas.scope():
         model = make(objective=kv.objectives.ELBO(beta=0.0))
@@ -270,6 +283,7 @@ def test_replicas(x, replicas):
     assert history["skipped_steps"] == [0, 0]
 
 
+@pytest.mark.full
 def test_once_in_a_training_and_again_in_the_next(x):
     check = kv.callbacks.HealthCheck()
     model = make(objective=kv.objectives.ELBO(beta=0.0))
@@ -288,6 +302,7 @@ def test_once_in_a_training_and_again_in_the_next(x):
     assert model.hooks == {}
 
 
+@pytest.mark.full
 def test_a_backup_that_is_restored_later_is_where_the_training_begins(x):
     def restore(logs=None):
         model.optimizer.iterations.assign(100)
@@ -300,6 +315,7 @@ def test_a_backup_that_is_restored_later_is_where_the_training_begins(x):
     assert [evidence.begin for evidence in check._evidence] == [100]
 
 
+@pytest.mark.full
 def test_the_first_examples_of_the_training_are_looked_at(x):
     check = kv.callbacks.HealthCheck()
     train(make(), x, check, epochs=1)
@@ -308,6 +324,7 @@ def test_the_first_examples_of_the_training_are_looked_at(x):
     assert y is None
 
 
+@pytest.mark.full
 def test_a_conditional_model_is_looked_at_with_its_labels(x):
     model = make(kv.ConditionalVAE, condition=3)
     y = np.arange(SIZE) % 3
@@ -319,6 +336,7 @@ def test_a_conditional_model_is_looked_at_with_its_labels(x):
     np.testing.assert_array_equal(labels, y)
 
 
+@pytest.mark.full
 def test_an_own_model_is_judged_by_what_it_has(x):
     class Linear(kv.LatentVariableModel):
         def __init__(self, **kwargs):
@@ -343,6 +361,7 @@ def test_an_own_model_is_judged_by_what_it_has(x):
     assert symptoms(check) == ["beta still zero"]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("make_model", [make, lambda: normalized(0.9)], ids=["dense", "batches"])
 def test_the_training_is_the_same_to_the_bit(x, make_model):
     weights = []

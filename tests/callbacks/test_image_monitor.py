@@ -57,6 +57,7 @@ class Steady(kv.VAE):
         )
 
 
+@pytest.mark.full
 def test_the_pictures_show_inputs_reconstructions_and_samples(make_vae, fit, tmp_path):
     brightness = np.linspace(0.0, 0.9, 10)
     x = np.ones([10, 8, 8, 1], "float32") * brightness[:, None, None, None].astype("float32")
@@ -73,6 +74,7 @@ def test_the_pictures_show_inputs_reconstructions_and_samples(make_vae, fit, tmp
     np.testing.assert_allclose(samples, np.linspace(0.0, 0.8, 10), atol=0.01)
 
 
+@pytest.mark.full
 def test_pictures_of_one_epoch_differ_from_those_of_another_by_the_model_alone(
     make_vae, fit, x, tmp_path
 ):
@@ -86,6 +88,7 @@ def test_pictures_of_one_epoch_differ_from_those_of_another_by_the_model_alone(
         np.testing.assert_array_equal(one[40:], two[40:])
 
 
+@pytest.mark.full
 def test_the_film_has_a_frame_for_each_epoch(make_vae, fit, x, tmp_path):
     monitor = kv.callbacks.ImageMonitor(x, every=2, directory=tmp_path)
     fit(make_vae(), [monitor], epochs=5)
@@ -118,6 +121,7 @@ def test_a_long_film_has_sixty_frames_with_the_first_and_the_last(tmp_path):
     assert shades == sorted(shades) and (shades[0], shades[-1]) == (0, pytest.approx(149, abs=5))
 
 
+@pytest.mark.full
 def test_a_resumed_training_keeps_earlier_pictures_and_replaces_later_ones(
     make_vae, fit, x, tmp_path
 ):
@@ -180,6 +184,7 @@ def test_coloured_images_of_8_bits_are_shown_in_their_colours(make_vae, fit, tmp
     assert 0.3 < red.mean() < 0.5  # the upper row of two, without the title and the lines
 
 
+@pytest.mark.full
 def test_tensorboard_has_the_pictures(make_vae, fit, x, tmp_path, events):
     monitor = kv.callbacks.ImageMonitor(x, directory=tmp_path / "files", log_dir=tmp_path)
     fit(make_vae(), [monitor], epochs=2)

@@ -32,6 +32,7 @@ def _rows(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.full
 def test_a_linear_model_has_the_moments_of_its_weights(fit):
     keras.config.set_floatx("float64")
     keras.config.set_dtype_policy("float64")
@@ -88,6 +89,7 @@ def test_a_posterior_that_does_not_factorize_has_one_kl(make_vae, fit, x, tmp_pa
     assert {float(row["kl_total"]) for row in _rows(path)} == {history["latent_kl"][0]}
 
 
+@pytest.mark.full
 def test_a_kl_without_closed_form_is_estimated_with_the_same_noise(make_vae, fit, x):
     model = make_vae(prior=kv.priors.MixtureOfNormals(LATENT, 3))
     model.optimizer.learning_rate = 0.0
@@ -121,6 +123,7 @@ def test_categorical_units_have_a_row_for_each_class(make_vae, fit, x, tmp_path)
     assert float(rows[4]["mean"]) == found.mean[1, 1]
 
 
+@pytest.mark.full
 def test_a_conditional_model_is_measured_with_its_labels(make_vae, fit, x):
     y = np.arange(len(x)) % 3
     model = make_vae(kv.ConditionalVAE, condition=3, prior=kv.priors.ConditionalNormal(LATENT))
@@ -148,6 +151,7 @@ def test_callbacks_after_it_read_its_numbers(make_vae, fit, x, tmp_path):
     assert best.is_file()
 
 
+@pytest.mark.full
 def test_the_last_epoch_is_measured_whoever_ends_the_training(make_vae, fit, x):
     class Stop(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -159,6 +163,7 @@ def test_the_last_epoch_is_measured_whoever_ends_the_training(make_vae, fit, x):
         assert list(monitor.history) == [0, 2]
 
 
+@pytest.mark.full
 def test_the_table_has_what_was_measured_and_goes_on_after_a_resume(make_vae, fit, x, tmp_path):
     path = tmp_path / "new" / "latent.csv"
     model = make_vae()
@@ -190,6 +195,7 @@ def test_a_table_whose_header_was_cut_is_begun_anew(make_vae, fit, x, tmp_path):
     assert [row["epoch"] for row in _rows(path)] == ["0", "0"]
 
 
+@pytest.mark.full
 def test_a_second_training_begins_a_new_table_and_history(make_vae, fit, x, tmp_path):
     path = tmp_path / "latent.csv"
     model, monitor = make_vae(), kv.callbacks.LatentMonitor(x, csv=path)
@@ -207,6 +213,7 @@ def test_a_table_of_somebody_else_is_left_as_it_is(make_vae, fit, x, tmp_path):
     assert path.read_text() == "epoch,loss\n0,1.0\n"
 
 
+@pytest.mark.full
 def test_one_trace_reads_the_data_once(make_vae, fit, x, monkeypatch):
     traces, reads = [], []
     moments = LatentReader._moments
@@ -237,6 +244,7 @@ def test_the_first_examples_count_alone(make_vae, fit, x):
         kv.callbacks.LatentMonitor(endless, num_examples=None)
 
 
+@pytest.mark.full
 def test_tensorboard_has_numbers_and_histograms(make_vae, fit, x, tmp_path, events):
     monitor = kv.callbacks.LatentMonitor(x, log_dir=tmp_path)
     # Its own record of every second step must not keep the monitor's from being written.
@@ -268,6 +276,7 @@ def test_bad_arguments_are_refused(x, change, message):
         kv.callbacks.LatentMonitor(x, **change)
 
 
+@pytest.mark.full
 def test_groups_of_latent_variables_have_a_kl_each(make_vae, fit, x, tmp_path):
     dims = {"latent_dims": (3, 2), "hidden": (4,)}
     posterior, prior = kv.posteriors.Chain(**dims), kv.priors.Chain(**dims)

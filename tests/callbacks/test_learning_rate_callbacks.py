@@ -33,6 +33,7 @@ def train(make_vae, x):
     return train
 
 
+@pytest.mark.full
 def test_a_second_training_is_a_new_cycle_in_a_graph(make_vae, x):
     model, callback = make_vae(), OneCycleLearningRate(0.5)
     model.compile(keras.optimizers.SGD(0.01), jit_compile=False)
@@ -55,6 +56,7 @@ def values(schedule, steps):
 # Cycles that go on.
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize(
     ("amplitude", "second"), [("constant", 1.0), ("halving", 0.5), ("exponential", 0.9**6)]
 )
@@ -69,6 +71,7 @@ def test_cyclical_rate_goes_on_in_the_next_training(train, amplitude, second):
     assert [rates[2], rates[6]] == pytest.approx([0.1 + 0.3 * first, 0.1 + 0.3 * second])
 
 
+@pytest.mark.full
 def test_the_rate_is_in_the_logs(make_vae, fit):
     history = fit(make_vae(), [CyclicalLearningRate(0.001, 0.01, 3)], epochs=2)
     assert history["learning_rate"] == pytest.approx([0.004, 0.01])  # steps 1 and 3
@@ -77,6 +80,7 @@ def test_the_rate_is_in_the_logs(make_vae, fit):
 # One cycle in a training.
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("shape", ["cosine", "linear"])
 def test_one_cycle_takes_as_long_as_the_training(train, shape):
     options = {"warmup": 0.25, "initial_division": 10.0, "final_division": 50.0, "shape": shape}
@@ -90,6 +94,7 @@ def test_one_cycle_takes_as_long_as_the_training(train, shape):
     assert rates[3] == max(rates) and rates[-1] > 0.01
 
 
+@pytest.mark.full
 def test_a_second_training_is_a_new_cycle_and_initial_epoch_goes_on(train):
     callback = OneCycleLearningRate(0.5)
     model, rates = train(callback, epochs=2)
@@ -106,6 +111,7 @@ class Interrupt(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("cycle", [1, 2])
 def test_a_backup_resumes_the_cycle(train, tmp_path, cycle):
     backup = {"callbacks": [keras.callbacks.BackupAndRestore(tmp_path)], "epochs": 3}
@@ -120,6 +126,7 @@ def test_a_backup_resumes_the_cycle(train, tmp_path, cycle):
     assert rates == values(OneCycle(0.5, 12), range(8, 12))
 
 
+@pytest.mark.full
 def test_steps_are_those_of_the_optimizer(make_vae, train):
     # Three batches to a step, four batches to an epoch.
     model = make_vae()
@@ -135,6 +142,7 @@ def unknown_length(x):
     return tf.data.Dataset.from_tensor_slices(x).batch(8).filter(lambda batch: True)
 
 
+@pytest.mark.full
 def test_data_of_unknown_length_need_the_number_of_steps(train, weights, x):
     model, _ = train(keras.callbacks.Callback())
     before = weights(model)
@@ -153,6 +161,7 @@ def test_data_of_unknown_length_need_the_number_of_steps(train, weights, x):
 # Larger batches.
 
 
+@pytest.mark.full
 def test_linear_scaling_starts_at_the_rate_of_the_optimizer_once(train):
     callback = LinearScaling(4.0, warmup_steps=6)
     model, rates = train(callback, rate=0.02)
@@ -164,6 +173,7 @@ def test_linear_scaling_starts_at_the_rate_of_the_optimizer_once(train):
     assert train(callback, model)[1][0] == pytest.approx(0.05)
 
 
+@pytest.mark.full
 def test_linear_scaling_takes_a_new_rate_before_the_first_step(make_vae, x):
     model, callback = make_vae(), LinearScaling(4.0, warmup_steps=6)
     model.compile(keras.optimizers.SGD(0.02), jit_compile=False)
@@ -174,6 +184,7 @@ def test_linear_scaling_takes_a_new_rate_before_the_first_step(make_vae, x):
         model.optimizer.iterations.assign(0)
 
 
+@pytest.mark.full
 def test_linear_scaling_does_not_guess_the_rate_of_a_trained_optimizer(train):
     model, _ = train(LinearScaling(4.0, warmup_steps=6), rate=0.02)
     with pytest.raises(ValueError, match="`base_lr` must be given.*here 4"):
@@ -182,6 +193,7 @@ def test_linear_scaling_does_not_guess_the_rate_of_a_trained_optimizer(train):
     assert rates == pytest.approx([0.02 * (1 + 3 * min(1, t / 6)) for t in range(4, 8)])
 
 
+@pytest.mark.full
 def test_linear_scaling_multiplies_a_schedule(train):
     base = Cosine(0.1, 0.0, steps=10)
     _, rates = train(LinearScaling(3.0, 4, base_lr=base), epochs=2)
@@ -189,6 +201,7 @@ def test_linear_scaling_multiplies_a_schedule(train):
     assert rates == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.full
 def test_linear_scaling_resumes_from_a_backup(train, tmp_path):
     backup = {"callbacks": [keras.callbacks.BackupAndRestore(tmp_path)], "epochs": 3}
     broken = {**backup, "callbacks": [*backup["callbacks"], Interrupt()]}
@@ -215,6 +228,7 @@ OF_KERAS = {
 PAIRS = [(a, b) for a in DRIVERS for b in {**DRIVERS, **OF_KERAS}]
 
 
+@pytest.mark.full
 def test_two_callbacks_for_the_rate_are_refused_in_any_order(make_vae, weights, x):
     model = make_vae()
     model.build((None, 8, 8, 1))

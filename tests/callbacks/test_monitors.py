@@ -31,6 +31,7 @@ def _state(model):
     return [v.numpy().copy() for v in [*model.weights, *model.optimizer.variables]]
 
 
+@pytest.mark.full
 def test_the_training_is_the_same_to_the_bit_with_and_without(make_vae, fit, x, tmp_path):
     states, logs = [], []
     for watched in (False, True):
@@ -50,6 +51,7 @@ def test_the_training_is_the_same_to_the_bit_with_and_without(make_vae, fit, x, 
         np.testing.assert_array_equal(without, watched)
 
 
+@pytest.mark.full
 def test_two_replicas_are_watched_as_one(make_vae, fit, x, tmp_path, replicas):
     with replicas.scope():
         model = make_vae()
@@ -121,6 +123,7 @@ def test_files_are_whole_after_a_kill_and_a_resume(make_vae, fit, x, tmp_path, e
     assert Image.open(tmp_path / "training.gif").n_frames == 5
 
 
+@pytest.mark.full
 def test_a_training_that_breaks_off_leaves_what_was_measured(make_vae, fit, x, tmp_path, events):
     class Break(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -135,6 +138,7 @@ def test_a_training_that_breaks_off_leaves_what_was_measured(make_vae, fit, x, t
     assert Image.open(tmp_path / "training.gif").n_frames == 3
 
 
+@pytest.mark.full
 def test_without_a_log_dir_nothing_of_tensorboard_is_needed(
     make_vae, fit, x, tmp_path, monkeypatch
 ):
@@ -188,6 +192,7 @@ def test_data_that_do_not_fit_are_refused_before_the_first_step(make_vae, fit, x
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.full
 def test_values_of_a_dataset_are_checked_as_it_is_read(make_vae, fit, x):
     data = tf.data.Dataset.from_tensor_slices(255.0 * x).batch(8)
     with pytest.raises(ValueError, match=r"must be in \[0, 1\]"):

@@ -128,6 +128,7 @@ class Numbers(keras.callbacks.Callback):
         self.saved.append(inner(self.model.optimizer).get_config()[name])
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("name", ["Adam", "loss scaling"])
 def test_one_cycle_drives_the_momentum_the_other_way(make_vae, x, name):
     model, numbers = make_vae(), Numbers()
@@ -140,6 +141,7 @@ def test_one_cycle_drives_the_momentum_the_other_way(make_vae, x, name):
     assert model.hooks == {}
 
 
+@pytest.mark.full
 def test_replicas_take_the_same_momentum(make_vae, replicas, x):
     found, numbers = [], []
     for scope in (tf.distribute.get_strategy(), replicas):

@@ -80,6 +80,7 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir() if path.name[0] != ".")
 
 
+@pytest.mark.full
 def test_the_end_is_that_of_the_unbroken_training(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fit(make(), tmp_path / "broken", 4, Interrupt(2))
@@ -101,6 +102,7 @@ def unbroken(tmp_path_factory):
     return model, history, (folder / "table.csv").read_bytes()
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize(
     ("batch", "how"), [(2, KeyboardInterrupt), (4, KeyboardInterrupt), (0, signal.SIGTERM)]
 )
@@ -125,6 +127,7 @@ def test_a_training_goes_on_within_an_epoch(tmp_path, unbroken, batch, how, capf
     assert (tmp_path / "table.csv").read_bytes() == expected_table
 
 
+@pytest.mark.full
 def test_data_of_the_package_are_read_on_from_the_same_batch(tmp_path):
     def train(folder, *callbacks):
         model, resume = make(), kv.callbacks.Resume(folder, every=3)
@@ -140,6 +143,7 @@ def test_data_of_the_package_are_read_on_from_the_same_batch(tmp_path):
     assert_equal(train(tmp_path / "broken"), train(tmp_path / "unbroken"))
 
 
+@pytest.mark.full
 def test_other_data_go_on_from_the_start_of_the_epoch(tmp_path):
     import tensorflow as tf
 
@@ -167,6 +171,7 @@ class Remembers(Counts):
         self.batches, self.found = state["batches"], state
 
 
+@pytest.mark.full
 def test_callbacks_go_on_where_they_were(tmp_path):
     def callbacks():
         return [
@@ -203,6 +208,7 @@ def test_callbacks_go_on_where_they_were(tmp_path):
     assert_equal(model, unbroken)
 
 
+@pytest.mark.full
 def test_what_cannot_be_restored_is_named(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -211,6 +217,7 @@ def test_what_cannot_be_restored_is_named(tmp_path):
         fit(make(), tmp_path, 2, Counts(), keras.callbacks.TerminateOnNaN())
 
 
+@pytest.mark.full
 def test_a_training_that_is_done_is_loaded(tmp_path):
     trained, loaded = make(), make()
     # So many epochs that the names sort otherwise than the numbers.
@@ -219,6 +226,7 @@ def test_a_training_that_is_done_is_loaded(tmp_path):
     assert_equal(trained, loaded)
 
 
+@pytest.mark.full
 def test_another_initial_epoch_is_refused(tmp_path):
     fit(make(), tmp_path, 2, x=X[:8])
     for initial_epoch in (0, 3):
@@ -270,6 +278,7 @@ def test_a_default_that_is_named_is_the_same_training():
     assert configuration.of_data(data, {}) != configuration.of_data(data, {"batch_size": 8})
 
 
+@pytest.mark.full
 def test_a_checkpoint_of_an_earlier_version_is_read(tmp_path):
     trained, loaded = make(), make()
     trained.fit(X, batch_size=8, verbose=0, callbacks=[kv.callbacks.GECO()])

@@ -58,6 +58,7 @@ def test_every_constraint_counts(stopped):
     assert stopped(StopWhenConstraintSatisfied(), [-1.0, 1.0], [1.0, -1.0], [0, 0], count=2) == 2
 
 
+@pytest.mark.full
 def test_a_training_ends(make_vae, x):
     # A kappa of 9 is met at once; the rest of the 50 epochs is left out.
     model = make_vae(kv.GECOVAE, constraint=SquaredError(9.0))

@@ -111,6 +111,7 @@ def close(found, expected, what):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * scale, err_msg=what)
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("combination", sorted(registry.COMBINATIONS))
 def test_two_steps_move_every_weight(combination):
     # Else two modes would agree by doing nothing. A weight that never moves is one never learned.
@@ -126,6 +127,7 @@ def test_two_steps_move_every_weight(combination):
         assert np.any(old != new.numpy()), new.path
 
 
+@pytest.mark.full
 def test_evaluate_agrees_between_modes(same_noise):
     losses = []
     for mode in MODES:
@@ -166,6 +168,7 @@ def set_policy(name):
     keras.config.set_dtype_policy(name)
 
 
+@pytest.mark.first_is_quick
 @combinations
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "float64"])
 def test_a_model_in_other_precisions(combination, policy):

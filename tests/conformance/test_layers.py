@@ -11,16 +11,19 @@ def names(room):
     return [name for name in sorted(registry.ARGUMENTS) if name.startswith(room) and name in layers]
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("name", names("posteriors."))
 def test_posterior(name):
     contracts.check_posterior(name)
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("name", names("priors."))
 def test_prior(name):
     contracts.check_prior(name)
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("name", [n for n in names("networks.") if not n.endswith("Bias")])
 def test_network(name, tmp_path):
     contracts.check_network(name, tmp_path)

@@ -27,12 +27,14 @@ def rolled(z, seed):
     return tf.stack([tf.roll(column, i, axis=-1) for i, column in enumerate(columns)], axis=-1)
 
 
+@pytest.mark.full
 def test_objectives_in_every_mode(monkeypatch):
     monkeypatch.setattr(kv.adversaries, "permute_dimensions", rolled)
     x = normal_values(6, PIXELS, dtype="float32")
     contracts.check_objectives(linear(make_mean_vae), x, contracts.objectives())
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "float64"])
 def test_objectives_in_other_precisions(policy):
     if policy == "float64":
@@ -44,6 +46,7 @@ def test_objectives_in_other_precisions(policy):
         contracts.check_objective_dtype(objective, model, x)
 
 
+@pytest.mark.full
 def test_the_exact_marginal_in_every_mode():
     posterior, prior = (registry.example(f"{room}.Bernoulli") for room in ("posteriors", "priors"))
     model = linear(make_vae, posterior=posterior, prior=prior)
@@ -51,6 +54,7 @@ def test_the_exact_marginal_in_every_mode():
     contracts.check_objectives(model, normal_values(6, PIXELS, dtype="float32"), made)
 
 
+@pytest.mark.full
 def test_the_learned_similarity_in_every_mode():
     model = make_mean_vae(
         encoder=keras.layers.Dense(PIXELS),

@@ -194,6 +194,7 @@ def start(program, arguments, folder):
     )
 
 
+@pytest.mark.full
 def test_fresh_process_reads_every_file(results):
     here, there, errors = results
     assert set(there) == set(here), errors[-3000:]

@@ -16,6 +16,7 @@ def test_threshold():
     assert np.array_equal(passes(binarize="threshold"), (passes() > 0.5).astype(np.float32))
 
 
+@pytest.mark.full
 def test_dynamic_draws_have_the_intensities_as_means():
     grey = passes()
     draws = np.mean([passes(binarize="dynamic", initial_epoch=e) for e in range(12)], axis=0)
@@ -40,6 +41,7 @@ def test_dynamic_changes_with_the_epoch_and_the_seed():
         assert 0.03 < changed < 0.08  # the mean of 2 p (1 - p)
 
 
+@pytest.mark.full
 def test_static_changes_with_the_seed_alone():
     first = passes(binarize="static")
     assert np.array_equal(first, passes(binarize="static", initial_epoch=9))
@@ -47,6 +49,7 @@ def test_static_changes_with_the_seed_alone():
     assert not np.array_equal(first, passes(binarize="static", seed=1))
 
 
+@pytest.mark.full
 def test_static_stays_through_shuffled_epochs():
     def rows(images):
         return sorted(image.tobytes() for image in images)
@@ -55,6 +58,7 @@ def test_static_stays_through_shuffled_epochs():
     assert not np.array_equal(first, second) and rows(first) == rows(second)
 
 
+@pytest.mark.full
 def test_draws_do_not_depend_on_the_batch_size_or_the_order():
     expected = passes(binarize="dynamic", initial_epoch=2)
     assert np.array_equal(expected, passes(binarize="dynamic", initial_epoch=2, batch_size=33))

@@ -92,6 +92,7 @@ def test_slices_are_those_of_the_whole(split):
     assert np.array_equal(found, SLICES[split](train, test))
 
 
+@pytest.mark.full
 def test_a_slice_is_shuffled_and_resumed_like_a_whole():
     def load(**arguments):
         return data.load("digits", "train[:300]", 64, binarize="dynamic", **arguments)

@@ -42,6 +42,7 @@ def test_passes_are_permutations_that_differ():
     assert not np.array_equal(first, second) and not np.array_equal(first, other)
 
 
+@pytest.mark.full
 def test_a_resumed_pipeline_gives_the_passes_of_the_unbroken_one(epochs):
     for start in range(4):
         resumed = load(initial_epoch=start)
@@ -53,6 +54,7 @@ def test_the_order_does_not_depend_on_the_batch_size(epochs):
     assert which(collect(load(batch_size=7, initial_epoch=1)), epochs) == [1]
 
 
+@pytest.mark.full
 def test_looking_at_the_first_batches_is_not_a_pass(epochs):
     dataset = load()
     for _ in range(3):
@@ -83,6 +85,7 @@ def test_pipelines_count_apart(epochs):
     assert which(collect(second), epochs) == [0]
 
 
+@pytest.mark.full
 def test_a_pipeline_outlives_what_it_was_made_of(epochs):
     dataset = load().map(lambda x: x + 0.0)
     gc.collect()
@@ -129,6 +132,7 @@ def test_fit_sees_one_epoch_after_the_other(epochs, steps_per_epoch):
     assert [which(x, epochs) for x in seen] == [[0], [1], [2]]
 
 
+@pytest.mark.full
 def test_two_replicas_share_the_batches_of_one(replicas):
     with replicas.scope():
         distributed = replicas.experimental_distribute_dataset(load(labels=True))

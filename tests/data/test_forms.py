@@ -84,6 +84,7 @@ def omniglot():
         pytest.skip(f"omniglot is not prepared in TFDS_DATA_DIR={folder}")
 
 
+@pytest.mark.full
 def test_omniglot_becomes_small_and_binary(omniglot, monkeypatch):
     options = {"name": "omniglot", "split": "small1[:300]", "image_shape": (28, 28, 1)}
     grey = collect(**options, invert=True)

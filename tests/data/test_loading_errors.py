@@ -43,6 +43,7 @@ def test_arguments(arguments, message):
         data.load(**{"name": "digits", **arguments})
 
 
+@pytest.mark.full
 def test_importing_the_room_imports_none_of_its_sources():
     code = (
         "import sys, tensorflow, keras; before = set(sys.modules); import keras_vae.data;"

@@ -36,6 +36,7 @@ def collect(dataset):
     return np.concatenate(batches)
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize(
     "name, split, count, shape, mean",
     [
@@ -63,6 +64,7 @@ def test_counts_shapes_and_means(available, name, split, count, shape, mean):
     np.testing.assert_allclose(total / seen, mean, atol=0.6 * 10**-decimals)
 
 
+@pytest.mark.full
 def test_binary_images_are_zeros_and_ones(available):
     available("binarized_mnist")
     x = collect(data.load("binarized_mnist", "validation", 1000))
@@ -81,6 +83,7 @@ def test_labels_are_those_of_tfds(available):
     assert np.array_equal(y, [r["label"] for r in raw]) and y.dtype == np.int32
 
 
+@pytest.mark.full
 def test_factors_of_dsprites(available):
     available("dsprites")
     with pytest.raises(ValueError, match=r"must name one or more of \['label_orientation', "):
@@ -124,6 +127,7 @@ def test_pipelines_share_their_array(available):
     assert prepared.source(builder, "test") is prepared.source(builder, "test")
 
 
+@pytest.mark.full
 def test_a_stream_gives_what_memory_gives(available, monkeypatch):
     available("mnist")
     arguments = {"batch_size": 300, "binarize": "dynamic", "labels": True, "shuffle": False}
@@ -138,6 +142,7 @@ def test_a_stream_gives_what_memory_gives(available, monkeypatch):
         assert np.array_equal(found, wanted)
 
 
+@pytest.mark.full
 def test_a_stream_resumes(available, streamed):
     available("mnist")
 
@@ -152,6 +157,7 @@ def test_a_stream_resumes(available, streamed):
     assert np.array_equal(collect(resumed), passes[2])
 
 
+@pytest.mark.full
 def test_images_draws_and_labels_of_a_stream_stay_together(available, streamed):
     available("mnist")
 
@@ -164,6 +170,7 @@ def test_images_draws_and_labels_of_a_stream_stay_together(available, streamed):
     assert shuffled != still and sorted(shuffled) == sorted(still)
 
 
+@pytest.mark.full
 def test_each_epoch_of_a_stream_has_an_order_of_its_own(available, streamed):
     available("mnist")
     dataset = data.load("mnist", "train[:1000]", labels=True)
@@ -171,6 +178,7 @@ def test_each_epoch_of_a_stream_has_an_order_of_its_own(available, streamed):
     assert np.mean(first == second) < 0.3  # 0.1 for independent orders
 
 
+@pytest.mark.full
 def test_a_stream_is_shuffled_within_windows(available, streamed, monkeypatch):
     available("mnist")
     monkeypatch.setattr(sources, "SHUFFLE_WINDOW_BYTES", 784 * 100)
@@ -184,6 +192,7 @@ def test_a_stream_is_shuffled_within_windows(available, streamed, monkeypatch):
         assert np.mean(order != np.arange(1000)) > 0.9
 
 
+@pytest.mark.full
 def test_the_order_of_a_stream_does_not_depend_on_the_global_seed(available, streamed):
     available("mnist")
     expected = collect(data.load("mnist", "train[:300]"))
@@ -191,6 +200,7 @@ def test_the_order_of_a_stream_does_not_depend_on_the_global_seed(available, str
     assert np.array_equal(collect(data.load("mnist", "train[:300]")), expected)
 
 
+@pytest.mark.full
 def test_a_stream_holds_out_the_same_examples(available, monkeypatch):
     available("mnist")
 

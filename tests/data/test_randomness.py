@@ -72,6 +72,7 @@ def test_epochs_and_seeds_are_uncorrelated(first, second):
     assert abs(correlation(draw(seed=first, epoch=second), draw(seed=second, epoch=first))) < 5
 
 
+@pytest.mark.full
 def test_exchanged_coordinates_are_uncorrelated():
     index = np.arange(500)
     by_epoch = np.concatenate([draw(epoch=e, index=[3]) for e in range(200)])

@@ -28,6 +28,7 @@ def test_usage_counts_codes(model):
         assert set(usage.dead[name]) == set(range(size)) - set(np.ravel(codes))
 
 
+@pytest.mark.full
 def test_one_draw_is_a_bound_whatever_the_number(model):
     found = E.log_likelihood(model, X, num_samples=500, verbose=False)
     np.testing.assert_allclose(found.per_example, model.log_weights(X)[0], rtol=1e-5)
@@ -55,6 +56,7 @@ def test_usage_needs_codes():
         E.code_usage(make_vae(), X)
 
 
+@pytest.mark.full
 def test_the_report_says_what_there_is(model):
     found = E.report(model, X, num_samples=10, only=["ELBO", "log p(x)", "active units"])
     assert found.omitted["active units"] == "q(z|x) is a point mass"
@@ -68,6 +70,7 @@ def test_traversals_go_through_codes(model):
     )
 
 
+@pytest.mark.full
 def test_the_served_model_knows_codes(model, tmp_path):
     path = kv.export_saved_model(model, tmp_path / "1")
     served = tf.saved_model.load(path).signatures
@@ -81,6 +84,7 @@ def test_the_served_model_knows_codes(model, tmp_path):
 # In a training.
 
 
+@pytest.mark.full
 def test_the_monitor_counts_and_draws(tmp_path):
     model = make("hierarchy")
     table = tmp_path / "codes.csv"
@@ -102,6 +106,7 @@ def test_the_monitor_needs_codes():
         fit(make_vae(), callbacks=[kv.callbacks.CodebookMonitor(X)], run_eagerly=True)
 
 
+@pytest.mark.full
 def test_a_collapse_is_found():
     head = kv.posteriors.VectorQuantizer((2, 2), 64, 3, restart_below=0.0)
     model = make(head)
@@ -114,6 +119,7 @@ def test_a_collapse_is_found():
     assert "codebook collapse" in [finding.symptom for finding in check.findings]
 
 
+@pytest.mark.full
 def test_used_codes_are_no_collapse():
     model = make("ema")
     model.initialize_codebook(X)

@@ -421,6 +421,7 @@ def test_one_against_the_rest_is_the_regression_of_published_scores():
     assert np.abs(multinomial - expected).max() > 0.02
 
 
+@pytest.mark.full
 def test_the_classifier_is_chosen_and_known(data):
     def mixed(v):
         return v @ np.array([[1.0, 1.0, 0.0], [1.0, -1.0, 1.0], [0.0, 1.0, 1.0]])

@@ -200,6 +200,7 @@ def test_extrapolation_fits_a_line_in_one_over_n():
     np.testing.assert_allclose(result.distance, expected, rtol=1e-9)
 
 
+@pytest.mark.full
 def test_extrapolation_takes_the_bias_away():
     size, count = 20, 400
     real = data_with([0.0] * size, np.eye(size), count=50)
@@ -349,6 +350,7 @@ def test_moments_of_no_distribution_are_refused():
         kv.evaluation.frechet_between_moments(good, kv.evaluation.Moments([0.0], [[1.0]], 9))
 
 
+@pytest.mark.full
 def test_real_digits_are_nearer_to_digits_than_to_noise():
     digits = next(iter(kv.data.load("mnist_5k", "train", batch_size=1200))).numpy()
     real, others = digits[:600], digits[600:]

@@ -29,6 +29,7 @@ def x():
     return np.random.default_rng(0).integers(0, 2, (9, *SHAPE)).astype("float32")
 
 
+@pytest.mark.full
 def test_the_first_examples_count_in_any_form_of_data(x):
     model = make()
     data = tf.data.Dataset.from_tensor_slices(x).batch(2)
@@ -38,6 +39,7 @@ def test_the_first_examples_count_in_any_form_of_data(x):
     assert np.array_equal(first.inference.per_example, same.inference.per_example)
 
 
+@pytest.mark.full
 def test_a_conditional_flow_works(x):
     flow = kv.posteriors.AutoregressiveFlow(2, num_flows=1, hidden_units=(4,))
     model = make(kv.ConditionalVAE, flow, condition=3)
@@ -48,6 +50,7 @@ def test_a_conditional_flow_works(x):
     np.testing.assert_allclose(result.log_likelihood.mean, log_p.mean, atol=1.0)
 
 
+@pytest.mark.full
 def test_discrete_posteriors_work(x):
     posterior = kv.posteriors.Categorical(2, 3, temperature=0.5)
     model = make(posterior=posterior, prior=kv.priors.Categorical(2, 3))
@@ -72,6 +75,7 @@ class Watched(keras.layers.Layer):
             return tf.reshape(self.dense(z), [-1, *SHAPE])
 
 
+@pytest.mark.full
 def test_no_more_examples_are_decoded_at_once_than_a_batch(x, monkeypatch):
     monkeypatch.setattr(sys.modules["keras_vae.evaluation.inference_gap"], "_MEMORY", 1e-9)
     model = make(decoder=Watched())

@@ -84,12 +84,14 @@ def test_arrays_and_datasets_give_the_same(x, name):
     np.testing.assert_allclose(results, results[0], rtol=1e-6)
 
 
+@pytest.mark.full
 def test_the_seed_decides_the_draws(x):
     model = make()
     a, b, c = (kv.evaluation.marginal_kl(model, x, 5, seed).mean for seed in (1, 1, 2))
     assert a == b != c
 
 
+@pytest.mark.full
 def test_by_default_a_given_number_of_draws_is_made_and_at_least_two(monkeypatch, x):
     monkeypatch.setattr(aggregate_posterior, "_DRAWS", 100)
     model = make()

@@ -14,6 +14,7 @@ def layered():
     return model
 
 
+@pytest.mark.full
 def test_a_report_has_the_rate_and_the_active_units_of_each_group():
     model, x = layered(), binary_images(20)
     options = {"only": ["ELBO", "active units"], "budget": None, "verbose": False}
@@ -26,6 +27,7 @@ def test_a_report_has_the_rate_and_the_active_units_of_each_group():
     assert rows["active units"].value == units.count == np.sum(units.active)
 
 
+@pytest.mark.full
 def test_the_mean_kl_is_that_of_all_groups():
     model, x = layered(), binary_images(20)
     found = kv.evaluation.mean_kl(model, x, num_samples=2000, verbose=False)

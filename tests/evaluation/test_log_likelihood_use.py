@@ -48,6 +48,7 @@ def test_the_encoder_runs_once_for_all_chunks(x):
     assert encoder.runs == 1
 
 
+@pytest.mark.full
 def test_terms_of_a_subclass_are_those_that_count(x):
     class Shifted(kv.VAE):
         def compute_terms(self, *args, **kwargs):
@@ -75,6 +76,7 @@ def test_chunks_of_the_default_size_hold_all_samples(monkeypatch, x, num_samples
     assert sum(sizes[1:]) == num_samples  # the first is the look at the size of a draw
 
 
+@pytest.mark.full
 def test_more_memory_takes_larger_chunks_and_a_larger_draw_smaller_ones(x):
     data = tf.constant(x)
     small = int(chunk_of(vae(), data, None, 1.0))
@@ -85,6 +87,7 @@ def test_more_memory_takes_larger_chunks_and_a_larger_draw_smaller_ones(x):
     assert int(chunk_of(vae(), data, None, 1e-9)) == 1
 
 
+@pytest.mark.full
 def test_few_effective_samples_are_told(x):
     model = vae()
     with warnings.catch_warnings():
@@ -118,6 +121,7 @@ def test_outliers_are_told_that_mean_and_median_hide(monkeypatch, bad, told):
     assert len(messages) == told and all(text.startswith("2.0% of the 100") for text in messages)
 
 
+@pytest.mark.full
 def test_long_work_shows_a_bar_and_short_work_does_not(x, monkeypatch, capsys):
     kv.evaluation.log_likelihood(vae(), x, num_samples=2)
     assert capsys.readouterr().out == ""

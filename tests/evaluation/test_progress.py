@@ -35,6 +35,7 @@ EVALUATIONS = {
 }
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("name", EVALUATIONS)
 def test_a_single_batch_shows_progress(model, x, monkeypatch, capsys, name):
     evaluate, counted = EVALUATIONS[name]

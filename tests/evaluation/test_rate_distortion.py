@@ -81,6 +81,7 @@ def test_a_model_is_dominated_by_one_that_has_less_of_one_and_no_more_of_the_oth
     assert curve_of(*points).dominated.tolist() == dominated
 
 
+@pytest.mark.full
 def test_a_vae_has_the_rate_of_mean_kl_and_the_noise_of_the_seed():
     models = {1.0: make_vae()}
     one, same, other = (

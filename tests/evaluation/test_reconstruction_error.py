@@ -157,6 +157,7 @@ def test_a_perfect_reconstruction_has_no_error(recwarn):
     assert not [w for w in recwarn if issubclass(w.category, RuntimeWarning)]
 
 
+@pytest.mark.full
 def test_all_posteriors_and_forms_of_data_work():
     x = images(count=5)
     data = tf.data.Dataset.from_tensor_slices(x).batch(2)

@@ -89,6 +89,7 @@ def value(report, section, name):
     return row
 
 
+@pytest.mark.full
 def test_every_section_is_there_and_nothing_is_omitted(whole):
     report = whole[0]
     assert list(report.sections) == [
@@ -110,6 +111,7 @@ def test_every_section_is_there_and_nothing_is_omitted(whole):
     ]
 
 
+@pytest.mark.full
 def test_numbers_are_those_of_the_single_evaluations(whole):
     report, model, (x, _), _, _ = whole
     options = {"seed": 3, "verbose": False}
@@ -234,6 +236,7 @@ def quick(model, data, folder=None, **kwargs):
     )
 
 
+@pytest.mark.full
 def test_a_discrete_model_of_no_images_omits_what_it_lacks():
     model = vae(
         posterior=kv.posteriors.Bernoulli(3),
@@ -262,6 +265,7 @@ class OnlyCall(kv.posteriors.Posterior):
         return tfd.MultivariateNormalDiag(loc, tf.ones_like(loc))
 
 
+@pytest.mark.full
 def test_a_posterior_without_parameters_omits_what_needs_them(monkeypatch):
     monkeypatch.setattr(sections, "NUM_DISTRIBUTIONS", 1)
     report = quick(vae(posterior=OnlyCall(2)), images(3))
@@ -269,6 +273,7 @@ def test_a_posterior_without_parameters_omits_what_needs_them(monkeypatch):
     assert report.omitted["parts of the KL"] == report.omitted["gaps of inference"] == why
 
 
+@pytest.mark.full
 def test_a_conditional_model_is_given_its_labels(monkeypatch):
     monkeypatch.setattr(sections, "NUM_DISTRIBUTIONS", 3)
     model = vae(kv.ConditionalVAE, condition=3, prior=kv.priors.ConditionalNormal(2))
@@ -279,6 +284,7 @@ def test_a_conditional_model_is_given_its_labels(monkeypatch):
     assert {"Samples", "Traversals", "Reconstructions"} <= set(report.figures)
 
 
+@pytest.mark.full
 def test_verbose_prints_the_table(capsys, monkeypatch):
     monkeypatch.setattr(kv.core.progress, "_PATIENCE", float("inf"))
     monkeypatch.setattr(sections, "NUM_DISTRIBUTIONS", 1)
@@ -349,6 +355,7 @@ def test_parts_and_sections_are_named_in_any_spelling():
     assert left_out(None, None) == {}
 
 
+@pytest.mark.full
 def test_only_what_is_wanted_is_computed(monkeypatch):
     for name in ("log_likelihood", "annealed_importance_sampling", "statistics", "generate"):
         monkeypatch.setattr(sections, name, None)
@@ -399,6 +406,7 @@ def test_time_is_shared_and_numbers_are_halved():
     assert counts_within(100.0, works, COSTS) == found
 
 
+@pytest.mark.full
 def test_a_report_without_much_time_says_what_it_reduced(monkeypatch, tmp_path):
     monkeypatch.setattr(sections, "NUM_DISTRIBUTIONS", 3)
     # 60 x 8 draws take 0.1 s; a gradient 0.01 s, of which gaps of 2 examples take 3,200.
@@ -458,6 +466,7 @@ def test_costs_are_those_of_the_passes(monkeypatch):
 # What is left of a report that is interrupted.
 
 
+@pytest.mark.full
 def test_an_interrupted_report_leaves_what_it_has(tmp_path, monkeypatch):
     monkeypatch.setattr(sections, "NUM_DISTRIBUTIONS", 1)
 

@@ -87,6 +87,7 @@ MODES = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "mode",
     [pytest.param(mode, marks=[pytest.mark.full] if "XLA" in mode else []) for mode in MODES],
@@ -102,6 +103,7 @@ def test_every_way_of_running_gives_the_same_weights(x, reference, replicas, mod
         np.testing.assert_allclose(found[name], logs[name], rtol=1e-3, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.full
 def test_a_training_goes_on_from_a_file(x, reference, tmp_path):
     """Fails for a discriminator, its optimizer's state or the averages missing in the file."""
     expected, _ = reference
@@ -114,6 +116,7 @@ def test_a_training_goes_on_from_a_file(x, reference, tmp_path):
     assert_equal(resumed, expected)
 
 
+@pytest.mark.full
 def test_adaptive_weights_are_those_of_the_global_batch(x, replicas):
     """Fails for norms of each replica by itself."""
     x = x[: 3 * SIZE]
@@ -127,6 +130,7 @@ def test_adaptive_weights_are_those_of_the_global_batch(x, replicas):
     assert_equal(two, values(one))
 
 
+@pytest.mark.full
 def test_the_weight_starts_at_its_step_and_is_driven(x):
     model = make(adversarial(weight=2.0, weight_start=2), run_eagerly=True)
     logs = train(model, x[: 4 * SIZE])
@@ -175,6 +179,7 @@ def test_the_maker_of_fakes_learns_to_deceive(x, maker):
     assert logs["adversarial"][-1] < logs["adversarial"][0]
 
 
+@pytest.mark.full
 def test_the_perceptual_loss_has_a_gradient_and_frozen_weights(x):
     """Fails for features computed without a gradient, and for weights that thaw."""
     phi = keras.Sequential(
@@ -210,6 +215,7 @@ def test_what_is_not_finite_in_the_loss_of_one_part_moves_nothing(x, part):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.full
 def test_half_precision_gives_a_finite_adaptive_weight(x):
     for policy in ("mixed_float16", "mixed_bfloat16"):
         keras.config.set_dtype_policy(policy)
@@ -293,6 +299,7 @@ def test_every_model_takes_an_adversary(kind):
     assert any(np.any(v.numpy() != old) for v, old in pairs if id(v) in part)
 
 
+@pytest.mark.full
 def test_another_prior_takes_the_discriminator_along(x):
     model = make(run_eagerly=True)
     train(model, x[: 4 * SIZE])
@@ -303,6 +310,7 @@ def test_another_prior_takes_the_discriminator_along(x):
         np.testing.assert_array_equal(one.numpy(), two.numpy())
 
 
+@pytest.mark.full
 def test_the_discriminator_stays_out_of_a_saved_model(x, tmp_path):
     shapes = []
     for name, objective in {"with": adversarial(), "without": ELBO()}.items():
@@ -324,6 +332,7 @@ def test_callbacks_find_the_objective_within(x):
 # The doctor.
 
 
+@pytest.mark.full
 def test_a_discriminator_that_never_moves_is_told(x):
     """Fails for a start beyond the end, and for a part that no loss depends on."""
     model = make_mean_vae(objective=adversarial(), likelihood=kv.likelihoods.Laplace(SHAPE))

@@ -56,6 +56,7 @@ def assert_close(model, expected):
         np.testing.assert_allclose(found, value, rtol=1e-4, atol=2e-6)
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("by_part", [False, True])
 def test_validation_is_that_of_the_average(reference, by_part):
     x, raw, averages = reference
@@ -96,6 +97,7 @@ def test_monitors_and_checkpoints_see_the_average_where_they_stand_after_it(refe
                 np.testing.assert_allclose(found, value, rtol=1e-4, atol=2e-6)
 
 
+@pytest.mark.full
 def test_a_resumed_training_goes_on_with_the_weights_and_not_with_their_average(
     reference, tmp_path
 ):
@@ -118,6 +120,7 @@ def test_a_resumed_training_goes_on_with_the_weights_and_not_with_their_average(
     assert_close(train(), averages[-1])
 
 
+@pytest.mark.full
 def test_validation_of_the_average_on_replicas(reference, replicas):
     x, _, averages = reference
     with replicas.scope():

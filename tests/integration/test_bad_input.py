@@ -68,6 +68,7 @@ def test_validation_data_with_a_bad_value(model, refuse, x, value):
     refuse(model, lambda: model.fit(x, validation_data=(bad, None), verbose=0), "must be in [0, 1]")
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize(
     "options", [{"jit_compile": True}, {"jit_compile": False, "steps_per_execution": 2}], ids=str
 )
@@ -167,6 +168,7 @@ DTYPES = {
 }
 
 
+@pytest.mark.full
 def test_dtypes_that_mean_the_same(make_vae, dataset, x):
     forms = {name: convert(x) for name, convert in DTYPES.items()}
     forms |= {"dataset of uint8": dataset(x.astype("uint8"), size=28), "float32": x}

@@ -40,6 +40,7 @@ def uniform_classes():
     )
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("kind", ["one", "replicas"])
 def test_eight_equal_classes_take_three_bits(kind, request):
     """Fails for nats, a division by 5 x 8, the loss (whose beta is 0), and unequal batches."""

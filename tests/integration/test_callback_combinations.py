@@ -55,6 +55,7 @@ def assert_same(one, other):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.full
 def test_a_scheduler_of_the_rate(steered, x):
     make, driver, name = steered
     alone, model = make(), make()
@@ -67,6 +68,7 @@ def test_a_scheduler_of_the_rate(steered, x):
         assert history[name] == expected
 
 
+@pytest.mark.full
 def test_a_plateau_reduces_the_rate(steered, x):
     make, driver, name = steered
     plateau = keras.callbacks.ReduceLROnPlateau("loss", factor=0.1, patience=1, min_delta=1e9)
@@ -99,6 +101,7 @@ def test_what_sets_the_rate_lets_no_step_be_traced_anew(make_vae, x):
     assert functions[0] is functions[1]
 
 
+@pytest.mark.full
 def test_early_stopping_restores_the_number_with_the_weights(steered, x):
     make, driver, name = steered
     stop = keras.callbacks.EarlyStopping(
@@ -116,6 +119,7 @@ def test_early_stopping_restores_the_number_with_the_weights(steered, x):
         assert number(model, name) == float(ANNEALING(5))
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("weights_only", [False, True])
 def test_a_checkpoint_goes_on(steered, x, tmp_path, weights_only):
     make, driver, name = steered
@@ -145,6 +149,7 @@ class Interrupt(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("save_freq", ["epoch", 2])
 def test_a_backup_goes_on(steered, x, tmp_path, save_freq):
     # Two batches an epoch: stopped within the second, where the backup is that after the first.
@@ -166,6 +171,7 @@ def test_a_backup_goes_on(steered, x, tmp_path, save_freq):
         assert history.history[name] == [float(ANNEALING(t)) for t in (3, 5, 7)]
 
 
+@pytest.mark.full
 def test_driven_numbers_are_columns_of_the_log(steered, x, tmp_path):
     make, driver, name = steered
     logger = keras.callbacks.CSVLogger(tmp_path / "log.csv")
@@ -178,6 +184,7 @@ def test_driven_numbers_are_columns_of_the_log(steered, x, tmp_path):
         np.testing.assert_allclose([float(row[column]) for row in rows], history[column], rtol=1e-6)
 
 
+@pytest.mark.full
 def test_driven_numbers_are_in_tensorboard(steered, x, tmp_path):
     pytest.importorskip("tensorboard", reason="writes for TensorBoard, which is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -189,6 +196,7 @@ def test_driven_numbers_are_in_tensorboard(steered, x, tmp_path):
     assert {f"epoch_{name}", "epoch_elbo"} <= set(events.Tags()["tensors"])
 
 
+@pytest.mark.full
 def test_averaged_weights_are_swapped_in(steered, x, tmp_path):
     # The average is that of the weights alone: numbers are not trained, and stay what they are.
     make, driver, name = steered

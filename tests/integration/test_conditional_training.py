@@ -32,6 +32,7 @@ def digits():
     return tuple(np.concatenate(parts) for parts in zip(*batches, strict=True))
 
 
+@pytest.mark.full
 def test_training_improves_the_bound(trained):
     _, history = trained
     assert history["elbo"][-1] > history["elbo"][0] + 5

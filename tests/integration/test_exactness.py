@@ -162,6 +162,7 @@ def assert_open_loop(seen, first=0):
         assert_is(seen[name], formula, first)
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize(
     "mode",
     [
@@ -195,6 +196,7 @@ def assert_steps_of_sgd(seen):
         np.testing.assert_allclose(step, memory, rtol=1e-4, atol=1e-6, err_msg=f"step {t}")
 
 
+@pytest.mark.full
 def test_a_second_fit_goes_on(compiled):
     mode = "graph, 37 steps, dataset"
     model, record = compiled(mode, kv.objectives.ELBO), Record(2 * STEPS)
@@ -231,6 +233,7 @@ def in_two_parts(how, make, callbacks, folder, *measures):
     return {name: first[name] + second[name] for name in first}
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("how", ["backup", "saved"])
 def test_an_open_loop_goes_on_after_a_stop(compiled, tmp_path, how):
     def callbacks():
@@ -282,6 +285,7 @@ def assert_geco(seen):
     np.testing.assert_allclose(seen["loss"], seen["kl"] + penalty, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("mode", ["XLA, 37 steps, arrays", "replicas, dataset"])
 def test_multipliers(compiled, mode):
     model, record = compiled(mode, geco), Record(2 * STEPS, *GECO_MEASURES)
@@ -291,6 +295,7 @@ def test_multipliers(compiled, mode):
     assert_geco(record.recorder.seen)
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("how", ["backup", "saved"])
 def test_multipliers_go_on_after_a_stop(compiled, tmp_path, how):
     make = lambda: compiled("", geco)  # noqa: E731
@@ -317,6 +322,7 @@ def assert_kl_controller(seen):
     np.testing.assert_allclose(used, seen["beta"] * seen["kl"], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "mode", ["graph, 37 steps, dataset", pytest.param("replicas, dataset", marks=pytest.mark.full)]
 )
@@ -326,6 +332,7 @@ def test_the_proportional_integral_controller(compiled, mode):
     assert_kl_controller(record.recorder.seen)
 
 
+@pytest.mark.full
 def test_the_proportional_integral_controller_goes_on_after_a_stop(compiled, tmp_path):
     make = lambda: compiled("", target_kl)  # noqa: E731
     measures = ("kl", "loss", "reconstruction")
@@ -335,6 +342,7 @@ def test_the_proportional_integral_controller_goes_on_after_a_stop(compiled, tmp
 # Other numbers of the parts of a model.
 
 
+@pytest.mark.full
 def test_capacity_and_temperature(compiled):
     mode = "XLA, dataset"
     posterior = kv.posteriors.Bernoulli(2, temperature=1.0)

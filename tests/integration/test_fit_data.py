@@ -24,6 +24,7 @@ def assert_equal(ones, others, rtol=1e-4, atol=1e-6):
         np.testing.assert_allclose(one, other, rtol=rtol, atol=atol)
 
 
+@pytest.mark.full
 def test_all_forms_of_data_train_alike(make_vae, dataset, x):
     y, weights = np.zeros(len(x)), np.ones(len(x), "float32")
     forms = {
@@ -95,6 +96,7 @@ def test_weighted_loss_and_measures(make_mean_vae, x):
         assert weighted[name] == pytest.approx(rest[name], rel=1e-5), name
 
 
+@pytest.mark.full
 def test_what_weights_make_of_the_measures(make_mean_vae, x):
     # loss = sum(w loss) / N, and the measures are means that the weights weigh: sum(w m) / sum(w).
     model = make_mean_vae(objective=kv.objectives.ELBO(beta=2.0))
@@ -131,6 +133,7 @@ def test_partial_last_batch_counts_by_its_examples(make_mean_vae, x):
         assert parts[name] == pytest.approx(whole[name], rel=1e-5), name
 
 
+@pytest.mark.full
 def test_logs_hold_measures_and_driven_numbers(make_vae, x):
     model = make_vae()
     model.compile(keras.optimizers.Adam(1e-3), jit_compile=False)
@@ -159,6 +162,7 @@ def test_measures_are_what_their_names_say(make_mean_vae, x):
     assert logs["kl"] == pytest.approx(float(np.mean(q.kl_divergence(p))), rel=1e-5)
 
 
+@pytest.mark.full
 def test_validation_in_fit_is_evaluate(make_vae, x):
     model = make_vae()
     model.compile("sgd", jit_compile=False)
@@ -184,6 +188,7 @@ def test_validation_split_and_predict(make_vae, x):
     )
 
 
+@pytest.mark.full
 def test_train_on_batch_and_test_on_batch(make_vae, x):
     model = make_vae()
     model.compile("sgd", jit_compile=False)

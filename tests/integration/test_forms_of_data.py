@@ -84,12 +84,14 @@ def expected():
     return read(VALUES)
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
 def test_all_readers_read_all_forms_alike(form, expected):
     for name, numbers in read(form(VALUES)).items():
         np.testing.assert_allclose(numbers, expected[name], rtol=1e-5, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore:The loss did not")
 def test_what_takes_arrays_alone_takes_tables():
     model, data = make(), mixed_frame(VALUES)

@@ -104,6 +104,7 @@ def assert_follows(history, rule, suffix=""):
     return np.array([0.5, *multipliers[:-1]]) * averages
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("rule", RULES)
 def test_averages_and_multipliers_follow_their_rules(make_vae, fast, x, rule):
     # A κ of 3 is far off at first, one of 7 more than good enough.
@@ -120,6 +121,7 @@ def test_averages_and_multipliers_follow_their_rules(make_vae, fast, x, rule):
     assert [history[f"lambda_squared_error_{n}"][-1] for n in (1, 2)] == state(model)[:2]
 
 
+@pytest.mark.full
 def test_weights_of_examples_count(make_vae, fast, x):
     model, rule = make_vae(objective=objective()), fast()
     model.compile("sgd", run_eagerly=True)
@@ -170,6 +172,7 @@ def test_validation_does_not_move_the_average(make_vae, fast, x):
     assert history.history["val_loss"][-1] == pytest.approx(loss, rel=1e-5)
 
 
+@pytest.mark.full
 def test_modes_of_execution_agree(make_mean_vae, fast, x):
     found = []
     for options in ({"run_eagerly": True}, {"jit_compile": True, "steps_per_execution": 3}):
@@ -284,6 +287,7 @@ def absolute(x, mean):
     return tf.reduce_sum(tf.abs(x - mean), axis=[2, 3, 4])
 
 
+@pytest.mark.full
 def test_two_replicas_equal_one_device(make_mean_vae, fast, trainable, replicas, x):
     # The weights differ between replicas, and one has no data in the last batch, of 1.
     weights, found = np.linspace(0.0, 3.0, 17).astype("float32"), []
@@ -306,6 +310,7 @@ def test_two_replicas_equal_one_device(make_mean_vae, fast, trainable, replicas,
 # Saved, and killed.
 
 
+@pytest.mark.full
 def test_a_saved_model_goes_on(make_vae, fast, trainable, x, tmp_path):
     rule = fast(every=2, warmup_steps=1)
     unbroken, model = (

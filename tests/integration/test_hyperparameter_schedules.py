@@ -53,6 +53,7 @@ def fit(model, x, kind, epochs=1, **kwargs):
     ).history
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize(
     ("kind", "options"),
     [("dataset of unknown length", {"jit_compile": False}), ("array", {"run_eagerly": True})],
@@ -71,6 +72,7 @@ def test_beta_is_exact_at_every_step(make_vae, x, kind, options):
     assert float(model.objective.beta) == expected[13], "the last value is kept"
 
 
+@pytest.mark.full
 def test_number_without_callback_stays(make_vae, x):
     model = make_vae(objective=kv.objectives.ELBO(0.3))
     model.compile("sgd", run_eagerly=True)
@@ -82,6 +84,7 @@ def test_number_without_callback_stays(make_vae, x):
     assert "beta" not in history
 
 
+@pytest.mark.full
 def test_evaluation_in_between_does_not_count(make_vae, x):
     model = make_vae(objective=kv.objectives.ELBO())
     model.compile("sgd", run_eagerly=True)
@@ -151,6 +154,7 @@ class Crash(Exception):
     pass
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("where", ["on_train_begin", "on_train_batch_end", "on_epoch_end"])
 def test_crash_leaves_no_controller(make_vae, x, where):
     def crash(*args, **kwargs):
@@ -192,6 +196,7 @@ def test_what_is_no_hook_is_refused(make_vae):
         make_vae().attach(0.5)
 
 
+@pytest.mark.full
 def test_callback_can_be_used_again(make_vae, x):
     model = make_vae()
     model.compile("sgd", run_eagerly=True)

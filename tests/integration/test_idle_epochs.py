@@ -94,6 +94,7 @@ def uses(model, x, data):
     yield "a part of a pass", lambda: next(iter(reading.standardized(model, data)))
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore:Your input ran out of data", "ignore:`shuffle=True` was passed")
 def test_no_pass_destroys_an_iterator_itself(seen, model, x, dataset):
     model.build(x.shape)
@@ -109,6 +110,7 @@ def test_no_pass_destroys_an_iterator_itself(seen, model, x, dataset):
         gc.enable()
 
 
+@pytest.mark.full
 def test_a_long_training_holds_few_iterators(seen, make_vae, x):
     model, alive = make_vae(), []
     model.compile("sgd")
@@ -171,6 +173,7 @@ def test_without_threads_iterators_are_destroyed_at_once(seen, monkeypatch, fina
     assert seen.alive() == 0
 
 
+@pytest.mark.full
 def test_a_process_may_end_while_iterators_are_released(tmp_path):
     # A thread that is a daemon comes back to an interpreter that has ended, and aborts the process.
     script = tmp_path / "slow_release.py"

@@ -15,6 +15,7 @@ def compiled(model, **options):
     return model
 
 
+@pytest.mark.full
 def test_early_stopping_restores_the_best_weights(make_vae, x):
     model = compiled(make_vae())
     stop = keras.callbacks.EarlyStopping(
@@ -46,6 +47,7 @@ class Interrupt(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.full
 def test_backup_and_restore_resumes_exactly(make_vae, trainable, x, tmp_path):
     def callbacks():
         backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
@@ -78,6 +80,7 @@ def test_csv_logger_and_reduce_lr(make_vae, x, tmp_path):
     assert float(model.optimizer.learning_rate) < 1e-3 * 1.01
 
 
+@pytest.mark.full
 def test_tensorboard(make_vae, x, tmp_path):
     pytest.importorskip("tensorboard")
     model = make_vae()
@@ -93,6 +96,7 @@ def regularized(strength):
     return keras.Sequential([keras.layers.Flatten(), dense])
 
 
+@pytest.mark.full
 def test_regularizers_count_in_loss_and_gradient(make_mean_vae, x):
     kernels, losses = [], []
     for strength in (0.0, 0.5):
@@ -119,6 +123,7 @@ class Penalized(keras.layers.Layer):
         return inputs
 
 
+@pytest.mark.full
 def test_add_loss_of_a_network_counts(make_mean_vae, x):
     encoder = keras.Sequential([Penalized(), keras.layers.Flatten(), keras.layers.Dense(4)])
     model = make_mean_vae(encoder=encoder)
@@ -154,6 +159,7 @@ def test_options_of_optimizers(make_vae, trainable, x, options):
         assert np.sqrt(sum(np.sum(s**2) for s in steps)) <= 0.02 * (1 + 1e-5)
 
 
+@pytest.mark.full
 def test_accumulated_gradients_are_those_of_the_large_batch(make_mean_vae, trainable, x):
     x, found = x[:16], []
     for batch_size, count in ((16, None), (8, 2)):

@@ -79,6 +79,7 @@ def test_the_kl_goes_to_its_target(digits, beta):
     assert history["beta"][-1] == model.objective.beta.numpy()
 
 
+@pytest.mark.full
 def test_without_the_callback_beta_stays(digits):
     model = make_vae(target=9.0, beta=0.5)
     elbo = kv.VAE(**{**parts_of(make_vae(target=9.0)), "objective": kv.objectives.ELBO(0.5)})
@@ -92,6 +93,7 @@ def parts_of(model):
     return {**parts, "posterior": model.posterior_head, "likelihood": model.likelihood_head}
 
 
+@pytest.mark.full
 def test_steps_per_execution_change_nothing(digits):
     one, ten = (make_vae(target=9.0) for _ in range(2))
     first = train(one, digits[:1000], epochs=3, steps_per_execution=1)
@@ -101,6 +103,7 @@ def test_steps_per_execution_change_nothing(digits):
         np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
 
 
+@pytest.mark.full
 def test_a_resumed_training_goes_on(digits, tmp_path):
     unbroken, broken = (make_vae(target=9.0) for _ in range(2))
     train(unbroken, digits[:500], epochs=4)
@@ -116,6 +119,7 @@ def test_a_resumed_training_goes_on(digits, tmp_path):
         np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
 
 
+@pytest.mark.full
 def test_a_schedule_drives_the_target(digits):
     schedule = kv.schedules.Linear(2.0, 12.0, steps=4)
     model = make_vae(target=9.0)
@@ -130,6 +134,7 @@ def test_a_schedule_drives_the_target(digits):
     assert before == (model.objective.beta.numpy(), model.objective.target.numpy())
 
 
+@pytest.mark.full
 def test_a_schedule_drives_the_capacity(digits):
     # γ |KL - C| with a large γ: the KL follows C from 2 to 6 nats.
     model = kv.VAE(**{**parts_of(make_vae(target=9.0)), "objective": kv.objectives.Capacity(2.0)})

@@ -119,11 +119,13 @@ def test_step_on_one_device(preset, option):
     check_step(preset, option)
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize(("preset", "option"), PAIRS)
 def test_step_on_two_replicas(replicas, preset, option):
     check_step(preset, option, replicas)
 
 
+@pytest.mark.full
 def test_step_on_two_replicas_in_a_graph(replicas):
     check_step("VAE", "clipnorm", replicas, run_eagerly=False)
 
@@ -143,6 +145,7 @@ def test_what_keras_cannot_do_on_replicas_is_refused(replicas, options):
         model.compile(sgd(**options), run_eagerly=True)
 
 
+@pytest.mark.full
 def test_an_overflow_on_any_replica_is_seen(replicas, x):
     # Loss scaling looks at the first replica alone, of which the sum is given to it.
     with replicas.scope():
@@ -157,6 +160,7 @@ def test_an_overflow_on_any_replica_is_seen(replicas, x):
         np.testing.assert_array_equal(a, b.numpy())
 
 
+@pytest.mark.full
 def test_own_optimizers_on_two_replicas(replicas, x):
     found = []
     one = make_mean_vae()

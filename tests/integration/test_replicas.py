@@ -22,6 +22,7 @@ def train(model, x, optimizer=None, batch_size=8, run_eagerly=False, **kwargs):
     return model.fit(x, batch_size=batch_size, shuffle=False, verbose=0, **kwargs).history
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize(
     ("size", "objective"),
     [
@@ -47,6 +48,7 @@ def test_two_replicas_equal_one_device(trainable, replicas, x, size, objective):
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.full
 def test_weights_and_regularizers_on_replicas(trainable, replicas, x):
     def make():
         keras.utils.set_random_seed(1)
@@ -78,6 +80,7 @@ class Noise(kv.objectives.ELBO):
         return super().loss(terms)
 
 
+@pytest.mark.full
 def test_replicas_draw_different_noise(make_vae, replicas, x):
     with replicas.scope():
         model = make_vae(objective=Noise())
@@ -86,6 +89,7 @@ def test_replicas_draw_different_noise(make_vae, replicas, x):
     assert one != 0 and two != 0 and one != two
 
 
+@pytest.mark.full
 def test_annealing_on_replicas(make_vae, replicas, x):
     schedule = kv.schedules.Linear(0.0, 1.0, steps=5)
     with replicas.scope():
@@ -104,6 +108,7 @@ def test_annealing_on_replicas(make_vae, replicas, x):
     assert np.isfinite(history["loss"]).all()
 
 
+@pytest.mark.full
 def test_dataset_with_weights_on_replicas(make_vae, replicas, dataset, x):
     with replicas.scope():
         model = make_vae()
@@ -166,6 +171,7 @@ def reference(objective, optimizer):
     return run(objective, optimizer, {"run_eagerly": True})
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("options", "objective", "optimizer"),
     [*CASES, *(pytest.param(*case, marks=pytest.mark.full) for case in REST)],
@@ -182,6 +188,7 @@ def test_options_on_replicas_change_nothing(replicas, options, objective, optimi
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.full
 def test_nothing_is_counted_past_the_end_of_the_data(make_vae, replicas, x):
     # Three batches of a known size; ten steps are tried.
     data = tf.data.Dataset.from_tensor_slices(x[:24]).batch(8, drop_remainder=True)
@@ -194,6 +201,7 @@ def test_nothing_is_counted_past_the_end_of_the_data(make_vae, replicas, x):
     assert int(tf.convert_to_tensor(model.optimizer.iterations)) == 3
 
 
+@pytest.mark.full
 def test_single_batches_on_replicas(trainable, replicas, x):
     one = make_mean_vae()
     with replicas.scope():
@@ -218,6 +226,7 @@ def test_xla_on_replicas_is_refused_where_an_objective_exchanges(make_vae, train
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.full
 def test_training_goes_on_after_bad_data_was_refused(make_vae, trainable, replicas, dataset, x):
     # As in a notebook, where the data are mended and the cell is run again.
     with replicas.scope():

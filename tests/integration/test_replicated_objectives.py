@@ -27,6 +27,7 @@ CASES = [("total correlation", 17), ("covariance", 19), ("discrepancy", 17), ("c
 MORE = [("total correlation", 19), ("discrepancy", 19)]
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize(
     ("name", "size"), [*CASES, *(pytest.param(*case, marks=pytest.mark.full) for case in MORE)]
 )
@@ -83,6 +84,7 @@ def test_gathered_values_and_their_gradients(replicas, sizes):
     np.testing.assert_allclose(np.concatenate(gradients), 2.0 * (1.0 + 2.0) * expected)
 
 
+@pytest.mark.full
 def test_draws_of_the_prior_are_independent_on_replicas(make_vae, replicas, x, monkeypatch):
     seen = []
 

@@ -12,6 +12,7 @@ def run(model, data, epochs=1, **options):
     return model.fit(data, epochs=epochs, shuffle=False, verbose=0).history
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("mode", [{"run_eagerly": True}, {"jit_compile": False}])
 def test_same_seed_gives_the_same_run(make_vae, trainable, x, mode):
     one, two = make_vae(seed=3), make_vae(seed=3)
@@ -26,6 +27,7 @@ def test_other_seed_gives_another_run(make_vae, x):
     assert one["loss"] != two["loss"]
 
 
+@pytest.mark.full
 def test_steps_draw_different_noise(make_vae, x):
     # At a learning rate of zero and with the same batch, only the noise moves the loss.
     model = make_vae()
@@ -34,6 +36,7 @@ def test_steps_draw_different_noise(make_vae, x):
     assert len(set(losses)) == 5
 
 
+@pytest.mark.full
 def test_run_does_not_depend_on_global_seeds(make_vae, x):
     histories = []
     for seed in (1, 2):
@@ -53,6 +56,7 @@ def annealing():
     return kv.callbacks.KLAnnealing(kv.schedules.Linear(0.0, 1.0, steps=5))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("learning_rate", [0.01, "cosine"])
 def test_saved_and_resumed_run_is_the_unbroken_run(
     make_vae, trainable, weights_of, tmp_path, learning_rate

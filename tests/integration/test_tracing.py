@@ -47,6 +47,7 @@ def warnings_of_tensorflow():
     tf.get_logger().removeHandler(handler)
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.default_execution
 @pytest.mark.parametrize(
     ("execution", "kind"),
@@ -81,6 +82,7 @@ def test_a_graph_serves_all_batches_all_epochs_and_all_trainings(
     assert warnings_of_tensorflow == []
 
 
+@pytest.mark.full
 def test_several_models_in_one_process_are_no_retracing(make_vae, warnings_of_tensorflow, x):
     # TensorFlow takes all functions that one line of code makes for one, and warns where it traces
     # five of them within some ten calls. Keras's own would only in trainings of less than four
@@ -144,11 +146,13 @@ def steps_made(model, x, **options):
     return int(model.optimizer.iterations), model._functions.calls["train_function"] - before
 
 
+@pytest.mark.full
 def test_no_more_steps_are_made_than_asked_for(make_vae, x):
     # Keras makes whole executions: ten at a time would be 30.
     assert steps_made(make_vae(), x, steps_per_epoch=25) == (25, 5)
 
 
+@pytest.mark.full
 def test_steered_trainings_make_ten_steps_per_call(make_vae, x, tmp_path):
     steering = within(20)
     several = [steering["annealing"], steering["one-cycle"]]
@@ -158,6 +162,7 @@ def test_steered_trainings_make_ten_steps_per_call(make_vae, x, tmp_path):
     assert steps_made(model, x, steps_per_epoch=20, callbacks=[steering["geco"]]) == (20, 2)
 
 
+@pytest.mark.full
 def test_a_callback_that_wants_every_batch_sees_it(make_vae, x):
     own, seen = EveryBatch(), []
     assert steps_made(make_vae(), x, steps_per_epoch=20, callbacks=[own]) == (20, 20)

@@ -43,6 +43,7 @@ def x():
     return binary_images(6)
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("posterior", ["delta", "plain"])
 def test_terms_are_what_the_distributions_say(x, posterior):
     """The single pass has the draws and densities of the three distributions."""
@@ -170,6 +171,7 @@ def test_temperature_reaches_every_group():
         np.testing.assert_allclose(found - centre, 0.5 * (z[name] - centre), **EXACT)
 
 
+@pytest.mark.full
 def test_reconstruction_with_lower_groups_of_the_prior(x):
     model = hierarchy()
     whole = model.reconstruct(x, keep=list(model.latents))
@@ -186,6 +188,7 @@ def gradients_of(model, x):
     return tape.gradient(loss, [weight.value for weight in model.trainable_variables])
 
 
+@pytest.mark.full
 def test_recomputation_changes_no_gradient(x):
     def make(recompute):
         keras.utils.set_random_seed(0)
@@ -204,6 +207,7 @@ def test_recomputation_changes_no_gradient(x):
         np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.full
 def test_two_replicas_equal_one_device(replicas, x):
     def trained(scope):
         with scope:
@@ -217,6 +221,7 @@ def test_two_replicas_equal_one_device(replicas, x):
         np.testing.assert_allclose(a, b, rtol=0, atol=2e-6)
 
 
+@pytest.mark.full
 def test_a_saved_model_is_the_same(x, tmp_path):
     cell = kv.networks.BottleneckCell(bottleneck=0.25, squeeze_excite=True)
     keras.utils.set_random_seed(0)
@@ -274,6 +279,7 @@ def test_the_output_starts_at_the_mean_of_the_data():
     np.testing.assert_allclose(model.sample(1)[0], data.mean(axis=0), atol=2e-3)
 
 
+@pytest.mark.full
 def test_log_likelihood_in_chunks_encodes_once(x):
     model, calls = hierarchy(), []
     call = model.bottom_up.call
@@ -360,6 +366,7 @@ def test_bad_input_is_refused(make, message):
         make()
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize(
     ("shape", "latents"),
     [((28, 28, 1), {1: (2, 16), 7: (3, 4), 14: (1, 2)}), ((32, 32, 3), {1: (1, 8), 8: (2, 4)})],

@@ -74,6 +74,7 @@ def test_a_hierarchical_model_trains_under_xla(x):
     two_levels(x, jit_compile=True)
 
 
+@pytest.mark.full
 def test_a_hierarchical_model_trains_saves_and_is_evaluated(tmp_path, x):
     model = two_levels(x, jit_compile=False)
     model.save(tmp_path / "model.keras")
@@ -109,6 +110,7 @@ class Recording(kv.VAE):
         return super().compute_terms(x, num_samples, training, seed, y)
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize(
     "optimizer",
     [
@@ -125,6 +127,7 @@ def test_every_batch_has_noise_of_its_own(x, optimizer):
     assert len(Recording.seeds) == len(set(Recording.seeds)) == 16
 
 
+@pytest.mark.full
 def test_weights_count_without_labels(x):
     model = _vae()
     model.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
@@ -157,6 +160,7 @@ def test_what_are_no_weights_is_refused(x, weights):
         np.testing.assert_array_equal(weight, start)
 
 
+@pytest.mark.full
 def test_a_second_fit_with_the_same_schedule_does_not_trace_again(x):
     model = _vae()
     model.compile("sgd", jit_compile=False)
@@ -170,6 +174,7 @@ def test_a_second_fit_with_the_same_schedule_does_not_trace_again(x):
     assert model.train_function is not functions[0]
 
 
+@pytest.mark.full
 def test_empty_training_data_are_noticed_although_there_are_validation_data(x):
     model = _vae()
     model.compile("sgd")
@@ -178,6 +183,7 @@ def test_empty_training_data_are_noticed_although_there_are_validation_data(x):
         model.fit(data.filter(lambda _: False), validation_data=data, verbose=0)
 
 
+@pytest.mark.full
 def test_custom_loops_may_call_the_steps(x):
     model = _vae()
     model.compile(keras.optimizers.SGD(0.03))

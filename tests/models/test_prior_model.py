@@ -72,6 +72,7 @@ def test_the_likelihood_reaches_the_entropy_of_the_data():
     assert draws.max() <= 1 and np.mean(draws[:, 0] == draws[:, 1]) > 0.97
 
 
+@pytest.mark.full
 def test_labels_are_learned():
     model = make(optimizer=keras.optimizers.Adam(0.05), condition=2)
     codes = np.repeat([[0, 1, 2, 0], [2, 2, 0, 1]], 16, axis=0)
@@ -87,6 +88,7 @@ def test_labels_are_learned():
         model.evaluate(codes, verbose=0)
 
 
+@pytest.mark.full
 def test_it_trains_the_prior_that_it_was_given():
     prior = pixel_cnn()
     model = kv.PriorModel(prior)
@@ -97,6 +99,7 @@ def test_it_trains_the_prior_that_it_was_given():
     assert float(prior().log_prob(codes[0])) > before + 0.1
 
 
+@pytest.mark.full
 def test_maps_below_are_learned_with_those_above():
     above = np.random.default_rng(0).integers(0, 3, (64, 2))
     codes = np.concatenate([above, above + 2], axis=1)  # the maps below follow from those above
@@ -121,6 +124,7 @@ def test_all_modes_train_alike():
         np.testing.assert_allclose(b, a, rtol=0, atol=2e-5)
 
 
+@pytest.mark.full
 def test_two_replicas_equal_one_device(replicas):
     sgd = {"class_name": "SGD", "config": {"learning_rate": 0.1}}
     eager = {"run_eagerly": True}
@@ -135,6 +139,7 @@ def test_two_replicas_equal_one_device(replicas):
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.full
 def test_a_resumed_training_is_the_unbroken_one(tmp_path):
     whole = make()
     fit(whole, epochs=2)
@@ -146,6 +151,7 @@ def test_a_resumed_training_is_the_unbroken_one(tmp_path):
     assert_equal(whole, resumed)
 
 
+@pytest.mark.full
 def test_datasets_of_codes_of_any_integers():
     model = make()
     data = tf.data.Dataset.from_tensor_slices(CODES.astype("uint8")).batch(8)
@@ -159,6 +165,7 @@ def test_datasets_of_codes_of_any_integers():
 # Files, evaluation, errors.
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize(("prior", "labels"), [(pixel_cnn, 2), (hierarchy, None)])
 def test_files_hold_all_of_it(tmp_path, prior, labels):
     model = make(prior, condition=labels, compiled={"run_eagerly": True})

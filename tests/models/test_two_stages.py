@@ -51,6 +51,7 @@ def test_the_model_with_its_prior_is_a_distribution_and_its_weights_a_bound():
     np.testing.assert_allclose(bound, expected, rtol=1e-5)
 
 
+@pytest.mark.full
 def test_codes_are_encoded_once_in_memory_or_on_disk(tmp_path):
     model = vqvae()
     codes = kv.evaluation.encode_codes(model, X, batch_size=7)
@@ -83,6 +84,7 @@ def test_what_has_no_codes_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.full
 def test_a_prior_learns_the_codes_and_raises_the_bound():
     model, prior = vqvae(), pixel_cnn()
     codes = kv.evaluation.encode_codes(model, X)
@@ -99,6 +101,7 @@ def test_a_prior_learns_the_codes_and_raises_the_bound():
     assert learned.sample(3, seed=1).shape == (3, *PIXELS)
 
 
+@pytest.mark.full
 def test_fit_prior_trains_the_same_prior():
     model = vqvae()
     prior = kv.evaluation.fit_prior(
@@ -112,6 +115,7 @@ def test_fit_prior_trains_the_same_prior():
         kv.evaluation.fit_prior(model, X, pixel_cnn(), epochs=0)
 
 
+@pytest.mark.full
 def test_a_model_of_two_maps_has_a_prior_of_two_maps():
     model = vqvae(kv.posteriors.ResidualQuantizer((1, 2), 2, 3, 2))
     prior = kv.priors.Hierarchy(pixel_cnn(), pixel_cnn(), filters=4)
@@ -123,6 +127,7 @@ def test_a_model_of_two_maps_has_a_prior_of_two_maps():
     assert two.sample(5, seed=2, temperature={"z2": 0.5}).shape == (5, *PIXELS)
 
 
+@pytest.mark.full
 def test_the_served_model_samples_from_its_prior(tmp_path):
     model = vqvae(prior=pixel_cnn())
     randomize(model.prior_head)
@@ -133,6 +138,7 @@ def test_the_served_model_samples_from_its_prior(tmp_path):
         np.testing.assert_allclose(found, model.sample(count, seed=1), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.full
 def test_the_prior_is_saved_with_the_model(tmp_path):
     model = vqvae(kv.posteriors.ResidualQuantizer((1, 2), 2, 3, 2))
     model = model.with_prior(kv.priors.Hierarchy(pixel_cnn(), pixel_cnn(), filters=4))

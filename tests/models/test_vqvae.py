@@ -137,6 +137,7 @@ def test_codes_are_split_into_maps_and_joined():
     np.testing.assert_array_equal(model.join({"z": maps}), codes)
 
 
+@pytest.mark.full
 def test_the_loss_is_a_sum_for_each_example():
     model = make(commitment=0.5)
     terms = model.compute_terms(tf.constant(X), training=True)
@@ -217,6 +218,7 @@ HEADS = {
 QUICK = ("ema", "hierarchy")  # which hold both kinds of statistics
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "name",
     [name if name in QUICK else pytest.param(name, marks=pytest.mark.full) for name in HEADS],
@@ -233,6 +235,7 @@ def test_two_replicas_equal_one_device(replicas, name):
         np.testing.assert_allclose(found[measure], values, rtol=1e-4, err_msg=measure)
 
 
+@pytest.mark.full
 def test_batches_that_replicas_cannot_share_evenly(replicas):
     with replicas.scope():
         model = make("ema")
@@ -248,6 +251,7 @@ MODES = {
 }
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize(
     "mode", [pytest.param(m, marks=pytest.mark.full if m == "xla" else ()) for m in MODES]
 )
@@ -259,6 +263,7 @@ def test_every_way_of_running_makes_the_same_codebook(mode):
         np.testing.assert_allclose(b, a, rtol=1e-4, atol=2e-6)
 
 
+@pytest.mark.full
 def test_codebooks_are_in_float32_under_mixed_precision():
     keras.config.set_dtype_policy("mixed_bfloat16")
     model = make("ema")
@@ -287,6 +292,7 @@ def test_a_file_holds_all_that_a_training_needs(tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.full
 def test_an_interrupted_training_goes_on(tmp_path):
     unbroken, broken, resumed = (make("ema") for _ in range(3))
     fit(unbroken, epochs=4)

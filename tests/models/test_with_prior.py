@@ -139,6 +139,7 @@ def test_saving_keeps_the_prior(name, data, tmp_path):
     )
 
 
+@pytest.mark.full
 def test_export_samples_from_the_prior(tmp_path):
     model = kv.VAE(**parts()).with_prior(mixture())
     model.prior_head.locs.assign(5.0 + model.prior_head.locs)
@@ -147,6 +148,7 @@ def test_export_samples_from_the_prior(tmp_path):
     np.testing.assert_allclose(images, model.sample(3, seed=1), rtol=1e-5)
 
 
+@pytest.mark.full
 def test_to_train_one_is_to_train_both(data):
     model = kv.VAE(**parts())
     other = model.with_prior(mixture())

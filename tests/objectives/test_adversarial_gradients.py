@@ -110,6 +110,7 @@ def draws_of_prior(terms, latent=2):
     return terms.draws.p_z.sample([1, SIZE], seed=fold(terms.draws.seed, purpose("prior")))
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("loss", FORMULAS)
 def test_adversarial(x, loss):
     discriminator = kv.networks.PatchDiscriminator((4,), kernel_size=3)
@@ -226,6 +227,7 @@ def test_the_adaptive_weight_balances_the_slopes_at_the_last_kernel(x, with_perc
     check_parts(model, x, definition, adversarial_weight=np.full(SIZE, weight))
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("loss", FORMULAS)
 def test_learned_similarity(x, loss):
     discriminator = dense_discriminator("features")
@@ -258,6 +260,7 @@ def test_learned_similarity(x, loss):
     np.testing.assert_allclose(found.measures["reconstruction"], terms.reconstruction)
 
 
+@pytest.mark.full
 def test_factor_vae(x):
     judge = critic()
     model = make(FactorVAE(judge, gamma=7.0))

@@ -103,6 +103,7 @@ def extreme_offsets(count):
     return offsets
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("count, jit_compile", [(2, False), (1000, False), (1000, True)])
 def test_extreme_weights(count, jit_compile):
     chosen, function = every_estimator(count, jit_compile)
@@ -152,6 +153,7 @@ POSTERIORS = {
 }
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize(
     "posterior, jit_compile",
     [("DiagonalNormal", False), ("DiagonalNormal", True), ("FullCovarianceNormal", False)],

@@ -122,6 +122,7 @@ def test_rates_differ(make_vae, gradients):
         np.testing.assert_allclose(v.numpy(), old - rate * g, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.full
 def test_equal_optimizers_are_one(make_vae, x):
     options = {"learning_rate": 0.01, "beta_1": 0.8}
     one, two = make_vae(), make_vae()
@@ -132,6 +133,7 @@ def test_equal_optimizers_are_one(make_vae, x):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
 def test_graph_and_xla_take_the_eager_steps(make_vae, gradients, jit_compile):
     found = []
@@ -152,6 +154,7 @@ def test_graph_and_xla_take_the_eager_steps(make_vae, gradients, jit_compile):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.full
 def test_several_steps_an_execution(make_vae, x):
     found = []
     for options in ({"run_eagerly": True}, {"steps_per_execution": 3}):
@@ -179,6 +182,7 @@ def test_a_part_without_gradients_stays(make_vae, gradients):
         optimizer.apply([None] * len(step), variables)
 
 
+@pytest.mark.full
 def test_averages_are_put_in_place(make_vae, x):
     one, two = make_vae(), make_vae()
     options = {"learning_rate": 0.1, "use_ema": True, "ema_momentum": 0.5}
@@ -208,6 +212,7 @@ def test_accumulation_counts_once(make_vae, gradients):
 # Around it.
 
 
+@pytest.mark.full
 def test_loss_scaling_goes_around(make_vae, x):
     keras.config.set_dtype_policy("mixed_float16")
     model = make_vae()
@@ -221,6 +226,7 @@ def test_loss_scaling_goes_around(make_vae, x):
     assert all(np.any(a != b) for a, b in zip(before, values(model), strict=True))
 
 
+@pytest.mark.full
 def test_a_schedule_drives_the_rate_of_one_part(make_vae, x):
     model = make_vae()
     model.compile(by_part(model, encoder=Adam(1e-2), decoder=Adam(1e-3)))
@@ -254,6 +260,7 @@ def test_tensorboard_logs_it(make_vae, x, tmp_path):
 # Saved.
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("way", ["keras", "weights"])
 def test_saved_and_resumed_is_unbroken(make_vae, weights, x, tmp_path, way):
     def compiled():

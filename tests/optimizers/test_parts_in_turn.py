@@ -84,6 +84,7 @@ MODES = {
 }
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("mode", MODES)
 def test_every_way_of_running_takes_the_steps_that_are_due(x, expected, replicas, mode):
     with (replicas if mode == "replicas" else tf.distribute.get_strategy()).scope():
@@ -96,6 +97,7 @@ def test_every_way_of_running_takes_the_steps_that_are_due(x, expected, replicas
         assert count(model.optimizer[part].iterations) == sum(due)
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("way", ["keras", "weights"])
 def test_a_training_goes_on_in_turn(x, expected, tmp_path, way):
     model = make(run_eagerly=True)
@@ -124,6 +126,7 @@ class Breaking(Watched):
         return super().loss(terms) + tf.where(bad, np.inf, 0.0)
 
 
+@pytest.mark.full
 def test_the_count_stands_still_where_a_step_is_skipped(x):
     x = x[: 5 * SIZE].copy()
     x[SIZE, 0] = 1.0  # in the second batch
@@ -134,6 +137,7 @@ def test_the_count_stands_still_where_a_step_is_skipped(x):
     assert count(model.optimizer["decoder"].iterations) == 1  # at the count of 3
 
 
+@pytest.mark.full
 def test_a_number_is_driven_by_the_count_of_batches(x):
     model = make(run_eagerly=True)
     schedule = kv.schedules.Linear(1.0, 0.0, steps=BATCHES)
@@ -165,6 +169,7 @@ BALANCE = [
 ]
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize(
     "mode", ["eager", "replicas", pytest.param("XLA, 10 at a time", marks=pytest.mark.full)]
 )
@@ -208,6 +213,7 @@ def test_a_gate_says_nothing_of_a_batch_without_weight():
     assert count(model.optimizer["encoder"].iterations) == 1
 
 
+@pytest.mark.full
 def test_loss_scaling_goes_around_parts_in_turn(replicas):
     keras.config.set_dtype_policy("mixed_float16")
     with replicas.scope():

@@ -115,6 +115,7 @@ def test_graph_and_xla_take_the_eager_steps(float64, gradients, compiled):
     )
 
 
+@pytest.mark.full
 def test_schedule_and_callable_rates(float64, gradients):
     schedule = kv.schedules.Linear(0.1, 0.0, steps=2 * STEPS)
     rates = 0.1 * (1 - np.arange(STEPS) / (2 * STEPS))
@@ -241,6 +242,7 @@ def train(model, x, epochs=1, **kwargs):
     return model.fit(x, epochs=epochs, **options).history
 
 
+@pytest.mark.full
 def test_a_vae_learns(make_vae, x):
     model = make_vae()
     model.compile(RAdam(1e-2), steps_per_execution=3)
@@ -250,6 +252,7 @@ def test_a_vae_learns(make_vae, x):
     assert int(model.optimizer.iterations) == 60
 
 
+@pytest.mark.full
 def test_logs_hold_a_driven_rate(make_vae, x):
     model = make_vae()
     model.compile(RAdam(1e-2))
@@ -259,6 +262,7 @@ def test_logs_hold_a_driven_rate(make_vae, x):
     assert history["learning_rate"] == pytest.approx([0.1 / 3])
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("way", ["keras", "weights"])
 def test_saved_and_resumed_is_unbroken(make_vae, weights, x, tmp_path, way):
     def compiled():

@@ -130,6 +130,7 @@ def test_replicas_add_up_to_one_device(sizes):
     assert len(found) and all(np.any(np.all(np.isclose(z, e), axis=1)) for e in found)
 
 
+@pytest.mark.full
 def test_a_step_is_the_same_under_xla():
     codebook = make(restart_below=0.3)
     z = tf.constant(rows(0))

@@ -146,6 +146,7 @@ def test_low_temperatures_give_whole_draws_of_the_right_frequencies(make):
     assert np.all(np.abs(z.mean(0) - p) < 4 * np.sqrt(p * (1 - p) / len(z)) + 1e-3)
 
 
+@pytest.mark.full
 def test_a_schedule_drives_the_temperature():
     head = Categorical(2, 3, temperature=2.0)
     model = make_vae(posterior=head, prior=kv.priors.Categorical(2, 3), units=4)
@@ -164,6 +165,7 @@ def test_a_schedule_drives_the_temperature():
     assert spread[1] > 1.3 * spread[0]
 
 
+@pytest.mark.first_is_quick
 @both
 @pytest.mark.parametrize(("policy", "jit_compile"), [("float64", False), ("mixed_bfloat16", True)])
 def test_extreme_logits_stay_finite(make, policy, jit_compile):
@@ -244,6 +246,7 @@ def test_what_does_not_fit_is_refused(posterior, prior, objective, message):
         kv.VAE(**parts(posterior=posterior, prior=prior, objective=objective))
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize(("make", "labels"), [*zip(HEADS, [4, None], strict=True)])
 def test_every_method_of_a_model(make, labels, tmp_path):
     head = make()

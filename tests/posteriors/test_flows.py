@@ -163,6 +163,7 @@ def test_density_integrates_to_one(size, invert):
     assert mass == pytest.approx(1.0, abs=1e-4)  # tanh is smooth, so the sum converges fast
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("direction", ["forward", "inverse"])
 def test_gradients_reach_every_weight(direction):
     networks = autoregressive_networks(4, 2, hidden_units=(16, 16))

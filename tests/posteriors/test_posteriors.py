@@ -118,6 +118,7 @@ def test_flow_needs_no_loop_for_its_own_draws():
     assert while_loops(lambda h: layer(h).log_prob(tf.zeros([4, 6], "float64")), h) > 0
 
 
+@pytest.mark.full
 def test_flow_is_evaluated_as_a_component_of_a_mixture():
     layer = random_head(AutoregressiveFlow)
     h = features(4, 5)

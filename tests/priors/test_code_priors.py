@@ -65,12 +65,14 @@ def check_draws(p, codes, count=20_000):
     assert np.max((np.abs(found - probabilities) / error)[common]) < 4.0
 
 
+@pytest.mark.first_is_quick
 @every_prior
 def test_probabilities_add_up_to_one_and_draws_have_them(make):
     prior = built(make)
     check_draws(prior(), all_codes(prior))
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("make", [pixel_cnn, pixel_snail])
 def test_temperatures_divide_the_logits(make):
     prior = built(make)
@@ -86,6 +88,7 @@ def test_temperatures_divide_the_logits(make):
     np.testing.assert_allclose(certain.prob(draws), 1.0)
 
 
+@pytest.mark.first_is_quick
 @every_prior
 def test_every_condition_has_a_distribution_of_its_own(make):
     prior, y = built(make, condition=(None, FEATURES)), labels()
@@ -191,6 +194,7 @@ def test_drawing_heeds_a_map_as_a_condition(make):
     assert np.abs(prior(moved).logits(codes) - full).max() > 1e-3
 
 
+@pytest.mark.first_is_quick
 @every_prior
 def test_draws_repeat_with_their_seed(make):
     prior = built(make)
@@ -203,6 +207,7 @@ def test_draws_repeat_with_their_seed(make):
     assert prior().sample([2, 3], seed=7).shape == (2, 3, prior.latent_dim)
 
 
+@pytest.mark.full
 def test_draws_are_of_the_weights_as_they_are():
     prior = built(pixel_cnn)
     before = prior().sample(200, seed=1)
@@ -223,6 +228,7 @@ def test_the_density_of_a_hierarchy_is_that_of_its_parts():
     assert prior.latents == {"z1": (1, 2), "z2": (2, 2)}
 
 
+@pytest.mark.full
 def test_a_hierarchy_of_three_maps_draws_each_given_those_above():
     top = hierarchy((2, 2), 2, dtype="float64")
     prior = Hierarchy(top, pixel_cnn((2, 1), 2, dtype="float64"), filters=3, dtype="float64")

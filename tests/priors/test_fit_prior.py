@@ -136,6 +136,7 @@ def test_ascent_finds_the_optimum_of_a_categorical():
     np.testing.assert_allclose(probabilities, z.mean(axis=0), atol=1e-3)
 
 
+@pytest.mark.full
 def test_a_flow_comes_close_to_the_density():
     z = clusters(2_000) @ [[0.1, 0.0], [0.0, 1.0]] + [3.0, 0.0]
     prior = kv.priors.AutoregressiveFlow(D, hidden_units=(16,))
@@ -153,6 +154,7 @@ def held_out_case():
     return z, kv.priors.AutoregressiveFlow(1, num_flows=1, hidden_units=(4,))
 
 
+@pytest.mark.full
 def test_the_weights_are_those_that_served_the_held_out_draws_best():
     z, prior = held_out_case()
 
@@ -335,6 +337,7 @@ def test_what_cannot_be_fitted_is_named(change, match):
         fit_prior(**arguments)
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize(
     ("make", "options"),
     [

@@ -162,6 +162,7 @@ def test_every_weight_gets_a_gradient_through_the_density():
         assert gradient is not None and np.any(gradient != 0.0), weight.path
 
 
+@pytest.mark.full
 def test_a_fit_finds_the_normal_that_z_has():
     # p(z) of a fitted one cannot be better than the normal itself, on average.
     rng = np.random.default_rng(0)
@@ -176,6 +177,7 @@ def test_a_fit_finds_the_normal_that_z_has():
     assert 0.1 < float(prior.gamma) < 0.5
 
 
+@pytest.mark.full
 def test_a_fit_takes_new_noise_with_every_step(monkeypatch):
     prior = kv.priors.TwoStage(2, hidden_units=(4,))
     seeds = []
@@ -204,6 +206,7 @@ def test_bad_arguments_are_named(arguments, name):
         kv.priors.TwoStage(**arguments)
 
 
+@pytest.mark.full
 def test_it_is_learned_inside_a_model(tmp_path):
     model = kv.VAE(
         encoder=kv.networks.MLPEncoder((8,)),
@@ -226,6 +229,7 @@ def test_it_is_learned_inside_a_model(tmp_path):
     )
 
 
+@pytest.mark.full
 def test_the_samples_of_u_count_into_the_memory_of_log_likelihood():
     def chunk(num_samples):
         model = kv.VAE(

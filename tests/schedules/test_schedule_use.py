@@ -124,6 +124,7 @@ def test_an_optimizer_uses_the_value_of_its_step(cases, name):
         before = after
 
 
+@pytest.mark.full
 def test_adam_takes_a_schedule_and_a_file_keeps_it(tmp_path, cases):
     for name, jit_compile in {"one-cycle": True, "warm-up, Keras": False}.items():
         model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])

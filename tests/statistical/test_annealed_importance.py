@@ -28,6 +28,7 @@ def check_mean_is_one(relative):
 
 
 # The encoder is wrong: from q(z|x) the way is longer.
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize(("start", "steps"), [("prior", 6), ("posterior", 60)])
 def test_the_mean_weight_is_exact_however_short_the_way(cases, start, steps):
     case = copies_of_one(cases)
@@ -39,11 +40,13 @@ def test_the_mean_weight_is_exact_however_short_the_way(cases, start, steps):
     assert 1.0 <= found.effective_sample_size <= 2.0 and 0.2 < found.acceptance_rate < 1.0
 
 
+@pytest.mark.full
 def test_a_single_distribution_has_no_moves_to_accept(cases):
     found = anneal(copies_of_one(cases), num_distributions=1, num_chains=2)
     assert np.isnan(found.acceptance_rate) and np.isfinite(found.mean)
 
 
+@pytest.mark.full
 def test_the_estimate_of_a_long_way_is_log_p_x(cases):
     truth = cases.truth()
     case = cases.with_decoder(truth, truth.sample(60))
@@ -56,6 +59,7 @@ def test_the_estimate_of_a_long_way_is_log_p_x(cases):
     np.testing.assert_allclose(found.mean, found.per_example.mean(), **EXACT)
 
 
+@pytest.mark.full
 def test_nothing_is_left_to_chance_from_the_exact_posterior(cases):
     truth = cases.truth()
     case = cases.exact(truth, truth.sample(5), kv.posteriors.FullCovarianceNormal(2))
@@ -70,6 +74,7 @@ def bidirectional(case, count, *args, **kwargs):
     return kv.evaluation.bidirectional_check(case.model, count, *args, **kwargs)
 
 
+@pytest.mark.full
 def test_both_bounds_are_unbiased_in_the_weights(cases):
     case = copies_of_one(cases)
     check = bidirectional(case, 2000, num_distributions=40, num_chains=2)
@@ -86,6 +91,7 @@ def test_both_bounds_are_unbiased_in_the_weights(cases):
     np.testing.assert_allclose(check.gap.per_example, gap, **EXACT)
 
 
+@pytest.mark.full
 def test_the_bounds_meet_after_a_long_way(cases):
     case = copies_of_one(cases)
     check = bidirectional(case, 50, num_distributions=400, num_chains=8)
@@ -96,6 +102,7 @@ def test_the_bounds_meet_after_a_long_way(cases):
     assert abs(check.gap.mean) < 0.1
 
 
+@pytest.mark.full
 def test_the_bounds_are_equal_from_the_exact_posterior(cases):
     truth = cases.truth()
     case = cases.exact(truth, truth.sample(1), kv.posteriors.FullCovarianceNormal(2))
@@ -104,6 +111,7 @@ def test_the_bounds_are_equal_from_the_exact_posterior(cases):
     np.testing.assert_allclose(check.upper.per_example, truth.log_evidence(check.x), **EXACT)
 
 
+@pytest.mark.full
 def test_the_seed_decides(cases):
     case = copies_of_one(cases)
     kwargs = {"num_distributions": 3, "num_chains": 1, "num_leapfrog_steps": 1}
@@ -146,6 +154,7 @@ def test_discrete_z_and_no_data_are_refused(cases):
         kv.evaluation.annealed_importance_sampling(discrete, case.x[:2])
 
 
+@pytest.mark.full
 def test_labels_condition_prior_and_likelihood():
     conditional = kv.ConditionalVAE(
         condition=3,

@@ -233,6 +233,7 @@ def gradients(model, objective, repeats, copies):
 ELBO, ImportanceWeighted = kv.objectives.ELBO, kv.objectives.ImportanceWeighted
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize(
     ("objective", "brute_force"),
     [
@@ -253,6 +254,7 @@ def test_estimators_have_the_gradient_of_the_bound(objective, brute_force):
     assert np.median(error) < 0.05 * scale, "the test would not see an error"
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize(
     "objective",
     [
@@ -369,6 +371,7 @@ def test_a_saved_model_is_the_same(tmp_path):
     np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.full
 def test_the_prior_is_fitted_to_draws():
     truth = two_layers().prior_head
     z = truth().sample(600, seed=[0, 1]).numpy()
@@ -391,6 +394,7 @@ class WithoutNoise(kv.VAE):
         return kv.Terms(log_p_x, p_z.log_prob(z), q.log_prob(z), by_group)
 
 
+@pytest.mark.full
 def test_two_replicas_equal_one_device(replicas):
     x = np.random.default_rng(0).integers(0, 2, (12, PIXELS)).astype("float64")
     objective = lambda: ELBO(beta=0.5, free_bits=0.01, kl_balancing=(2.0, 1.0))  # noqa: E731
@@ -427,6 +431,7 @@ def test_arguments_are_checked(kind):
     assert kind.from_config(kind([2, 1], hidden=[]).get_config()).chain.hidden == ()
 
 
+@pytest.mark.full
 def test_evaluation_another_prior_and_export(tmp_path):
     x, model = data(), two_layers()
     found = kv.evaluation.log_likelihood(model, x, num_samples=3)

@@ -195,6 +195,7 @@ def test_log_weights_and_the_exact_likelihood(kind):
     assert np.all(np.abs(weight.mean(0) - 1.0) < 4.0 * weight.std(0) / np.sqrt(len(weight)))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", ["Categorical", pytest.param("Bernoulli", marks=pytest.mark.full)])
 def test_relaxed_gradients_approach_the_exact_ones_with_the_temperature(kind):
     model = make_model(kind, ELBO(), temperature=2.0)
@@ -210,6 +211,7 @@ def test_relaxed_gradients_approach_the_exact_ones_with_the_temperature(kind):
     assert noise[2] > noise[0]
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize(
     ("with_baseline", "without", "factor"),
     [
@@ -228,6 +230,7 @@ def test_baselines_lower_the_variance(with_baseline, without, factor):
     assert variances[0] < factor * variances[1]
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("fit_posterior", [True, False])
 def test_fit_with_the_exact_likelihood(fit_posterior):
     objective = kv.objectives.ExactMarginal(fit_posterior)

@@ -121,12 +121,14 @@ def ratios(cases, estimator):
 # than 0.06 / 1.5 but for one new seed in 1e3.
 
 
+@pytest.mark.full
 def test_signal_to_noise_falls_with_the_samples_of_the_reparameterized_gradient(cases):
     one, eight, many = ratios(cases, "reparameterized")
     assert one > 1.5 * eight
     assert eight > 1.5 * many
 
 
+@pytest.mark.full
 def test_signal_to_noise_rises_with_the_samples_of_the_doubly_reparameterized_gradient(cases):
     one, eight, many = ratios(cases, "doubly_reparameterized")
     assert eight > 1.5 * one
@@ -233,6 +235,7 @@ AGREE = [
 ]
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize(("make", "objective"), AGREE)
 def test_estimators_agree_in_the_mean(cases, make, objective):
     objective = objective()

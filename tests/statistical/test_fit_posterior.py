@@ -46,6 +46,7 @@ def check_mean_field_optimum(case, distribution):
 # The optimum.
 
 
+@pytest.mark.full
 def test_a_diagonal_posterior_reaches_the_best_of_its_kind(cases):
     case = wrong_case(cases)
     result = fit(case, **THOROUGH)
@@ -56,6 +57,7 @@ def test_a_diagonal_posterior_reaches_the_best_of_its_kind(cases):
     np.testing.assert_allclose(reached, best, atol=0.01)
 
 
+@pytest.mark.full
 def test_a_full_covariance_reaches_the_exact_posterior(cases):
     case = wrong_case(cases, kv.posteriors.FullCovarianceNormal)
     result = fit(case, **THOROUGH)
@@ -67,6 +69,7 @@ def test_a_full_covariance_reaches_the_exact_posterior(cases):
     np.testing.assert_allclose(result.elbo, case.truth.log_evidence(case.x), atol=1e-3)
 
 
+@pytest.mark.full
 def test_both_elbos_and_the_gap_are_those_of_the_distributions(cases):
     case = wrong_case(cases, count=400)
     result = fit(case, steps=60, learning_rate=0.2, batch_size=400, num_samples=4)
@@ -96,6 +99,7 @@ def test_nothing_is_left_to_gain_at_the_exact_posterior(cases):
     assert abs(fit(case).amortization_gap) < 1e-3
 
 
+@pytest.mark.full
 def test_the_gap_at_the_best_diagonal_posterior_is_zero_but_for_noise(cases):
     truth = cases.truth()
     case = cases.with_decoder(truth, truth.sample(100))
@@ -111,6 +115,7 @@ def test_the_gap_at_the_best_diagonal_posterior_is_zero_but_for_noise(cases):
 # Every example for itself.
 
 
+@pytest.mark.full
 def test_an_example_does_not_depend_on_the_others(cases):
     case = wrong_case(cases)
     others = case.x.copy()
@@ -123,6 +128,7 @@ def test_an_example_does_not_depend_on_the_others(cases):
         assert np.array_equal(a[0], b[0])
 
 
+@pytest.mark.full
 def test_alone_in_another_order_and_in_batches_the_optimum_is_the_same(cases):
     case = wrong_case(cases, kv.posteriors.FullCovarianceNormal, count=5)
     order = np.array([3, 0, 4, 2, 1])
@@ -134,6 +140,7 @@ def test_alone_in_another_order_and_in_batches_the_optimum_is_the_same(cases):
             np.testing.assert_allclose(a, b[places], atol=2e-3)
 
 
+@pytest.mark.full
 def test_all_batches_share_a_trace_and_have_noise_of_their_own(cases, monkeypatch):
     case = wrong_case(cases, count=1)
     traced, right = [], case.model.terms_of
@@ -143,6 +150,7 @@ def test_all_batches_share_a_trace_and_have_noise_of_their_own(cases, monkeypatc
     assert len(np.unique(result.elbo)) == 5 == len(np.unique(result.initial_elbo))
 
 
+@pytest.mark.full
 def test_the_seed_decides_the_result(cases):
     case = wrong_case(cases)
     a, b, c = (fit(case, steps=10, seed=seed) for seed in (1, 1, 2))
@@ -151,6 +159,7 @@ def test_the_seed_decides_the_result(cases):
     assert not np.any(a.elbo == c.elbo) and not np.any(a.initial_elbo == c.initial_elbo)
 
 
+@pytest.mark.full
 def test_the_model_stays_as_it_is(cases):
     case = wrong_case(cases)
     case.model.compile("adam", jit_compile=False)
@@ -164,6 +173,7 @@ def test_the_model_stays_as_it_is(cases):
     assert case.model.optimizer is optimizer and case.model.train_function is function
 
 
+@pytest.mark.full
 def test_eager_and_graph_agree(cases, monkeypatch):
     case = wrong_case(cases, count=2)
     in_graph = fit(case, steps=3, evaluation_samples=8)
@@ -185,6 +195,7 @@ class Eager:
 # Other posteriors, conditions and precisions.
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_a_conditional_flow_improves_in_every_precision(policy):
     keras.config.set_dtype_policy(policy)
@@ -206,6 +217,7 @@ def test_a_conditional_flow_improves_in_every_precision(policy):
     assert result.amortization_gap > 4.0 * result.standard_error
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize(
     "temperature, estimator", [(None, "score_function"), (0.5, "reparameterized")]
 )

@@ -17,6 +17,7 @@ HEADS = {
 }
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("name", HEADS)
 def test_a_head_frozen_before_the_model_is_made_does_not_learn(cases, name):
     truth = cases.truth()

@@ -49,6 +49,7 @@ def gradients(model, objective, repetitions, copies):
     return np.stack([gradient(tf.constant([7, n])) for n in range(repetitions)])
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize(
     ("objective", "other"),
     [

@@ -3,6 +3,7 @@
 import sys
 
 import numpy as np
+import pytest
 
 import keras_vae as kv
 
@@ -16,6 +17,7 @@ def wrong_case(cases, head=kv.posteriors.DiagonalNormal, count=8):
     return cases.with_decoder(truth, truth.sample(count), head(2))
 
 
+@pytest.mark.full
 def test_both_gaps_of_a_diagonal_posterior_are_exact(cases):
     case = wrong_case(cases)
     result = kv.evaluation.inference_gap(case.model, case.x, **THOROUGH)
@@ -46,6 +48,7 @@ def test_the_exact_posterior_has_no_gap(cases):
     np.testing.assert_allclose(result.effective_sample_size, 10.0, rtol=1e-6)
 
 
+@pytest.mark.full
 def test_a_full_covariance_has_an_amortization_gap_alone(cases):
     case = wrong_case(cases, kv.posteriors.FullCovarianceNormal, count=4)
     result = kv.evaluation.inference_gap(case.model, case.x, **{**THOROUGH, "num_samples": 100})
@@ -53,6 +56,7 @@ def test_a_full_covariance_has_an_amortization_gap_alone(cases):
     assert result.amortization.mean > 10.0
 
 
+@pytest.mark.full
 def test_the_parts_add_up_and_no_approximation_gap_is_negative(cases):
     case = wrong_case(cases)
     result = kv.evaluation.inference_gap(case.model, case.x, steps=5, num_samples=2)
@@ -63,6 +67,7 @@ def test_the_parts_add_up_and_no_approximation_gap_is_negative(cases):
     assert result.inference.per_example.dtype == np.float64
 
 
+@pytest.mark.full
 def test_chunks_hold_all_samples_with_noise_of_their_own(cases, monkeypatch):
     case = wrong_case(cases, count=3)
     found = []
@@ -79,6 +84,7 @@ def test_chunks_hold_all_samples_with_noise_of_their_own(cases, monkeypatch):
     assert found[0].shape == (8, 3) and len(np.unique(found[0])) == 24
 
 
+@pytest.mark.full
 def test_the_seed_decides_the_gaps(cases):
     case = wrong_case(cases, count=3)
     a, b = (

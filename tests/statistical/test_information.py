@@ -85,6 +85,7 @@ def test_rate_and_distortion_are_those_of_the_oracle(cases):
 # Both parts, exactly.
 
 
+@pytest.mark.full
 def test_both_parts_are_those_of_quadrature(line):
     marginal, information = by_quadrature(line)
     np.testing.assert_allclose(marginal + information, line.q().kl().sum(-1).mean(), **EXACT)
@@ -96,6 +97,7 @@ def test_both_parts_are_those_of_quadrature(line):
     np.testing.assert_allclose(parts.exact_mean_kl, marginal + information, **EXACT)
 
 
+@pytest.mark.full
 def test_more_draws_and_data_than_fit_at_once_change_nothing(line, monkeypatch):
     monkeypatch.setattr(aggregate_posterior, "_BUDGET", 9)  # three draws, three posteriors
     marginal, information = by_quadrature(line)
@@ -111,6 +113,7 @@ def test_every_draw_has_noise_of_its_own(cases, monkeypatch):
     assert len(np.unique(densities.densities().log_q)) == 24
 
 
+@pytest.mark.full
 def test_the_density_does_not_depend_on_the_chunks(line):
     aggregate = AggregatePosterior(line.model, line.x, Reading(2, 0, "mixture", 128, False))
     rows, seed = np.array([4, 0, 0, 2], np.int32), tf.constant([1, 2])
@@ -125,6 +128,7 @@ def test_the_density_does_not_depend_on_the_chunks(line):
         np.testing.assert_allclose(some, densities[0], rtol=1e-12)
 
 
+@pytest.mark.full
 def test_posteriors_far_apart_tell_log_n_and_equal_ones_nothing(cases):
     for count in (2, 7):
         far = apart(cases, 100.0, count)
@@ -136,6 +140,7 @@ def test_posteriors_far_apart_tell_log_n_and_equal_ones_nothing(cases):
         assert abs(parts.mutual_information.standard_error) < 1e-12
 
 
+@pytest.mark.full
 def test_two_posteriors_in_between_are_those_of_quadrature(cases):
     case = apart(cases, 2.0)
     marginal, information = by_quadrature(case)
@@ -144,6 +149,7 @@ def test_two_posteriors_in_between_are_those_of_quadrature(cases):
     check(kv.evaluation.marginal_kl(case.model, case.x), marginal)
 
 
+@pytest.mark.full
 def test_of_data_from_the_model_the_aggregate_posterior_tends_to_the_prior(cases):
     truth = cases.truth(noise=1.0, orthogonal=True)
     case = cases.exact(truth, truth.sample(1000))
@@ -187,6 +193,7 @@ def test_the_spread_over_examples_would_be_no_error_of_the_draws(line):
 # Minibatches.
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize(("distance", "bias"), [(0.0, np.log(12.0)), (100.0, np.log(4.0))])
 def test_minibatch_weights_are_too_low_by_a_constant(cases, distance, bias):
     case = apart(cases, distance, count=12)
@@ -203,6 +210,7 @@ def test_minibatch_weights_are_too_low_by_a_constant(cases, distance, bias):
     np.testing.assert_allclose(right.mean, (distance > 0) * np.log(12.0), atol=1e-9)
 
 
+@pytest.mark.full
 def test_stratified_minibatches_are_too_low_the_less_the_larger_the_batch(cases):
     case = apart(cases, 0.3, count=64)
     exact = kv.evaluation.mutual_information(case.model, case.x, 50)
@@ -303,6 +311,7 @@ def test_of_discrete_variables_the_parts_are_those_of_enumeration(kind):
     assert abs(parts.z_score) < 4.0
 
 
+@pytest.mark.full
 def test_under_flows_equal_data_tell_nothing_and_different_ones_less_than_log_n():
     model = kv.VAE(
         encoder=keras.layers.Dense(6),

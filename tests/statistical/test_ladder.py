@@ -202,6 +202,7 @@ def test_the_estimates_of_all_x_sum_to_one():
     check_estimates_sum_to_one(model, x, num_samples=5_000, bound=0.2)
 
 
+@pytest.mark.full
 def test_x_enters_through_z_alone():
     model = small_ladder()
     z = tf.constant(np.random.default_rng(0).normal(size=(4, 5)))
@@ -231,6 +232,7 @@ def test_posterior_and_prior_share_their_conditionals(tmp_path):
     np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.full
 def test_another_prior_leaves_the_posterior_as_it_is(tmp_path):
     model, x = small_ladder(), np.eye(PIXELS)
     randomize(model.posterior_head)
@@ -245,6 +247,7 @@ def test_another_prior_leaves_the_posterior_as_it_is(tmp_path):
     np.testing.assert_array_equal(loaded.log_weights(x, num_samples=2, seed=1), others)
 
 
+@pytest.mark.full
 def test_two_replicas_equal_one_device(replicas):
     # Batches of 6 and 3, of which the second replica has one.
     x = np.random.default_rng(0).integers(0, 2, (9, PIXELS)).astype("float64")

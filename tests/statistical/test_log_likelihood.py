@@ -66,6 +66,7 @@ def record_weights(monkeypatch, model):
 # At the exact posterior nothing is left to chance.
 
 
+@pytest.mark.full
 def test_one_sample_of_the_exact_posterior_is_exact(cases):
     case = exact_case(cases)
     evidence = case.truth.log_evidence(case.x)
@@ -173,6 +174,7 @@ def test_chunks_hold_all_samples_and_combine_exactly(cases, monkeypatch):
     np.testing.assert_allclose(result.effective_sample_size, sizes.mean(), rtol=1e-9)
 
 
+@pytest.mark.full
 def test_eager_and_graph_give_the_same_estimate(cases):
     case = wide_case(cases, copies=6)
     in_graph = estimates(case, 10, chunk_size=4)
@@ -180,11 +182,13 @@ def test_eager_and_graph_give_the_same_estimate(cases):
     np.testing.assert_allclose(estimates(case, 10, chunk_size=4), in_graph, rtol=1e-12)
 
 
+@pytest.mark.full
 def test_every_example_of_every_batch_has_noise_of_its_own(cases):
     draws = estimates(wide_case(cases), num_samples=1)  # 4 batches of copies of one x
     assert len(np.unique(draws)) == COPIES
 
 
+@pytest.mark.full
 def test_the_seed_decides_the_estimate(cases):
     case = wide_case(cases, copies=4)
     assert np.array_equal(estimates(case, 5, seed=1), estimates(case, 5, seed=1))

@@ -48,6 +48,7 @@ def test_the_exact_posterior_gives_the_evidence_at_every_sample(cases, prior):
     assert np.ptp(case.model.log_weights(x, num_samples=3, seed=1), axis=0).min() > 1e-3
 
 
+@pytest.mark.full
 def test_log_likelihood_under_the_other_prior(cases, prior):
     truth = cases.truth()
     x = truth.sample(20)

@@ -54,6 +54,7 @@ class InPython(keras.layers.Layer):
         return x + tf.ensure_shape(y - x, x.shape)
 
 
+@pytest.mark.full
 @pytest.mark.default_execution
 def test_what_xla_cannot_compile_is_trained_as_a_graph(x):
     def run(**options):
@@ -93,6 +94,7 @@ def test_what_was_asked_for_is_saved_not_what_was_chosen(tmp_path, x):
     assert not again.jit_compile and again.steps_per_execution == 3
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_steps_per_call_change_no_number(x, jit_compile):
     # Batches of 8, 8 and 4.

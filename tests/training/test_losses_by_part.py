@@ -57,6 +57,7 @@ def expected_steps(x, jit_compile):
     return [step.numpy() for step in steps()]
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize(
     "options", [{"run_eagerly": True}, {"jit_compile": False}, {"jit_compile": True}]
 )
@@ -70,6 +71,7 @@ def test_each_part_follows_its_own_loss(x, options):
     assert logs["loss"] == pytest.approx([-logs["elbo"][0]], rel=1e-5)
 
 
+@pytest.mark.full
 def test_a_bad_loss_of_one_part_is_named_and_moves_nothing(x):
     class Bad(TwoLosses):
         def loss(self, terms):

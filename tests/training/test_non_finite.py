@@ -102,6 +102,7 @@ OPTIMIZERS = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("options", "optimizer"),
     [
@@ -132,6 +133,7 @@ def test_a_skipped_step_leaves_no_trace(x, bad_x, options, optimizer):
         np.testing.assert_allclose(history[name], [expected], rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.full
 def test_a_step_that_is_bad_on_one_replica_is_skipped_by_all(x, bad_x, replicas):
     # The bad example is of the second replica, whose name for it the first has to learn.
     with replicas.scope():
@@ -151,6 +153,7 @@ def test_a_step_that_is_bad_on_one_replica_is_skipped_by_all(x, bad_x, replicas)
     assert_same(state(model), state(other))
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("kind", [non_finite.Skip, non_finite.Stop])
 def test_what_follows_within_one_execution(x, bad_x, kind):
     # Skip goes on with the third batch; Stop leaves the weights as the first batch left them.
@@ -169,6 +172,7 @@ def test_what_follows_within_one_execution(x, bad_x, kind):
     assert int(model.optimizer.iterations.numpy()) == (2 if kind is non_finite.Skip else 1)
 
 
+@pytest.mark.full
 def test_the_rule_is_that_of_one_training(x):
     model = make()
     model.compile("sgd", run_eagerly=True)
@@ -185,6 +189,7 @@ def test_the_rule_is_that_of_one_training(x):
     assert model.non_finite is before
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("mode", ["graph", "xla", "observed", "replicas"])
 def test_without_a_rule_the_training_ends_before_anything_moves(x, bad_x, mode, replicas):
     # BatchNorm's averages, too, which the forward pass moves before anything is known.
@@ -210,6 +215,7 @@ def test_an_epoch_of_skipped_steps_alone_has_no_loss(x):
     assert history["skipped_steps"] == [3]
 
 
+@pytest.mark.full
 def test_overflow_under_loss_scaling_is_keras_own_affair(x):
     model, rule = make(), WithRule(non_finite.Skip)
     inner = keras.optimizers.SGD(0.0)

@@ -56,6 +56,7 @@ def test_a_step_is_judged_by_what_it_would_write(case, rule):
             np.testing.assert_array_equal(value, before[key], err_msg=key)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("mode", ["graph", "xla", "replicas"])
 def test_a_bad_step_leaves_no_trace_in_any_mode(mode, replicas):
     with replicas.scope() if mode == "replicas" else contextlib.nullcontext():

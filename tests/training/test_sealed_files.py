@@ -11,6 +11,7 @@ from tests.campaigns import loaders
 from tests.small_models import SHAPE, binary_images, make_vae
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("case", ["arrays in a .keras file", "arrays in a .weights.h5 file"])
 def test_a_number_that_changed_is_seen(case, tmp_path):
     # Some of the numbers are those of the seal itself, without which the weights are the same.

@@ -104,6 +104,7 @@ def state(model):
     return [v.numpy() for v in [*model.weights, *model.optimizer.variables]]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "options",
     [
@@ -128,6 +129,7 @@ def test_a_spike_leaves_no_trace(options):
     assert model.spikes is None
 
 
+@pytest.mark.full
 def test_replicas_skip_what_one_device_does(replicas):
     # By its own gradient, the first replica would skip the step of two weights.
     weights = [1.0] * QUIET + [[12.0, 12.0, 1.0, 1.0], 1000.0, 1.0]
@@ -142,6 +144,7 @@ def test_replicas_skip_what_one_device_does(replicas):
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=0, atol=2e-6)
 
 
+@pytest.mark.full
 def test_a_resumed_training_knows_the_norms_of_before(tmp_path):
     loud_first = [1000.0] + [1.0] * (QUIET - 1)
 
@@ -171,6 +174,7 @@ def test_files_without_the_norms_are_read(tmp_path):
     assert float(other.spikes.median) == 1.0
 
 
+@pytest.mark.full
 def test_a_training_that_skips_without_end_is_ended():
     model = make()
     health = kv.callbacks.HealthCheck(spike_factor=10.0, grace=10**6, data_range=None)

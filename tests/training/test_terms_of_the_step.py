@@ -37,6 +37,7 @@ def x():
 EXECUTIONS = ({"jit_compile": True}, {"jit_compile": False}, {"run_eagerly": True})
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("execution", EXECUTIONS, ids=str)
 def test_the_step_adds_the_penalty_and_assigns_the_state_once_a_batch(x, execution):
     model = make_vae(CountingVAE)
@@ -50,6 +51,7 @@ def test_the_step_adds_the_penalty_and_assigns_the_state_once_a_batch(x, executi
     assert model.total.numpy() == 2 * x.sum(), "evaluation moved the state"
 
 
+@pytest.mark.full
 def test_replicas_add_up_their_statistics(replicas, x):
     with replicas.scope():
         model = make_vae(CountingVAE)
@@ -58,6 +60,7 @@ def test_replicas_add_up_their_statistics(replicas, x):
     assert model.total.numpy() == x.sum()
 
 
+@pytest.mark.full
 def test_a_step_that_is_left_out_leaves_the_state_as_it_was(x):
     class Broken(CountingVAE):
         def compute_terms(self, x, *args, **kwargs):

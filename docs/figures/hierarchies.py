@@ -1,0 +1,110 @@
+"""Draws what the groups of a hierarchy hold, and how they come in, from trainings on 4,000 digits.
+
+python docs/figures/hierarchies.py --epochs 30
+
+It takes about ten minutes on two cores. `hierarchies_kl.svg` has the KL of each group in the course
+of a training, by three ways of letting it come in; `hierarchies_groups.png` has held-out digits,
+reconstructed with the first groups from the posterior and the rest drawn from the prior.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+from collections.abc import Mapping
+
+import keras
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+import keras_vae as kv
+from keras_vae.core.figures import frame_lightly, new_figure
+
+FOLDER = pathlib.Path(__file__).parent
+IMAGE = (28, 28, 1)
+WAYS = {
+    "warm-up alone": {},
+    "balanced by size": {"kl_balancing": "size"},
+    "free bits, 1 nat a group": {"free_bits": 1.0, "free_bits_mode": "per_dimension"},
+}
+# Two examples of each, and the number of the first groups that are kept.
+KEPT = (7, 6, 5, 4, 3, 2, 1)
+COLUMNS = 12
+
+
+def train(epochs: int, **options: object) -> tuple[kv.HierarchicalVAE, np.ndarray]:
+    """Trains on digits; returns the model, and the KL of the groups after each epoch, `[T, G]`."""
+    keras.utils.set_random_seed(0)
+    model = kv.HierarchicalVAE(
+        bottom_up=kv.networks.BottomUp({14: 16, 7: 32, 1: 64}, blocks=1),
+        top_down=kv.networks.TopDown({1: (2, 16), 7: (3, 4), 14: (2, 2)}),
+        likelihood=kv.likelihoods.Bernoulli(IMAGE),
+        objective=kv.objectives.ELBO(**options),
+        seed=0,
+    )
+    data = kv.data.load("mnist_5k", "train", 100, binarize="dynamic")
+    test = kv.data.load("mnist_5k", "test", 100, binarize="threshold")
+    model.initialize_output_bias(kv.data.load("mnist_5k", "train", shuffle=False))
+    steps = epochs * len(data)
+    rate = keras.optimizers.schedules.CosineDecay(3e-3, steps)
+    model.compile(keras.optimizers.Adamax(rate, global_clipnorm=500.0))
+    warm_up = kv.callbacks.KLAnnealing(kv.schedules.Linear(0.0, 1.0, steps=steps // 2))
+    monitor = kv.callbacks.LatentMonitor(test, num_examples=500)
+    model.fit(data, epochs=epochs, callbacks=[warm_up, monitor], verbose=2)
+    course = [[group.kl for group in found.groups] for found in monitor.history.values()]
+    return model, np.array(course, "float64")
+
+
+def draw_course(found: Mapping[str, np.ndarray], sizes: Mapping[str, tuple[int, ...]]) -> Figure:
+    """Returns a figure of the KL of each group by epoch, a panel for each way."""
+    figure = new_figure(9.6, 3.4)
+    panels = figure.subplots(1, len(found), sharey=True)
+    for axes, (way, course) in zip(panels, found.items(), strict=True):
+        for place, (name, shape) in enumerate(sizes.items()):
+            side = shape[0] if len(shape) > 1 else 1
+            label = f"{name}, {side} x {side} x {shape[-1]}"
+            axes.plot(1 + np.arange(len(course)), course[:, place], color=f"C{place}", label=label)
+        axes.axvline(len(course) / 2, color="0.6", linewidth=0.9, linestyle=":")
+        axes.set_title(way, fontsize=10)
+        axes.set_xlabel("epoch")
+        axes.set_yscale("symlog", linthresh=0.1)
+        axes.set_ylim(0.0, 100.0)
+        frame_lightly(axes)
+    panels[0].set_ylabel("KL on held-out digits, nats")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right", frameon=False)
+    return figure
+
+
+def draw_groups(model: kv.HierarchicalVAE) -> Figure:
+    """Returns a figure of digits whose first groups are kept, fewer and fewer from row to row."""
+    digits = next(iter(kv.data.load("mnist_5k", "test", COLUMNS, binarize="threshold")))
+    names = list(model.latents)
+    rows = [digits.numpy()]
+    rows += [model.reconstruct(digits, keep=names[:kept], seed=1).numpy() for kept in KEPT]
+    figure = new_figure(COLUMNS * 0.62, len(rows) * 0.62)
+    panels = figure.subplots(len(rows), 1)
+    labels = ["data", *(f"{kept} of {len(names)}" for kept in KEPT)]
+    for axes, label, row in zip(panels, labels, rows, strict=True):
+        axes.imshow(np.concatenate(row[..., 0], axis=1), cmap="gray", vmin=0.0, vmax=1.0)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+    return figure
+
+
+def main() -> None:
+    """Trains and writes both figures beside this file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--epochs", type=int, default=30)
+    args = parser.parse_args()
+    trained = {way: train(args.epochs, **options) for way, options in WAYS.items()}
+    model = trained["balanced by size"][0]
+    with matplotlib.rc_context({"svg.hashsalt": "hierarchies"}):
+        course = draw_course({way: course for way, (_, course) in trained.items()}, model.latents)
+        course.savefig(FOLDER / "hierarchies_kl.svg", metadata={"Date": None})
+    draw_groups(model).savefig(FOLDER / "hierarchies_groups.png")
+
+
+if __name__ == "__main__":
+    main()
