@@ -201,6 +201,7 @@ def test_fresh_process_reads_every_file(results):
     assert "Traceback" not in errors
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "what", ["reconstruct", "log_weights", "sample", "iterations", "next", "then"]
 )

@@ -136,6 +136,7 @@ def test_numbers_are_those_of_the_single_evaluations(whole):
     np.testing.assert_allclose(report.per_dimension["variance_of_mean"], units.variances, rtol=1e-5)
 
 
+@pytest.mark.full
 def test_the_elbo_is_minus_distortion_minus_rate(whole):
     parts = {name: value(whole[0], "Likelihood", name).value for name in ("distortion", "rate")}
     elbo = value(whole[0], "Likelihood", "ELBO")

@@ -38,6 +38,7 @@ def test_training_improves_the_bound(trained):
     assert history["elbo"][-1] > history["elbo"][0] + 5
 
 
+@pytest.mark.full
 def test_samples_depend_on_the_label(trained):
     model, _ = trained
     x, y = digits()

@@ -120,6 +120,7 @@ def test_losses_of_extreme_weights_are_right():
         np.testing.assert_allclose(loss[5], -1e6, atol=10.0)
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("count, jit_compile", [(2, False), (6, False), (1000, True)])
 def test_a_sample_of_density_zero_poisons_nothing(count, jit_compile):
     offsets = np.zeros([count, 6])  # As many as above, for which it is compiled.
