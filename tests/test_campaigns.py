@@ -52,3 +52,12 @@ def test_tables_say_what_was_lost(path):
     for row in json.loads(path.read_text())["rows"]:
         if "tried" in row:
             assert row["lost"] == row["tried"] - row["survived"]
+
+
+def test_the_page_has_the_tables():
+    page = (ROOT / "docs" / "reliability.md").read_text()
+    for path in tables.RESULTS.glob("*.json"):
+        for row in json.loads(path.read_text())["rows"]:
+            if row.get("tried"):
+                cells = (row["fault"], *(f"{row[name]:,}" for name in ("tried", "survived", "lost")))
+                assert f"| {' | '.join(cells)} |" in page, path.name
