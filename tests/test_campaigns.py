@@ -59,5 +59,8 @@ def test_the_page_has_the_tables():
     for path in tables.RESULTS.glob("*.json"):
         for row in json.loads(path.read_text())["rows"]:
             if row.get("tried"):
-                cells = (row["fault"], *(f"{row[name]:,}" for name in ("tried", "survived", "lost")))
+                cells = (
+                    row["fault"],
+                    *(f"{row[name]:,}" for name in ("tried", "survived", "lost")),
+                )
                 assert f"| {' | '.join(cells)} |" in page, path.name
