@@ -1,6 +1,6 @@
 """Draws what the groups of a hierarchy hold, and how they come in, from trainings on 4,000 digits.
 
-python docs/figures/hierarchies.py --epochs 30
+python docs/figures/hierarchies.py
 
 It takes about ten minutes on two cores. `hierarchies_kl.svg` has the KL of each group in the course
 of a training, by three ways of letting it come in; `hierarchies_groups.png` has held-out digits,
@@ -28,7 +28,7 @@ WAYS = {
     "balanced by size": {"kl_balancing": "size"},
     "free bits, 1 nat a group": {"free_bits": 1.0, "free_bits_mode": "per_dimension"},
 }
-# Two examples of each, and the number of the first groups that are kept.
+# Numbers of the first groups that are kept.
 KEPT = (7, 6, 5, 4, 3, 2, 1)
 COLUMNS = 12
 
@@ -96,7 +96,7 @@ def draw_groups(model: kv.HierarchicalVAE) -> Figure:
 def main() -> None:
     """Trains and writes both figures beside this file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=14)
     args = parser.parse_args()
     trained = {way: train(args.epochs, **options) for way, options in WAYS.items()}
     model = trained["balanced by size"][0]
