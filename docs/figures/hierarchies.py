@@ -26,10 +26,8 @@ IMAGE = (28, 28, 1)
 WAYS = {
     "warm-up alone": {},
     "balanced by size": {"kl_balancing": "size"},
-    "free bits, 1 nat a group": {"free_bits": 1.0, "free_bits_mode": "per_dimension"},
+    "free bits, 1 nat a group": {"free_bits": 1.0},
 }
-# Numbers of the first groups that are kept.
-KEPT = (7, 6, 5, 4, 3, 2, 1)
 COLUMNS = 12
 
 
@@ -80,11 +78,12 @@ def draw_groups(model: kv.HierarchicalVAE) -> Figure:
     """Returns a figure of digits whose first groups are kept, fewer and fewer from row to row."""
     digits = next(iter(kv.data.load("mnist_5k", "test", COLUMNS, binarize="threshold")))
     names = list(model.latents)
+    counts = range(len(names), 0, -1)
     rows = [digits.numpy()]
-    rows += [model.reconstruct(digits, keep=names[:kept], seed=1).numpy() for kept in KEPT]
+    rows += [model.reconstruct(digits, keep=names[:kept], seed=1).numpy() for kept in counts]
     figure = new_figure(COLUMNS * 0.62, len(rows) * 0.62)
     panels = figure.subplots(len(rows), 1)
-    labels = ["data", *(f"{kept} of {len(names)}" for kept in KEPT)]
+    labels = ["data", *(f"{kept} of {len(names)}" for kept in counts)]
     for axes, label, row in zip(panels, labels, rows, strict=True):
         axes.imshow(np.concatenate(row[..., 0], axis=1), cmap="gray", vmin=0.0, vmax=1.0)
         axes.set_xticks([])
