@@ -62,7 +62,7 @@ def export_saved_model(model: VAE, path: str | os.PathLike, overwrite: bool = Fa
     if not isinstance(model, VAE):
         raise checks.invalid("model", "must be a keras_vae.VAE", model)
     target = checks.path("path", path)
-    checks.option("overwrite", overwrite, (False, True))
+    checks.flag("overwrite", overwrite)
     if not workers.writes(model.distribute_strategy):
         return str(path)
     if target.exists() and not overwrite:

@@ -164,3 +164,8 @@ def option(argument: str, value: Any, known: Iterable[Any]) -> Any:
     if not any(np.ndim(same := value == one) == 0 and bool(same) for one in known):
         raise invalid(argument, f"must be one of {known}", value)
     return value
+
+
+def flag(argument: str, value: Any) -> bool:
+    """Returns `value` as a bool, or raises unless it is True or False."""
+    return bool(option(argument, value, (False, True)))

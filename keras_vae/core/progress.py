@@ -30,7 +30,7 @@ class Progress:
     """
 
     def __init__(self, total: int | None, verbose: bool, unit: str = "batch"):
-        checks.option("verbose", verbose, (False, True))
+        checks.flag("verbose", verbose)
         self._bar = keras.utils.Progbar(total, unit_name=unit) if verbose else None
         self._total, self._number, self._shown = total, 0, False
         self._start = time.monotonic()

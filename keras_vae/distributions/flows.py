@@ -130,7 +130,7 @@ class AutoregressiveNetwork(keras.layers.Layer):
         self.event_size = checks.integer("event_size", event_size)
         self.hidden_units = checks.sizes("hidden_units", hidden_units)
         self.activation = keras.activations.get(activation)
-        self.reverse = checks.option("reverse", reverse, (False, True))
+        self.reverse = checks.flag("reverse", reverse)
 
     def build(
         self,

@@ -75,7 +75,7 @@ class Reading:
         checks.integer("seed", self.seed, minimum=0)
         checks.option("method", self.method, METHODS)
         checks.integer("batch_size", self.batch_size)
-        checks.option("verbose", self.verbose, (False, True))
+        checks.flag("verbose", self.verbose)
 
 
 class AggregatePosterior:

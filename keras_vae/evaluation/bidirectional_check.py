@@ -62,7 +62,8 @@ def bidirectional_check(
         num_examples: Number of simulated examples.
         num_distributions: As `annealed_importance_sampling` takes it, and so are the others.
         num_chains: Number K of chains for every example, in each direction.
-        y: Labels of the examples to simulate, `[num_examples, ...]`, for conditional models.
+        y: Labels of the examples to simulate, `[num_examples, ...]`, or one for all, for
+            conditional models; else ignored.
         start: `"prior"` or `"posterior"`.
         num_leapfrog_steps: Steps of one proposal of Hamiltonian Monte Carlo.
         seed: Integer >= 0.

@@ -98,7 +98,7 @@ def inference_gap(
     """
     model = checked_vae(model)
     num_samples = checks.integer("num_samples", num_samples, minimum=2)
-    checks.option("verbose", verbose, (False, True))
+    checks.flag("verbose", verbose)
     x, y = _first(model, data, checks.integer("num_examples", num_examples), batch_size)
     options: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "verbose": verbose}
     fitted = fit_posterior(model, x, steps, y=y, learning_rate=learning_rate, **options)

@@ -72,7 +72,7 @@ class BottomUp(keras.Model):
         self.blocks = checks.integer("blocks", blocks, minimum=0)
         self.cell = checked_cell(cell)
         self.activation = keras.activations.get(activation)
-        self.recompute = bool(checks.option("recompute", recompute, (False, True)))
+        self.recompute = checks.flag("recompute", recompute)
         self.kernel_regularizer = checks.regularizer("kernel_regularizer", kernel_regularizer)
 
     def build(self, input_shape: Shape) -> None:

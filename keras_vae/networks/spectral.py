@@ -104,7 +104,7 @@ class SpectralNormalization(keras.layers.Layer):
         if not layer.built:
             layer.dtype_policy = self.dtype_policy
         self.layer = layer
-        self.use_bias = bool(checks.option("use_bias", use_bias, (False, True)))
+        self.use_bias = checks.flag("use_bias", use_bias)
         self.activation = keras.activations.get(activation)
 
     def build(self, input_shape: Sequence[int | None]) -> None:

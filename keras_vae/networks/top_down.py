@@ -103,7 +103,7 @@ class TopDown(Head):
         self.scale_bounds = bounds
         self.cell = checked_cell(cell)
         self.activation = keras.activations.get(activation)
-        self.recompute = bool(checks.option("recompute", recompute, (False, True)))
+        self.recompute = checks.flag("recompute", recompute)
         self.kernel_regularizer = checks.regularizer("kernel_regularizer", kernel_regularizer)
 
     @property

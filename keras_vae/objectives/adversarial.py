@@ -108,7 +108,7 @@ class Adversarial(AroundObjective):
         super().__init__(objective, discriminator, loss, r1, lecam, **kwargs)
         self._initial_weight = checks.number("weight", weight, minimum=0.0)
         self.weight = self.add_hyperparameter("weight", self._initial_weight)
-        self.adaptive = checks.option("adaptive", adaptive, (False, True))
+        self.adaptive = checks.flag("adaptive", adaptive)
         self.measure_names = (*self.measure_names, "adversarial_weight")
         self.weight_start = checks.integer("weight_start", weight_start, minimum=0)
         if self.weight_start:

@@ -60,7 +60,7 @@ class ExactMarginal(Objective):
 
     def __init__(self, fit_posterior: bool = True, max_points: int = 4096, **kwargs: Any):
         super().__init__(**kwargs)
-        self.fit_posterior = checks.option("fit_posterior", fit_posterior, (False, True))
+        self.fit_posterior = checks.flag("fit_posterior", fit_posterior)
         self.max_points = checks.integer("max_points", max_points)
 
     def loss(self, terms: Terms) -> tf.Tensor:

@@ -43,7 +43,7 @@ class DiscretePosterior(Posterior):
         **kwargs: Any,
     ):
         super().__init__(latent_dim, **kwargs)
-        self.straight_through = checks.option("straight_through", straight_through, (False, True))
+        self.straight_through = checks.flag("straight_through", straight_through)
         if temperature is not None:
             temperature = checks.number("temperature", temperature, 0.0, exclusive=True)
             self.temperature = self.add_hyperparameter("temperature", temperature)

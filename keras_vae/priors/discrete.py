@@ -31,7 +31,7 @@ class DiscretePrior(Prior):
 
     def __init__(self, latent_dim: int, learned: bool = False, **kwargs: Any):
         super().__init__(latent_dim, **kwargs)
-        self.learned = checks.option("learned", learned, (False, True))
+        self.learned = checks.flag("learned", learned)
 
     def build(
         self,

@@ -65,7 +65,7 @@ class VampPrior(Prior):
         super().__init__(latent_dim, **kwargs)
         self.num_pseudo_inputs = checks.size("num_pseudo_inputs", num_pseudo_inputs)
         self.activation = checks.option("activation", activation, ACTIVATIONS)
-        self.learned_weights = checks.option("learned_weights", learned_weights, (False, True))
+        self.learned_weights = checks.flag("learned_weights", learned_weights)
         self.seed = checks.integer("seed", seed, minimum=0)
 
     def build(

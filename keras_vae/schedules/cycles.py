@@ -231,7 +231,7 @@ class OneCycle(Schedule):
         self.final_division = checks.number("final_division", final_division, 1.0)
         self.shape = checks.option("shape", shape, CURVES)
         self.momentum = None if momentum is None else _momenta(momentum)
-        self.endpoint = bool(checks.option("endpoint", endpoint, (True, False)))
+        self.endpoint = checks.flag("endpoint", endpoint)
         initial = self.max_value / self.initial_division
         self._rate = self._phases(initial, self.max_value, initial / self.final_division)
 

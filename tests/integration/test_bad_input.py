@@ -362,6 +362,7 @@ OF_ANOTHER_KIND = {
     "kl_balancing": lambda v: kv.objectives.ELBO(kl_balancing=v),
     "recompute": lambda v: kv.networks.BottomUp({4: 8, 1: 8}, recompute=v),
     "kernel_regularizer": lambda v: kv.networks.BottomUp({4: 8, 1: 8}, kernel_regularizer=v),
+    "squeeze_excite": lambda v: kv.networks.BottleneckCell(squeeze_excite=v),
     "use_bias": lambda v: kv.networks.SpectralNormalization(
         keras.layers.Dense(2, use_bias=False), use_bias=v
     ),

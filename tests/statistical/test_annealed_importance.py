@@ -172,3 +172,5 @@ def test_labels_condition_prior_and_likelihood():
         conditional, tf.data.Dataset.from_tensor_slices((check.x, labels)).batch(3), 100, 8
     )
     np.testing.assert_allclose(found.per_example, reference.per_example, atol=0.6)
+    alike = [kv.evaluation.bidirectional_check(conditional, 2, 3, 2, y=y) for y in (1, [1, 1])]
+    np.testing.assert_array_equal(alike[0].x, alike[1].x)

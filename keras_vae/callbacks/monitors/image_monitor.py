@@ -92,7 +92,7 @@ class ImageMonitor(Monitor):
         self.dimensions = None if dimensions is None else _checked_dimensions(dimensions)
         self.white = None if white is None else checks.number("white", white, 0.0, exclusive=True)
         self.directory = path_of("directory", directory)
-        self.gif = checks.option("gif", gif, (True, False))
+        self.gif = checks.flag("gif", gif)
         self.seed = checks.integer("seed", seed, minimum=0)
         if self.directory is None and log_dir is None:
             raise checks.invalid("directory", "must be given, or `log_dir`", None)

@@ -35,7 +35,7 @@ class CodeTable:
         if data.num_factors < 2:
             raise checks.invalid("data", "must have at least two factors", data.names)
         self.data = data
-        self.verbose = bool(checks.option("verbose", verbose, (False, True)))
+        self.verbose = checks.flag("verbose", verbose)
         self._encode = _encoder(representation)
         self._known = np.zeros(len(data), bool)
         self._codes: np.ndarray | None = None

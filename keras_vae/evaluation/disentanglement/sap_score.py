@@ -85,7 +85,7 @@ def sap_score(
     num_train = checks.integer("num_train", num_train)
     num_eval = checks.integer("num_eval", num_eval)
     regularization = checks.number("regularization", regularization, 0.0, exclusive=True)
-    checks.option("continuous_factors", continuous_factors, (False, True))
+    checks.flag("continuous_factors", continuous_factors)
     table = code_table(representation, data, verbose)
     codes, factors = draw(table, num_train, rng)
     several_dimensions(codes)

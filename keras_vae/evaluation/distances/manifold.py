@@ -87,7 +87,7 @@ def manifold_scores(
         2020, section 3, arXiv:2002.09797 (density, coverage).
     """
     k = checks.integer("k", k)
-    checks.option("closed", closed, (False, True))
+    checks.flag("closed", closed)
     streams = both_streams(real, generated, features, batch_size, verbose)
     reason = f"each with {k} others to be neighbours"
     for stream in streams:

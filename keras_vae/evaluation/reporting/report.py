@@ -108,7 +108,7 @@ def report(
     options = {
         "seed": checks.integer("seed", seed, minimum=0),
         "batch_size": checks.integer("batch_size", batch_size),
-        "verbose": checks.option("verbose", verbose, (False, True)),
+        "verbose": checks.flag("verbose", verbose),
     }
     examples = read(model, data, num_examples, batch_size)
     compute = Sections(model, examples, num_samples, options, features, factors)
