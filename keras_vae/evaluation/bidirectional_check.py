@@ -95,7 +95,7 @@ def bidirectional_check(
     num_examples = checks.integer("num_examples", num_examples)
     batch_size = checks.integer("batch_size", batch_size)
     seed = fold(seed_tensor(seed), purpose("simulate"))
-    y = model._labels(model._labels_of_draws(y, num_examples))
+    y = model._labels_of_draws(y, num_examples)
     p_z = model._prior_of_draws(num_examples, y)
     z = draw_latents(p_z, model.latents, num_examples, seed)
     rows = [slice(first, first + batch_size) for first in range(0, num_examples, batch_size)]

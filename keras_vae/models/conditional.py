@@ -96,7 +96,7 @@ class ConditionalVAE(VAE):
         return _join(z, condition)
 
     def _prior_of_draws(self, num_samples: int | tf.Tensor, y: Any) -> tfd.Distribution:
-        return self._prior(self._condition(self._label.one_a_draw(y, num_samples)))
+        return self._prior(self._condition(y))
 
     def _labels_of_draws(self, y: Any, num_samples: int | tf.Tensor) -> Any:
         return self._label.of_draws(y, num_samples)

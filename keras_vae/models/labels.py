@@ -130,16 +130,15 @@ class Labels:
         """Returns standardized labels, whose use raises a `ValueError` if one is unknown."""
         return inside(self.support, "y", f"must be {self.support}, as the condition requires", y)
 
-    def of_draws(self, y: Any, num_samples: int | tf.Tensor) -> Any:
-        """Returns labels of so many draws, given those or one for all; None for None."""
-        if y is None:
-            return None
-        y = self._to_numbers(y)
-        is_one = y.shape.rank is not None and y.shape == tf.TensorShape(self.shape)
-        return tf.broadcast_to(y, [num_samples, *self.shape]) if is_one else y
+    def of_draws(self, y: Any, num_samples: int | tf.Tensor) -> tf.Tensor:
+        """Returns standardized labels of so many draws, given those or one for all of them.
 
-    def one_a_draw(self, y: Any, num_samples: int | tf.Tensor) -> tf.Tensor:
-        """Returns standardized labels, whose use raises unless there is one for each draw."""
+        Whatever uses them raises a `ValueError` unless there is one for each draw.
+        """
+        if y is not None:
+            y = self._to_numbers(y)
+            if y.shape.rank is not None and y.shape == tf.TensorShape(self.shape):
+                y = tf.broadcast_to(y, [num_samples, *self.shape])
         y = self.standardize(y)
         rows = tf.shape(y)[0]
         rule = "Argument `y` must have a row for each of the num_samples. Received: {} rows for {}"

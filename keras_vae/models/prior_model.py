@@ -197,7 +197,6 @@ class PriorModel(LatentVariableModel):
             num_samples = checks.integer("num_samples", num_samples)
         if self._label is not None:
             y = self._label.of_draws(y, num_samples)
-            y = self._label.one_a_draw(y, num_samples)
         seed = fold(seed_tensor(seed), purpose("z"))
         latents = self.prior_head.latents
         return generation.draw_latents(

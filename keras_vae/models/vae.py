@@ -192,8 +192,8 @@ class VAE(LatentVariableModel):
         return self.prior()
 
     def _labels_of_draws(self, y: Any, num_samples: int | tf.Tensor) -> Any:
-        """Returns labels of so many draws, given those or one for all."""
-        return y
+        """Returns standardized labels of so many draws, given those or one for all."""
+        return self._labels(y)
 
     def _labels(self, y: Any) -> Any:
         """Returns standardized labels, whose values are checked where they are at hand."""
