@@ -86,6 +86,14 @@ ARGUMENTS = {
         "gradient": "rotation",
         "entropy_weight": 0.1,
     },
+    "posteriors.StochasticQuantizer": lambda: {
+        "maps": (LATENT,),
+        "codebook_size": CLASSES,
+        "code_dim": 3,
+        "initial_scale": 0.7,
+        "temperature": 0.7,
+        "straight_through": True,
+    },
     "posteriors.ResidualQuantizer": lambda: {
         "maps": (2, 2),
         "num_quantizers": 2,
@@ -493,6 +501,7 @@ COMBINATIONS = {
     "ladder, chain": ["networks.LadderEncoder", "posteriors.Ladder", "priors.Chain"],
     "diagonal, two-stage": ["posteriors.DiagonalNormal", "priors.TwoStage"],
     "categorical, categorical": ["posteriors.Categorical", "priors.Categorical"],
+    "stochastic quantizer, categorical": ["posteriors.StochasticQuantizer", "priors.Categorical"],
     "vector quantizer, PixelCNN, maps": (
         ["posteriors.VectorQuantizer", "priors.PixelCNN", "likelihoods.Normal"]
         + ["networks.MapEncoder", "networks.MapDecoder", "networks.PatchDiscriminator"]

@@ -12,6 +12,7 @@ from keras_vae.posteriors.ladder import Ladder
 from keras_vae.posteriors.quantizer import Quantizer
 from keras_vae.posteriors.quantizer_hierarchy import QuantizerHierarchy
 from keras_vae.posteriors.residual_quantizer import ResidualQuantizer
+from keras_vae.posteriors.stochastic_quantizer import StochasticQuantizer
 from keras_vae.posteriors.vector_quantizer import VectorQuantizer
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "Quantizer",
     "QuantizerHierarchy",
     "ResidualQuantizer",
+    "StochasticQuantizer",
     "VectorQuantizer",
 ]

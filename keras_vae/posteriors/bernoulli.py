@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from keras_vae.distributions import discrete
 from keras_vae.posteriors.base import serializable
-from keras_vae.posteriors.discrete import DiscretePosterior
+from keras_vae.posteriors.discrete import LinearLogits
 
 
 @serializable
-class Bernoulli(DiscretePosterior):
+class Bernoulli(LinearLogits):
     """Independent binary variables, their logits linear in the features.
 
     q(z|x) = prod_d Bernoulli(z_d; sigmoid(l_d(h))),  l = W h + b

@@ -9,13 +9,13 @@ import tensorflow_probability as tfp
 from keras_vae.core import checks
 from keras_vae.distributions import discrete
 from keras_vae.posteriors.base import serializable
-from keras_vae.posteriors.discrete import DiscretePosterior
+from keras_vae.posteriors.discrete import LinearLogits
 
 tfd = tfp.distributions
 
 
 @serializable
-class Categorical(DiscretePosterior):
+class Categorical(LinearLogits):
     """Independent categorical variables as one-hot rows, their logits linear in the features.
 
     q(z|x) = prod_d Categorical(z_d; softmax(l_d(h))),  l = W h + b

@@ -17,7 +17,7 @@ tfd = tfp.distributions
 
 
 class DiscretePosterior(Posterior):
-    """A posterior of independent discrete variables, their logits linear in the features.
+    """A posterior of independent discrete variables, whose parameters are logits.
 
     Args:
         latent_dim: Number D of latent variables.
@@ -50,23 +50,11 @@ class DiscretePosterior(Posterior):
         elif straight_through:
             raise checks.invalid("temperature", "must be given with straight_through=True", None)
         self._initial_temperature = temperature
-        self.logits = keras.layers.Dense(
-            math.prod(self.event_shape), dtype=self.dtype_policy, name="logits"
-        )
 
     @property
     def reparameterized(self) -> bool:
         """Whether gradients pass through the samples of a training: with a temperature."""
         return self._initial_temperature is not None
-
-    def build(self, features_shape: Sequence[int | None]) -> None:
-        """Builds the projection for features of this shape, `[B, ...]`."""
-        self.logits.build(self.flat_shape(features_shape))
-
-    def parameters(self, features: tf.Tensor) -> tf.Tensor:
-        """Returns the logits, `[B, *event_shape]`."""
-        logits = self.to_density(self.logits(self.flatten(features)))
-        return tf.reshape(logits, [-1, *self.event_shape])
 
     def distribution(self, parameters: tf.Tensor, training: bool = False) -> tfd.Independent:
         """Returns q(z|x) of its logits; in training, and with a temperature, its draws relaxed."""
@@ -84,3 +72,22 @@ class DiscretePosterior(Posterior):
             "temperature": self._initial_temperature,
             "straight_through": self.straight_through,
         }
+
+
+class LinearLogits(DiscretePosterior):
+    """Discrete variables whose logits are linear in the features."""
+
+    def __init__(self, latent_dim: int, **kwargs: Any):
+        super().__init__(latent_dim, **kwargs)
+        self.logits = keras.layers.Dense(
+            math.prod(self.event_shape), dtype=self.dtype_policy, name="logits"
+        )
+
+    def build(self, features_shape: Sequence[int | None]) -> None:
+        """Builds the projection for features of this shape, `[B, ...]`."""
+        self.logits.build(self.flat_shape(features_shape))
+
+    def parameters(self, features: tf.Tensor) -> tf.Tensor:
+        """Returns the logits, `[B, *event_shape]`."""
+        logits = self.to_density(self.logits(self.flatten(features)))
+        return tf.reshape(logits, [-1, *self.event_shape])

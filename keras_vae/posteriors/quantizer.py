@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import keras
 import tensorflow as tf
 
 from keras_vae.core import checks
 from keras_vae.distributions.codes import CodeGroups, PointMass
 from keras_vae.posteriors.base import Posterior
 from keras_vae.posteriors.codebook import Batch
+from keras_vae.posteriors.vector_map import VectorMap
 
 
 class Quantized(NamedTuple):
@@ -147,7 +146,7 @@ class Quantizer(Posterior):
         return config
 
 
-class MapQuantizer(Quantizer):
+class MapQuantizer(VectorMap, Quantizer):
     """A quantizer of a single map of vectors z, which are linear in the features.
 
     Features that are a map of this size, `[B, *maps, C]`, are projected position by position, and
@@ -167,39 +166,14 @@ class MapQuantizer(Quantizer):
         layout = CodeGroups.of(self.maps if one else [self.maps] * len(num_codes), num_codes)
         super().__init__(layout, **kwargs)
 
-    @property
-    def decoder_input_shape(self) -> tuple[int, ...]:
-        """Shape of what the decoder gets: `(*maps, D)`."""
-        return (*self.maps, self.code_dim)
-
     def build(self, features_shape: Sequence[int | None]) -> None:
         """Builds the projection for features of this shape, `[B, ...]`, and the codebooks."""
-        shape = tuple(features_shape)
-        is_map = shape[1:-1] == self.maps
-        if not is_map and len(shape) == len(self.maps) + 2:
-            rule = f"must be that of the features, which is {shape[1:-1]}"
-            raise checks.invalid("maps", rule, self.maps)
-        units = self.code_dim if is_map else math.prod(self.decoder_input_shape)
-        self.projection = keras.layers.Dense(units, dtype=self.dtype_policy, name="projection")
-        self.projection.build(shape if is_map else self.flat_shape(shape))
-        self._is_map = is_map
+        self.build_projection(features_shape)
         self.build_codebooks()
         self.built = True
 
     def build_codebooks(self) -> None:
         """Makes the codebooks, if there are any."""
-
-    def project(self, features: tf.Tensor) -> tf.Tensor:
-        """Returns the vectors z `[B, P, D]` of features `[B, ...]`, P the positions of the map."""
-        z = self.projection(features if self._is_map else self.flatten(features))
-        return self.to_density(tf.reshape(z, [-1, math.prod(self.maps), self.code_dim]))
-
-    def as_map(self, vectors: tf.Tensor) -> tf.Tensor:
-        """Returns vectors `[..., P, D]` in the shape of the map, `[..., *maps, D]`."""
-        shape = tf.concat([tf.shape(vectors)[:-2], self.decoder_input_shape], axis=0)
-        as_map = tf.reshape(vectors, shape)
-        as_map.set_shape([*vectors.shape[:-2], *self.decoder_input_shape])
-        return as_map
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""
