@@ -64,8 +64,8 @@ def vae(seed: int, steps: int) -> kv.VAE:
 
 def vae_gan(seed: int, steps: int) -> kv.VAE:
     """Makes a VAE-GAN."""
-    discriminator = kv.networks.ConvDiscriminator(normalization="spectral")
-    objective = kv.objectives.LearnedSimilarity(discriminator, gamma=1.0)
+    discriminator = kv.networks.ConvDiscriminator()
+    objective = kv.objectives.LearnedSimilarity(discriminator)
     model = _model(kv.likelihoods.Bernoulli(IMAGE), objective, seed)
     model.compile(_by_part(model))
     return model

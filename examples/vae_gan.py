@@ -48,7 +48,7 @@ def build_vae(seed: int) -> kv.VAE:
 def build_vae_gan(gamma: float, seed: int) -> kv.VAEGAN:
     """Makes the VAE-GAN: three parts, each with an optimizer of its own."""
     keras.utils.set_random_seed(seed)
-    discriminator = kv.networks.ConvDiscriminator(normalization="spectral")
+    discriminator = kv.networks.ConvDiscriminator()
     model = kv.VAEGAN(**parts(), discriminator=discriminator, gamma=gamma, seed=seed)
     optimizer = kv.optimizers.by_part(
         model,

@@ -90,14 +90,14 @@ def _signatures(model: VAE) -> dict[str, Callable[..., Any]]:
         return {**summary, **_groups_of(model, summary)}
 
     def decode(z: tf.Tensor, y: Any = None) -> dict[str, tf.Tensor]:
-        return {"mean": model.decode(z, model.checked_labels(y)).mean()}
+        return {"mean": model.decode(z, model.labels.supported(model.labels.standardize(y))).mean()}
 
     def reconstruct(x: tf.Tensor, y: Any = None) -> dict[str, tf.Tensor]:
         x, y = checked(x, y)
         return {"mean": model(x, y=y)}
 
     def sample(count: tf.Tensor, seed: tf.Tensor, y: Any = None) -> dict[str, tf.Tensor]:
-        labels = model.checked_labels(y)
+        labels = model.labels.supported(model.labels.standardize(y))
         return {"mean": model.sample(_positive(count), seed=_stateless(seed), y=labels)}
 
     def log_likelihood(
@@ -109,7 +109,7 @@ def _signatures(model: VAE) -> dict[str, Callable[..., Any]]:
         estimate = importance_estimate(model, x, _positive(count), batch_seed, y)
         return {"log_likelihood": estimate.log_likelihood}
 
-    dtype, labels = model.likelihood_head.density_dtype, model.label_spec
+    dtype, labels = model.likelihood_head.density_dtype, model.labels.spec
     x = {"x": tf.TensorSpec((None, *model.likelihood_head.event_shape), dtype, name="x")}
     head = model.posterior_head
     z = {"z": tf.TensorSpec((None, *head.event_shape), head.z_dtype, name="z")}

@@ -266,13 +266,13 @@ ARGUMENTS = {
         "filters": (4, 6),
         "kernel_size": 3,
         "dense_units": 8,
-        "normalization": "spectral",
+        "normalization": "group",
         "activation": "tanh",
     },
     "networks.PatchDiscriminator": lambda: {
         "filters": (4, 6),
         "kernel_size": 3,
-        "normalization": "group",
+        "normalization": "spectral",
         "activation": "tanh",
     },
     "networks.SpectralNormalization": lambda: {
@@ -504,15 +504,14 @@ COMBINATIONS = {
     "stochastic quantizer, categorical": ["posteriors.StochasticQuantizer", "priors.Categorical"],
     "vector quantizer, PixelCNN, maps": (
         ["posteriors.VectorQuantizer", "priors.PixelCNN", "likelihoods.Normal"]
-        + ["networks.MapEncoder", "networks.MapDecoder", "networks.PatchDiscriminator"]
+        + ["networks.MapEncoder", "networks.MapDecoder"]
+        + ["networks.PatchDiscriminator", "networks.SpectralNormalization"]
     ),
     "residual quantizer, hierarchy, MLP": ["posteriors.ResidualQuantizer", "priors.Hierarchy"],
     "FSQ, PixelSNAIL, logistic mixture, MLP": (
         ["posteriors.FSQ", "priors.PixelSNAIL", "likelihoods.DiscretizedLogisticMixture"]
     ),
-    "Laplace, spectral discriminator": (
-        ["likelihoods.Laplace", "networks.ConvDiscriminator", "networks.SpectralNormalization"]
-    ),
+    "Laplace, discriminator": ["likelihoods.Laplace", "networks.ConvDiscriminator"],
     "hierarchy of quantizers, uniform codes, maps": (
         ["posteriors.QuantizerHierarchy", "priors.UniformCodes"]
         + ["networks.MapEncoder", "networks.MapDecoder"]

@@ -43,7 +43,7 @@ class MeanVAE(kv.VAE):
     """A VAE without noise: z is the mean of q(z|x), or lies on a line through it."""
 
     def compute_terms(self, x, num_samples=1, training=False, seed=0, y=None):
-        condition = self._condition(y, training)
+        condition = self.labels.features(y, training)
         p_z, q = self._prior(condition, training), self._posterior(x, condition, training)
         line = tf.linspace(-1.0, 1.0, num_samples) if num_samples > 1 else tf.zeros([1])
         z = q.mean() + line[:, None, None] * q.stddev()  # [S, B, D]

@@ -77,7 +77,7 @@ def inputs_of(model, signature):
         given = {"x": rng.integers(256, size=(2, *COLOR)).astype("float32")}
     else:
         given = {"x": rng.random((2, *GRAY), "float32")}
-    return {**given, "y": np.array([2, 0], "int32")} if model.label_spec else given
+    return {**given, "y": np.array([2, 0], "int32")} if model.labels.spec else given
 
 
 def operations(function):

@@ -95,8 +95,8 @@ def bidirectional_check(
     num_examples = checks.integer("num_examples", num_examples)
     batch_size = checks.integer("batch_size", batch_size)
     seed = fold(seed_tensor(seed), purpose("simulate"))
-    y = model._labels_of_draws(y, num_examples)
-    p_z = model._prior_of_draws(num_examples, y)
+    y = model.labels.of_draws(y, num_examples)
+    p_z = model._prior(model.labels.features(y))
     z = draw_latents(p_z, model.latents, num_examples, seed)
     rows = [slice(first, first + batch_size) for first in range(0, num_examples, batch_size)]
     batches = [(z[chosen], None if y is None else y[chosen]) for chosen in rows]

@@ -1,7 +1,8 @@
-"""The labels that a model is conditioned on."""
+"""The labels that a model is conditioned on, or none."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -48,7 +49,65 @@ class OneHot(keras.layers.Layer):
         return {**super().get_config(), "num_classes": self.num_classes}
 
 
-class Labels:
+class NoLabels:
+    """The labels of a model that is conditioned on nothing: whatever is given is ignored.
+
+    Attributes:
+        spec: The inputs that methods of a model take for labels, by name.
+        features_shape: Shape of the features of labels, or None.
+
+    Example:
+        >>> labels = NoLabels()
+        >>> labels.standardize([2, 0]) is None, labels.widened((None, 8))
+        (True, (None, 8))
+    """
+
+    spec: Mapping[str, tf.TensorSpec] = {}
+    features_shape: Shape | None = None
+
+    def features(self, y: Any, training: bool = False) -> tf.Tensor | None:
+        """Returns the features of standardized labels, `[B, C]`."""
+        return None
+
+    def widened(self, shape: Shape) -> Shape:
+        """Returns the shape of values of this shape once `join` has joined features to them."""
+        return shape
+
+    def join(self, values: tf.Tensor, features: tf.Tensor | None, rank: int) -> tf.Tensor:
+        """Returns values `[..., B, *event]` with features `[B, C]` as further channels.
+
+        Args:
+            values: What a network is to take.
+            features: What `features` returned.
+            rank: Number of dimensions of the event, the channels being the last of them.
+        """
+        return values
+
+    def standardize(self, y: Any, rows: int | None = None) -> tf.Tensor | None:
+        """Returns labels `[B, *shape]` as a tensor, whose values are checked where they are known.
+
+        Args:
+            y: Labels as users give them.
+            rows: Number of the examples, if it is known, that there must be labels of.
+
+        Raises:
+            ValueError: If there are none, or they are no numbers or of another shape.
+        """
+        return None
+
+    def supported(self, y: Any) -> tf.Tensor | None:
+        """Returns standardized labels, whose use raises a `ValueError` if one is unknown."""
+        return None
+
+    def of_draws(self, y: Any, num_samples: int | tf.Tensor) -> tf.Tensor | None:
+        """Returns standardized labels of so many draws, given those or one for all of them.
+
+        Whatever uses them raises a `ValueError` unless there is one for each draw.
+        """
+        return None
+
+
+class Labels(NoLabels):
     """What labels y must be, and the features that a layer makes of them.
 
     Args:
@@ -59,7 +118,6 @@ class Labels:
     Attributes:
         layer: The layer from y to features.
         shape: Shape of the labels of one example.
-        num_features: Number C of features.
 
     Example:
         >>> labels = Labels(3, "float32")
@@ -78,29 +136,31 @@ class Labels:
         if len(features_shape) != 2:
             raise checks.invalid("condition", "must return features [batch, C]", condition)
         self.layer, self.shape, self._dtype = layer, tuple(shape[1:]), dtype
-        self.num_features = int(features_shape[-1] or 0)
+        self._num_features = int(features_shape[-1] or 0)
+        self.features_shape = (None, self._num_features)
+        kind = tf.int32 if self.support.integer else dtype
+        self.spec = {"y": tf.TensorSpec((None, *self.shape), kind, name="y")}
 
     @property
     def support(self) -> Support:
         """The labels that there are."""
         return getattr(self.layer, "support", Support())
 
-    @property
-    def spec(self) -> dict[str, tf.TensorSpec]:
-        """The inputs that methods of a model take for them, by name."""
-        dtype = tf.int32 if self.support.integer else self._dtype
-        return {"y": tf.TensorSpec((None, *self.shape), dtype, name="y")}
-
     def features(self, y: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Returns the features of standardized labels, `[B, C]`."""
         return to_dtype(self.layer(y, training=training), self._dtype)
 
-    def standardize(self, y: Any) -> tf.Tensor:
-        """Returns labels `[B, *shape]` as a tensor, whose values are checked where they are known.
+    def widened(self, shape: Shape) -> Shape:
+        return (*shape[:-1], int(shape[-1] or 0) + self._num_features)
 
-        Raises:
-            ValueError: If there are none, or they are no numbers or of another shape.
-        """
+    def join(self, values: tf.Tensor, features: tf.Tensor, rank: int) -> tf.Tensor:
+        between = [1] * (rank - 1)
+        if between:
+            features = tf.reshape(features, [-1, *between, self._num_features])
+        # By adding zeros: shapes computed in the graph take operations that other runtimes lack.
+        wide = values + tf.zeros_like(features[..., :1])
+        return tf.concat([wide, features + tf.zeros_like(values[..., :1])], axis=-1)
+
+    def standardize(self, y: Any, rows: int | None = None) -> tf.Tensor:
         if y is None:
             raise checks.invalid("y", "must be given, as the model is conditioned on it", y)
         y = self._to_numbers(y)
@@ -111,6 +171,11 @@ class Labels:
             raise ValueError(
                 f"Argument `y` must have shape {('batch', *self.shape)}. "
                 f"Received: shape={tuple(y.shape)}{self._shape_hint(y.shape)}"
+            )
+        if not y.shape[:1].is_compatible_with([rows]):
+            raise ValueError(
+                f"Argument `y` must have a row for each of the {rows} examples. "
+                f"Received: {y.shape[0]} rows"
             )
         return self.supported(y) if tf.executing_eagerly() else y
 
@@ -127,14 +192,9 @@ class Labels:
             raise checks.invalid("y", "must hold numbers", y) from error
 
     def supported(self, y: tf.Tensor) -> tf.Tensor:
-        """Returns standardized labels, whose use raises a `ValueError` if one is unknown."""
         return inside(self.support, "y", f"must be {self.support}, as the condition requires", y)
 
     def of_draws(self, y: Any, num_samples: int | tf.Tensor) -> tf.Tensor:
-        """Returns standardized labels of so many draws, given those or one for all of them.
-
-        Whatever uses them raises a `ValueError` unless there is one for each draw.
-        """
         if y is not None:
             y = self._to_numbers(y)
             if y.shape.rank is not None and y.shape == tf.TensorShape(self.shape):
@@ -144,13 +204,4 @@ class Labels:
         rule = "Argument `y` must have a row for each of the num_samples. Received: {} rows for {}"
         return errors.require(
             rows == num_samples, lambda: tf.strings.format(rule, (rows, num_samples)), y
-        )
-
-
-def check_rows(y: tf.Tensor, rows: int | None) -> None:
-    """Raises a `ValueError` unless there is a label for each of so many examples."""
-    if not y.shape[:1].is_compatible_with([rows]):
-        raise ValueError(
-            f"Argument `y` must have a row for each of the {rows} examples. "
-            f"Received: {y.shape[0]} rows"
         )

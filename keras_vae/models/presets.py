@@ -194,7 +194,8 @@ class VAEGAN(VAE):
         prior: Head of p(z); `StandardNormal(D)` by default.
         discriminator: Any Keras model from images to logits, as `LearnedSimilarity` takes it, such
             as `networks.ConvDiscriminator()`.
-        gamma: Weight >= 0 of the similarity against the discriminator, for the decoder.
+        gamma: Weight >= 0 of the similarity against the discriminator, for the decoder; the default
+            suits features of spectrally normalized layers.
         loss: `"non_saturating"`, `"hinge"` or `"least_squares"`.
         feature_layer: Name of the layer of the discriminator whose output is f; None for the last
             hidden one.
@@ -228,7 +229,7 @@ class VAEGAN(VAE):
         prior: Prior | None = None,
         *,
         discriminator: keras.layers.Layer,
-        gamma: float = 1e-2,
+        gamma: float = 1.0,
         loss: str = "non_saturating",
         feature_layer: str | None = None,
         **kwargs: Any,

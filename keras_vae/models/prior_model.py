@@ -16,7 +16,7 @@ from keras_vae.core.seeds import fold, purpose, seed_tensor
 from keras_vae.distributions.codes import CodeGroups
 from keras_vae.models import generation
 from keras_vae.models.base import LatentVariableModel
-from keras_vae.models.labels import Labels, check_rows
+from keras_vae.models.labels import Labels, NoLabels
 from keras_vae.models.parts import instance, serialized, trainable_of
 from keras_vae.priors import CodePrior
 from keras_vae.terms import Latents, Terms
@@ -76,9 +76,11 @@ class PriorModel(LatentVariableModel):
     ):
         super().__init__(seed=seed, **kwargs)
         self.prior_head = instance("prior", prior, CodePrior)
-        self._label = None if condition is None else Labels(condition, prior.density_dtype)
-        self.condition = None if self._label is None else self._label.layer
-        prior.build_for("prior", None if self._label is None else (None, self._label.num_features))
+        self.labels = NoLabels()
+        if condition is not None:
+            self.labels = Labels(condition, prior.density_dtype)
+        self.condition = getattr(self.labels, "layer", None)
+        prior.build_for("prior", self.labels.features_shape)
         self.build((None, prior.groups.size))
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -109,11 +111,7 @@ class PriorModel(LatentVariableModel):
             ValueError: If a dtype, a rank or a shape does not fit.
         """
         x = self._codes(x)
-        if self._label is None:
-            return x, None
-        y = self._label.standardize(y)
-        check_rows(y, x.shape[0])
-        return x, y
+        return x, self.labels.standardize(y, x.shape[0])
 
     def _codes(self, x: Any) -> tf.Tensor:
         x, size = tf.convert_to_tensor(x), self.prior_head.groups.size
@@ -129,17 +127,16 @@ class PriorModel(LatentVariableModel):
         """Returns standardized data, whose use raises a `ValueError` if there is no such code."""
         support = CodeSupport(self.prior_head.groups)
         rule = f"must be {support}, the codes of {type(self.prior_head).__name__}"
-        x = inside(support, "x", rule, x)
-        return x, y if self._label is None else self._label.supported(y)
+        return inside(support, "x", rule, x), self.labels.supported(y)
 
     # Densities and draws.
 
     def prior(self, y: Any = None) -> tfd.Distribution:
         """Returns p(codes): a distribution with event [N], batch [] or, given labels, [B]."""
-        return self._prior(None if self._label is None else self._label.standardize(y))
+        return self._prior(self.labels.standardize(y))
 
     def _prior(self, y: Any, training: bool = False) -> tfd.Distribution:
-        condition = None if self._label is None else self._label.features(y, training)
+        condition = self.labels.features(y, training)
         return self.prior_head(condition=condition, training=training)
 
     def compute_terms(
@@ -195,8 +192,7 @@ class PriorModel(LatentVariableModel):
         """
         if not isinstance(num_samples, tf.Tensor):
             num_samples = checks.integer("num_samples", num_samples)
-        if self._label is not None:
-            y = self._label.of_draws(y, num_samples)
+        y = self.labels.of_draws(y, num_samples)
         seed = fold(seed_tensor(seed), purpose("z"))
         latents = self.prior_head.latents
         return generation.draw_latents(

@@ -17,6 +17,7 @@ from keras_vae.core.seeds import fold, purpose, seed_tensor
 from keras_vae.likelihoods import Likelihood
 from keras_vae.models import generation, initialization, sharing
 from keras_vae.models.base import LatentVariableModel
+from keras_vae.models.labels import NoLabels
 from keras_vae.models.parts import (
     Shape,
     check_gradients,
@@ -77,6 +78,9 @@ class VAE(LatentVariableModel):
         Kingma and Welling, 2014, arXiv:1312.6114.
     """
 
+    # Those that the model is conditioned on; of a subclass others.
+    labels: NoLabels = NoLabels()
+
     def __init__(
         self,
         encoder: keras.layers.Layer,
@@ -116,8 +120,8 @@ class VAE(LatentVariableModel):
         check_gradients(self.objective, self.posterior_head)
 
     def _build_parts(self) -> None:
-        x_shape = self._encoder_input_shape((None, *self.likelihood_head.event_shape))
-        z_shape = self._decoder_input_shape((None, *self.posterior_head.decoder_input_shape))
+        x_shape = self.labels.widened((None, *self.likelihood_head.event_shape))
+        z_shape = self.labels.widened((None, *self.posterior_head.decoder_input_shape))
         features_shape = output_shape("encoder", self.encoder, x_shape)
         params_shape = output_shape("decoder", self.decoder, z_shape)
         self.likelihood_head.check_params_shape(params_shape)
@@ -125,7 +129,7 @@ class VAE(LatentVariableModel):
         if not self.posterior_head.built:
             self.posterior_head.build(features_shape)
         if not self.prior_head.built:
-            self.prior_head.build(x_shape, self._condition_shape())
+            self.prior_head.build(x_shape, self.labels.features_shape)
         if not self.likelihood_head.built:
             self.likelihood_head.build(params_shape)
         for layer in self._flatten_layers(include_self=False, recursive=False):
@@ -157,48 +161,6 @@ class VAE(LatentVariableModel):
         """Number of dimensions of x, if `bits_per_dim` is to be in the logs: the likelihood's."""
         return self.likelihood_head.discrete_dimensions
 
-    # What a conditional model does differently.
-
-    def _encoder_input_shape(self, x_shape: Shape) -> Shape:
-        return x_shape
-
-    def _decoder_input_shape(self, z_shape: Shape) -> Shape:
-        return z_shape
-
-    def _condition_shape(self) -> Shape | None:
-        return None
-
-    @property
-    def label_spec(self) -> dict[str, tf.TensorSpec]:
-        """The inputs that methods take besides data and latent variables, by name: none."""
-        return {}
-
-    def checked_labels(self, y: Any) -> Any:
-        """Returns standardized labels, whose use raises a `ValueError` if they are none."""
-        return None
-
-    def _condition(self, y: Any, training: bool = False) -> tf.Tensor | None:
-        """Returns the features of the condition, `[B, C]`, that the three below are given."""
-        return None
-
-    def _encoder_input(self, x: tf.Tensor, condition: tf.Tensor | None) -> tf.Tensor:
-        return self.likelihood_head.encoder_input(x)
-
-    def _decoder_input(self, z: tf.Tensor, condition: tf.Tensor | None) -> tf.Tensor:
-        return z
-
-    def _prior_of_draws(self, num_samples: int | tf.Tensor, y: Any) -> tfd.Distribution:
-        """Returns p(z) for so many draws: batch [], or one distribution for each of them."""
-        return self.prior()
-
-    def _labels_of_draws(self, y: Any, num_samples: int | tf.Tensor) -> Any:
-        """Returns standardized labels of so many draws, given those or one for all."""
-        return self._labels(y)
-
-    def _labels(self, y: Any) -> Any:
-        """Returns standardized labels, whose values are checked where they are at hand."""
-        return None
-
     # The three distributions.
 
     def encode(self, x: Any, y: Any = None) -> tfd.Distribution:
@@ -214,7 +176,7 @@ class VAE(LatentVariableModel):
                 layer of one's own, `encode` works there, too.
         """
         x, y = self._checked(x, y)
-        return self._posterior(x, self._condition(y))
+        return self._posterior(x, self.labels.features(y))
 
     def decode(self, z: Any, y: Any = None) -> tfd.Distribution:
         """Returns p(x|z): a distribution with batch [...] and event E.
@@ -228,16 +190,22 @@ class VAE(LatentVariableModel):
         """
         check_not_symbolic("z", z)
         z = checked_z(self.posterior_head.to_density(z), self.latent_event)
-        return self._likelihood(z, self._condition(self._labels(y)))
+        leading = z.shape[: -len(self.latent_event)]
+        y = self.labels.standardize(y, leading[-1] if leading.rank else None)
+        return self._likelihood(z, self.labels.features(y))
 
     def prior(self, y: Any = None) -> tfd.Distribution:
         """Returns p(z): a distribution with event [D], batch [] or, given labels, [] or [B]."""
-        return self._prior(self._condition(self._labels(y)))
+        return self._prior(self.labels.features(self.labels.standardize(y)))
 
     def _posterior(
         self, x: tf.Tensor, condition: tf.Tensor | None, training: bool = False
     ) -> tfd.Distribution:
         return self._infer(self._encoder_input(x, condition), training)
+
+    def _encoder_input(self, x: tf.Tensor, condition: tf.Tensor | None) -> tf.Tensor:
+        x = self.likelihood_head.encoder_input(x)
+        return self.labels.join(x, condition, len(x.shape) - 1)
 
     def _infer(self, encoder_input: tf.Tensor, training: bool) -> tfd.Distribution:
         features = self.encoder(encoder_input, training=training)
@@ -256,8 +224,8 @@ class VAE(LatentVariableModel):
         self, inputs: tf.Tensor, condition: tf.Tensor | None, training: bool = False
     ) -> tfd.Distribution:
         """Returns p(x|z) of what the decoder is given of z, `[..., F]` or `[..., *map, F]`."""
-        inputs = self._decoder_input(inputs, condition)  # [..., F (+ C)]
         rank = len(self.posterior_head.decoder_input_shape)
+        inputs = self.labels.join(inputs, condition, rank)  # [..., F (+ C)]
         leading, event = inputs.shape[:-rank], inputs.shape[-rank:]
         params = self.decoder(tf.reshape(inputs, [-1, *event]), training=training)
         shape = [tf.shape(inputs)[:-rank], self.likelihood_head.params_shape]
@@ -268,12 +236,13 @@ class VAE(LatentVariableModel):
     # Data and terms.
 
     def standardize(self, x: Any, y: Any = None) -> tuple[tf.Tensor, Any]:
-        return self.likelihood_head.standardize(x), None
+        x = self.likelihood_head.standardize(x)
+        return x, self.labels.standardize(y, x.shape[0])
 
     def check_support(self, x: tf.Tensor, y: Any = None) -> tuple[tf.Tensor, Any]:
         support = self.likelihood_head.support
         rule = f"must be {support}, the support of {type(self.likelihood_head).__name__}"
-        return inside(support, "x", rule, x), y
+        return inside(support, "x", rule, x), self.labels.supported(y)
 
     def compute_terms(
         self,
@@ -283,14 +252,14 @@ class VAE(LatentVariableModel):
         seed: int | tf.Tensor = 0,
         y: Any = None,
     ) -> Terms:
-        condition = self._condition(y, training)
+        condition = self.labels.features(y, training)
         q = self._posterior(x, condition, training)
         return self._terms(x, q, condition, num_samples, training, seed_tensor(seed))
 
     def weighting(self, x: tf.Tensor, y: Any = None) -> Callable[[Any, tf.Tensor], tf.Tensor]:
         if type(self).compute_terms is not VAE.compute_terms:
             return super().weighting(x, y)  # Terms of its own may not begin with q(z|x).
-        condition = self._condition(y)
+        condition = self.labels.features(y)
         q = self._posterior(x, condition)
         return lambda size, seed: self._terms(x, q, condition, size, False, seed).log_w
 
@@ -311,11 +280,11 @@ class VAE(LatentVariableModel):
             seed: Integer >= 0 or stateless seed `[2]`.
             y: What the model is conditioned on, or None.
         """
-        return self._terms(x, q, self._condition(y), num_samples, False, seed_tensor(seed))
+        return self._terms(x, q, self.labels.features(y), num_samples, False, seed_tensor(seed))
 
     def posterior_parameters(self, x: tf.Tensor, y: Any = None) -> Any:
         """Returns what `posterior_head.distribution` makes q(z|x) of, for standardized data."""
-        features = self.encoder(self._encoder_input(x, self._condition(y)), training=False)
+        features = self.encoder(self._encoder_input(x, self.labels.features(y)), training=False)
         return self.posterior_head.parameters(features)
 
     def _terms(
@@ -350,7 +319,7 @@ class VAE(LatentVariableModel):
     def call(self, x: tf.Tensor, y: Any = None, training: bool = False) -> tf.Tensor:
         """Returns the mean of p(x|z) at the mean of q(z|x), for x as `fit` takes it."""
         x, y = self.standardize(x, y)
-        condition = self._condition(y, training)
+        condition = self.labels.features(y, training)
         z = self.posterior_head.mean(self._posterior(x, condition, training))
         return self._likelihood(z, condition, training).mean()
 
@@ -384,7 +353,7 @@ class VAE(LatentVariableModel):
         if keep is None:
             return self(x, y=y)
         kept = generation.checked_names("keep", keep, self.latents)
-        condition = self._condition(y)
+        condition = self.labels.features(y)
         inferred = self.split(self.posterior_head.mean(self._posterior(x, condition)))
         given = {name: inferred[name] for name in kept}
         seed = fold(seed_tensor(seed), purpose("z"))
@@ -431,8 +400,8 @@ class VAE(LatentVariableModel):
         if not isinstance(num_samples, tf.Tensor):
             num_samples = checks.integer("num_samples", num_samples)
         seed = seed_tensor(seed)
-        y = self._labels_of_draws(y, num_samples)
-        p_z, how = self._prior_of_draws(num_samples, y), (temperature, given)
+        y = self.labels.of_draws(y, num_samples)
+        p_z, how = self._prior(self.labels.features(y)), (temperature, given)
         draws = (self.latents, num_samples, fold(seed, purpose("z")), *how)
         p_x = self.decode(generation.draw_latents(p_z, *draws), y)
         return p_x.mean() if mean else p_x.sample(seed=fold(seed, purpose("x")))

@@ -120,7 +120,7 @@ class VQVAE(VAE):
         seed: int | tf.Tensor = 0,
         y: Any = None,
     ) -> Terms:
-        features = self.encoder(self._encoder_input(x, None), training=training)
+        features = self.encoder(self.likelihood_head.encoder_input(x), training=training)
         batch = self._batch_of_step() if training else None
         quantized = self.posterior_head.quantize_features(features, batch)
         further = fold(seed_tensor(seed), purpose("draws"))

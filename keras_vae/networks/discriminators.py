@@ -103,9 +103,10 @@ class ConvDiscriminator(Discriminator):
         filters: Number of filters of each convolution.
         kernel_size: Side of the kernels, at least 2.
         dense_units: Width of the dense layer before the logit.
-        normalization: `"group"` normalizes the outputs of all convolutions but the first in groups
-            of channels, image by image; `"spectral"` divides every kernel by its largest singular
-            value (`SpectralNormalization`); `"none"` does neither.
+        normalization: `"spectral"` divides every kernel by its largest singular value
+            (`SpectralNormalization`), which keeps the discriminator from running away from a
+            decoder; `"group"` normalizes the outputs of all convolutions but the first in groups of
+            channels, image by image; `"none"` does neither.
         activation: Name of a Keras activation, or a function.
         **kwargs: Passed on to `keras.Model`.
 
@@ -131,7 +132,7 @@ class ConvDiscriminator(Discriminator):
         filters: Sequence[int] = (32, 64),
         kernel_size: int = 4,
         dense_units: int = 256,
-        normalization: str = "group",
+        normalization: str = "spectral",
         activation: str | Callable = "leaky_relu",
         **kwargs: Any,
     ):

@@ -44,7 +44,8 @@ class LearnedSimilarity(Adversary):
         discriminator: Of images, as the encoder sees them: one of `keras_vae.networks`, whose
             features are those of its last convolution, or a functional or sequential Keras model.
         gamma: γ >= 0, the weight of the similarity against G for the decoder, drivable as
-            `"gamma"`. The similarity is a sum over features, so γ is small.
+            `"gamma"`. The default suits features of spectrally normalized layers; those after a
+            group normalization differ more, and want a smaller γ.
         beta: Weight β >= 0 of the KL, drivable as `"beta"`.
         loss: `"hinge"`, `"non_saturating"` or `"least_squares"`.
         feature_layer: Name of the layer of the discriminator whose output is f; by default the last
@@ -74,7 +75,7 @@ class LearnedSimilarity(Adversary):
     def __init__(
         self,
         discriminator: keras.layers.Layer,
-        gamma: float = 1e-2,
+        gamma: float = 1.0,
         *,
         beta: float = 1.0,
         loss: str = "non_saturating",

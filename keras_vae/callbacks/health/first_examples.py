@@ -43,7 +43,7 @@ class FirstExamples(StepHook):
             return []
         head = self._model.likelihood_head
         specs = [tf.TensorSpec([None, *head.event_shape], head.density_dtype)]
-        specs += self._model.label_spec.values()
+        specs += self._model.labels.spec.values()
         return [tf.zeros([0, *spec.shape[1:]], head.density_dtype) for spec in specs]
 
     def observe(self, step: Step) -> None:

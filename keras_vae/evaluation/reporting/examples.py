@@ -68,7 +68,7 @@ def read(model: VAE, data: Any, num_examples: int, batch_size: int) -> Examples:
             break
     x, y = (list(parts) for parts in zip(*found, strict=True))
     known = None if y[0] is None else np.concatenate(y)
-    return Examples(np.concatenate(x), known, bool(model.label_spec))
+    return Examples(np.concatenate(x), known, bool(model.labels.spec))
 
 
 class Statistics(NamedTuple):
