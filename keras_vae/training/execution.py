@@ -6,13 +6,14 @@ import contextlib
 import functools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from keras_vae.core import checks
+from keras_vae.training import errors
 from keras_vae.training.replicas import replica_id
 
 # Enough to hide what Keras does between two executions, few enough to interrupt a training soon.
@@ -196,40 +197,68 @@ def run_on_replicas(
     return run_several
 
 
+@contextlib.contextmanager
+def without_xla(model: Any) -> Iterator[None]:
+    """Lets Keras make a function as a graph, whatever the model was compiled with."""
+    jit_compile, model.jit_compile = model.jit_compile, False
+    try:
+        yield
+    finally:
+        model.jit_compile = jit_compile
+
+
 class StepFunctions:
-    """The functions that Keras calls for a batch, or for several, each made once for its hooks."""
+    """The functions that Keras calls for a batch, or for several, each made once for its hooks.
 
-    def __init__(self) -> None:
-        # By name and steps a call: what a function was made for, and the function.
-        self._made: dict[tuple[str, int], tuple[Any, Any]] = {}
+    Args:
+        model: The `ObjectiveModel` whose steps they make.
+
+    Attributes:
+        calls: How often each has been called, by name.
+        skipped: How many batches of training are still to be left out.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        # By name and steps a call: what a function was made for, and the function. While a hook
+        # lives, which is kept with its key, no other has a key with the same ids in it.
+        self._made: dict[tuple[str, int], tuple[Any, Any, Any]] = {}
         self.calls = Counter[str]()
-        # How many batches to leave out, and what returns the logs meanwhile.
         self.skipped = 0
-        self.logs_of_skipped: Callable[[], dict[str, Any]] = dict
 
-    def forget(self, name: str) -> None:
-        """Makes all functions of this name anew: Keras has been compiled since."""
-        self._made = {key: value for key, value in self._made.items() if key[0] != name}
-
-    def get(
-        self, name: str, steps: int, made_for: Any, make: Callable[[], Any], force: bool
-    ) -> Callable[..., Any]:
-        """Returns the function of a name that makes so many steps.
+    def get(self, name: str, make: Callable[..., Any], force: bool) -> Callable[..., Any]:
+        """Returns, and gives to the model, a function that suits its hooks and steps of a call.
 
         Args:
             name: `"train_function"` or `"test_function"`.
-            steps: Steps of a call.
-            made_for: The keys that its trace depends on, and what must live as long as they do:
-                while a hook lives, no other has a key with the same ids in it.
-            make: Makes the function.
+            make: Keras's own way to make it, for one device.
             force: Whether to make it anew in any case.
         """
-        keys, _ = made_for
-        (known, _), function = self._made.get((name, steps), ((None, None), None))
+        model, step = self._model, self._model.training_step
+        if getattr(model, name) is None:  # Keras has been compiled since.
+            self._made = {key: value for key, value in self._made.items() if key[0] != name}
+        policies = [policy.key for policy in (step.policy, step.spikes) if policy is not None]
+        keys = [*policies, *sorted(hook.key for hook in step.hooks)]
+        slot = (name, model.steps_per_execution)
+        known, _, function = self._made.get(slot, (None, None, None))
         if force or known != keys:
-            function = self._count_calls(name, make(), steps)
-            self._made = {**self._made, (name, steps): (made_for, function)}
+            function = self._count_calls(name, self._make(name, make), model.steps_per_execution)
+            self._made = {**self._made, slot: (keys, step.hooks.by_name, function)}
+        setattr(model, name, function)
         return function
+
+    def _make(self, name: str, make: Callable[..., Any]) -> Callable[..., Any]:
+        """Makes what Keras calls with an iterator: without XLA, so that data can be refused."""
+        model, trains = self._model, name == "train_function"
+        step = model.training_step
+        step.prepare_training() if trains else step.prepare_test()
+        if not model.is_alone:
+            one = model.train_step if trains else model.test_step
+            given = model.distribute_strategy, model.steps_per_execution, model.run_eagerly
+            return errors.as_python_errors(run_on_replicas(one, *given))
+        with without_xla(model):
+            make(force=True)
+        return errors.as_python_errors(getattr(model, name))
 
     def _skip(self, iterator: Any, steps: int) -> Any:
         """Reads the batches of an execution without any other effect."""
@@ -237,7 +266,7 @@ class StepFunctions:
             with contextlib.suppress(StopIteration, tf.errors.OutOfRangeError):
                 next(iterator)
         self.skipped -= steps
-        return self.logs_of_skipped()
+        return self._model.get_metrics_result()
 
     def _count_calls(
         self, name: str, function: Callable[..., Any], steps: int

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -17,13 +17,11 @@ from keras_vae import bounds
 from keras_vae.controllers import StepHook
 from keras_vae.core import checks
 from keras_vae.training import (
-    errors,
     execution,
     files,
-    iterators,
-    keeping,
     losses,
     optimization,
+    session,
     workers,
 )
 from keras_vae.training.data import Data, as_array, check_not_symbolic
@@ -48,6 +46,7 @@ class ObjectiveModel(keras.Model):
     Attributes:
         initial_epoch: The `initial_epoch` of the last `fit`, for callbacks.
         measure_names: What `Terms.measured` of the model adds to the logs.
+        training_step: How one batch trains the model.
     """
 
     # What models of a class add to the logs, by `Terms.measured`.
@@ -80,8 +79,8 @@ class ObjectiveModel(keras.Model):
             aggregation="only_first_replica",
             name="trained_batches",
         )
-        self._training_step = TrainingStep(self)
-        self._functions = execution.StepFunctions()
+        self.training_step = TrainingStep(self)
+        self._functions = execution.StepFunctions(self)
         self._asked: dict[str, Any] = {}
         self._zz_seal = files.Seal(self)  # By its name the last that Keras reads.
 
@@ -98,7 +97,7 @@ class ObjectiveModel(keras.Model):
     @property
     def hooks(self) -> dict[str, StepHook]:
         """What is attached to the train step now, by name."""
-        return self._training_step.hooks.by_name
+        return self.training_step.hooks.by_name
 
     def attach(self, hook: StepHook, by: str = "") -> None:
         """Lets a hook run inside the train step: a controller, or what only looks at the step.
@@ -111,20 +110,20 @@ class ObjectiveModel(keras.Model):
             ValueError: If it is no hook, another controller drives the same number, or a hook has
                 the name.
         """
-        self._training_step.hooks.attach(hook, by)
+        self.training_step.hooks.attach(hook, by)
 
     def detach(self, hook: StepHook) -> None:
         """Takes a hook out of the train step; a number keeps the last value."""
-        self._training_step.hooks.detach(hook)
+        self.training_step.hooks.detach(hook)
 
     @property
     def non_finite(self) -> Raise:
         """What a step does when a quantity of it is not finite; reset at the end of `fit`."""
-        return self._training_step.policy
+        return self.training_step.policy
 
     @non_finite.setter
     def non_finite(self, policy: Raise) -> None:
-        self._training_step.policy = policy
+        self.training_step.policy = policy
 
     @property
     def spikes(self) -> SkipSpikes | None:
@@ -132,16 +131,16 @@ class ObjectiveModel(keras.Model):
 
         Its state is in files that are written meanwhile, with which a resumed training goes on.
         """
-        return self._training_step.spikes
+        return self.training_step.spikes
 
     @spikes.setter
     def spikes(self, policy: SkipSpikes | None) -> None:
-        self._training_step.spikes = policy
+        self.training_step.spikes = policy
 
     @property
     def names_of_quantities(self) -> list[str]:
         """The names of what a step is judged by, as policies for what is not finite count them."""
-        return self._training_step.names_of_quantities
+        return self.training_step.names_of_quantities
 
     @property
     def discrete_dimensions(self) -> int | None:
@@ -267,11 +266,14 @@ class ObjectiveModel(keras.Model):
         options = dict(inspect.signature(super().fit).bind(x, y, *args, **kwargs).arguments)
         if training.is_array and options.get("shuffle", True):
             workers.check_order(self.distribute_strategy)
-        with self._keep(training, options) as options:
+        with session.kept(self, training, options) as options:
             begin = options.get("initial_epoch", 0)
             totals = [options.get(name) for name in ("steps_per_epoch", "validation_steps")]
-            with self._choose_steps_per_call(options.get("callbacks"), *totals):
-                self._begin_training(options.get("callbacks"), begin)
+            with self._several_steps_per_call(options.get("callbacks"), *totals):
+                callbacks = session.checked_callbacks(self, options.get("callbacks"))
+                self.initial_epoch = begin
+                optimizer = getattr(self, "optimizer", None)
+                self.training_step.hooks.attach_stand_ins(callbacks, optimizer)
                 history = super().fit(**options)
         trained = any(epoch >= begin for epoch in history.epoch)
         if trained and self._functions.calls["train_function"] == calls:
@@ -294,7 +296,7 @@ class ObjectiveModel(keras.Model):
         x, y, kwargs = data.for_keras(kwargs)
         calls = self._functions.calls["test_function"]
         bound = inspect.signature(super().evaluate).bind(x, y, *args, **kwargs).arguments
-        running = self._choose_steps_per_call(bound.get("callbacks"), bound.get("steps"))
+        running = self._several_steps_per_call(bound.get("callbacks"), bound.get("steps"))
         with contextlib.nullcontext() if within_fit else running:
             result = super().evaluate(x, y, *args, **kwargs)
         if self._functions.calls["test_function"] == calls:
@@ -315,85 +317,26 @@ class ObjectiveModel(keras.Model):
         data = Data.of("x", x)
         data.check_not_empty()
         x = data.x if data.y is None else (data.x, data.y)
-        with self._clean_up_after():
+        with session.cleaned_up_after(self):
             return super().predict(x, *args, **kwargs)
 
-    @contextlib.contextmanager
-    def _keep(self, training: Data, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Yields the options of `fit` as a callback that keeps the training needs them."""
-        callbacks = keras.tree.flatten(options.get("callbacks") or [])
-        keeper = keeping.keeper_among(callbacks)
-        if keeper is None:
-            yield options
-            return
-        callbacks = keeping.in_order(callbacks, keeper)
-        try:
-            yield {
-                **keeper.prepare(self, training, options, callbacks[:-1]),
-                "callbacks": callbacks,
-            }
-        finally:
-            self.skip_batches(0)
-            keeper.close()
+    def _several_steps_per_call(
+        self, callbacks: Any, *totals: int | None
+    ) -> contextlib.AbstractContextManager[None]:
+        is_chosen = self._asked.get("steps_per_execution") == "auto"
+        return session.several_steps_per_call(self, is_chosen, callbacks, *totals)
 
     def skip_batches(self, number: int) -> None:
         """Leaves out the next batches of training data, which are read without any other effect."""
         self._functions.skipped = number
-        self._functions.logs_of_skipped = self.get_metrics_result
-
-    def _begin_training(self, callbacks: Any, initial_epoch: int) -> None:
-        """Takes from the arguments of `fit` what the step depends on."""
-        callbacks = keras.tree.flatten(callbacks or [])
-        if any(isinstance(one, keras.callbacks.CallbackList) for one in callbacks):
-            rule = "must be a list of callbacks: Keras tells a CallbackList of no further training"
-            raise checks.invalid("callbacks", rule, callbacks)
-        backs_up = any(isinstance(one, keras.callbacks.BackupAndRestore) for one in callbacks)
-        if backs_up and workers.several(self.distribute_strategy):
-            rule = "must hold keras_vae.callbacks.Resume, not BackupAndRestore, on several workers"
-            raise checks.invalid("callbacks", f"{rule}: all would write to one file", callbacks)
-        self.initial_epoch = initial_epoch
-        self._training_step.hooks.attach_stand_ins(callbacks, getattr(self, "optimizer", None))
-
-    @contextlib.contextmanager
-    def _choose_steps_per_call(self, callbacks: Any, *totals: int | None) -> Iterator[None]:
-        """Lets as many steps make a call as is best, if that is left to the model."""
-        before = self.steps_per_execution
-        # Several workers must agree, whatever callbacks each of them has.
-        apart = self.run_eagerly or workers.several(self.distribute_strategy)
-        if self._asked.get("steps_per_execution") == "auto" and not apart:
-            flat = keras.tree.flatten(callbacks or [])
-            totals = (*totals, *keeping.boundaries_of(flat))
-            self.steps_per_execution = execution.steps_per_call(flat, *totals)
-        try:
-            with self._clean_up_after():
-                yield
-        finally:
-            self.steps_per_execution = before
-
-    @contextlib.contextmanager
-    def _clean_up_after(self) -> Iterator[None]:
-        """Removes what callbacks attached and did not remove, and releases the iterators of data.
-
-        If the training broke off because a worker is gone, the error says so plainly.
-        """
-        policies = self.non_finite, self.spikes
-        try:
-            with (
-                iterators.released_in_background(),
-                self._training_step.hooks.detached_after(),
-                workers.loss_told(self.distribute_strategy),
-            ):
-                yield
-        finally:
-            self.non_finite, self.spikes = policies
 
     # Steps, and the functions that make them.
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        return self._training_step.train(data)
+        return self.training_step.train(data)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        return self._training_step.test(data)
+        return self.training_step.test(data)
 
     def predict_step(self, data: Any) -> Any:
         x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
@@ -403,7 +346,7 @@ class ObjectiveModel(keras.Model):
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        return list(self._training_step.means.values())
+        return list(self.training_step.means.values())
 
     def get_metrics_result(self) -> dict[str, Any]:
         """Returns the means since the last reset, and the numbers that are driven.
@@ -413,7 +356,7 @@ class ObjectiveModel(keras.Model):
         results, dimensions = super().get_metrics_result(), self.discrete_dimensions
         if dimensions is not None:
             results["bits_per_dim"] = bounds.bits_per_dimension(-results["elbo"], dimensions)
-        step = self._training_step
+        step = self.training_step
         spikes = {} if step.spikes is None else step.spikes.logged
         driven = {**step.hooks.logged, **step.policy.logged, **spikes}
         numbers = {name: tf.identity(variable) for name, variable in driven.items()}
@@ -424,52 +367,15 @@ class ObjectiveModel(keras.Model):
         if self.built and not self.optimizer.built:
             with contextlib.nullcontext() if self.is_alone else self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_variables)
-        return self._get_function("train_function", super().make_train_function, force)
+        return self._functions.get("train_function", super().make_train_function, force)
 
     def make_test_function(self, force: bool = False) -> Any:
-        return self._get_function("test_function", super().make_test_function, force)
+        return self._functions.get("test_function", super().make_test_function, force)
 
     def make_predict_function(self, force: bool = False) -> Any:
         # XLA would compile a cheap pass for seconds, and once more for a last partial batch.
-        with self._without_xla():
+        with execution.without_xla(self):
             return super().make_predict_function(force)
-
-    def _get_function(self, name: str, make: Callable[..., Any], force: bool) -> Any:
-        """Returns a function of Keras that suits the hooks there are and the steps of a call."""
-        if getattr(self, name) is None:
-            self._functions.forget(name)
-        step = self._training_step
-        policies = [policy.key for policy in (step.policy, step.spikes) if policy is not None]
-        keys = [*policies, *sorted(hook.key for hook in step.hooks)]
-        function = self._functions.get(
-            name,
-            self.steps_per_execution,
-            (keys, self.hooks),
-            functools.partial(self._make_new_function, name, make),
-            force,
-        )
-        setattr(self, name, function)
-        return function
-
-    def _make_new_function(self, name: str, make: Callable[..., Any]) -> Callable[..., Any]:
-        """Makes what Keras calls with an iterator: without XLA, so that data can be refused."""
-        trains = name == "train_function"
-        self._training_step.prepare_training() if trains else self._training_step.prepare_test()
-        if not self.is_alone:
-            step = self.train_step if trains else self.test_step
-            given = self.distribute_strategy, self.steps_per_execution, self.run_eagerly
-            return errors.as_python_errors(execution.run_on_replicas(step, *given))
-        with self._without_xla():
-            make(force=True)
-        return errors.as_python_errors(getattr(self, name))
-
-    @contextlib.contextmanager
-    def _without_xla(self) -> Iterator[None]:
-        jit_compile, self.jit_compile = self.jit_compile, False
-        try:
-            yield
-        finally:
-            self.jit_compile = jit_compile
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         # Keras reads a batch for it: that lets a pass over short data count as an epoch, and fails

@@ -103,6 +103,11 @@ def _clipped_together(optimizer: Any, gradients: Sequence[Any]) -> list[list[int
     return list(groups.values())
 
 
+def loss_scale(optimizer: Any) -> tf.Tensor:
+    """Returns by how much loss scaling multiplies losses and gradients, a float32 scalar."""
+    return tf.cast(optimizer.scale_loss(tf.ones(())), tf.float32)
+
+
 def check_supported(optimizer: Any, run_eagerly: bool) -> None:
     """Raises if Keras cannot run an optimizer on replicas: by conditions in a graph."""
     if run_eagerly:

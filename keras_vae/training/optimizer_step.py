@@ -151,14 +151,9 @@ def _epsilon(one: Any) -> float:
 
 def _moderate(optimizer: Any) -> tf.Tensor:
     """Returns whether rates are so low that weights would need 2^40 steps to overflow."""
-    flags = [_scale(optimizer) >= 1.0]
+    flags = [optimization.loss_scale(optimizer) >= 1.0]
     for one in optimization.leaves(optimizer):
         rate = tf.abs(tf.cast(tf.convert_to_tensor(one.learning_rate), tf.float32))
         decay = float(one.weight_decay or 0.0)
         flags.append((rate <= 2.0**30 * _epsilon(one)) & (rate * decay <= 1.0))
     return tf.reduce_all(tf.stack(flags))
-
-
-def _scale(optimizer: Any) -> tf.Tensor:
-    """Returns by how much loss scaling has multiplied the gradients."""
-    return tf.cast(optimizer.scale_loss(tf.ones(())), tf.float32)

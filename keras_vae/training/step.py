@@ -115,7 +115,7 @@ class TrainingStep:
         self.spikes: SkipSpikes | None = None
         names = ("loss", *MEASURES, *model.measure_names, *model.objective.measure_names)
         self.means = {name: UnsavedMean(name=name) for name in names}
-        self._run_step: Callable[..., Any] = self._run_in_parts
+        self._run_step: Callable[..., Any] = self._make_step
         self._run_attempt: Callable[..., Any] = self._attempt
         self._run_optimizer: Callable[..., tf.Tensor] = self._apply_gradients
         self._run_test: Callable[..., Any] = self._test
@@ -136,10 +136,7 @@ class TrainingStep:
             logs, first_bad = self._run_step(x, y, weights, batch_size, replica)
             return self._checked(logs, first_bad)
 
-    def _run_whole(self, *given: Any) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        return self._advance(given, self._attempt(*given))
-
-    def _run_in_parts(self, *given: Any) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    def _make_step(self, *given: Any) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         return self._advance(given, self._run_attempt(*given))
 
     # Attempt: one forward pass, a loss for each part of the model, gradients.
@@ -211,14 +208,19 @@ class TrainingStep:
         attempt = attempt._replace(first_bad=found.first_bad, calm=found.calm)
         good = self.policy.admit(attempt.first_bad)
         if self.spikes is not None:
-            scale = self._loss_scale()
+            scale = optimization.loss_scale(self._model.optimizer)
             good = self.spikes.admit(attempt.gradients, attempt.calm, scale, good)
         return _without_weight_unless(good, attempt), good
 
     def _observe(
         self, hooks: Sequence[StepHook], number: tf.Tensor, data: tuple[Any, Any], attempt: Attempt
     ) -> None:
-        seen = (attempt.weights, attempt.measures, attempt.gradients, self._loss_scale())
+        seen = (
+            attempt.weights,
+            attempt.measures,
+            attempt.gradients,
+            optimization.loss_scale(self._model.optimizer),
+        )
         for hook in hooks:
             hook.observe(Step(number, *data, *seen))
 
@@ -319,11 +321,12 @@ class TrainingStep:
         hooks, alone = self._all_hooks(), self._model.is_alone
         self._tell_driven(hooks)
         whole = self._model.jit_compile and alone and not any(hook.observes for hook in hooks)
-        self._run_step = self._compile(self._run_whole) if whole else self._run_in_parts
-        self._run_attempt = self._compile(self._attempt)
-        self._run_optimizer = self._apply_gradients
-        if alone and not whole:
-            self._run_optimizer = self._compile(self._apply_gradients)
+        self._run_step = self._compile(self._make_step) if whole else self._make_step
+        self._run_attempt = self._attempt if whole else self._compile(self._attempt)
+        apart = alone and not whole
+        self._run_optimizer = (
+            self._compile(self._apply_gradients) if apart else self._apply_gradients
+        )
 
     def prepare_test(self) -> None:
         """Chooses what XLA compiles of a step of evaluation."""
@@ -386,10 +389,6 @@ class TrainingStep:
         """Returns what the forward pass may change."""
         state = self._model.non_trainable_variables
         return [v for v in state if tf.as_dtype(v.dtype).is_floating]
-
-    def _loss_scale(self) -> tf.Tensor:
-        """Returns by how much loss scaling multiplies the loss, a scalar."""
-        return tf.convert_to_tensor(self._model.optimizer.scale_loss(tf.ones(())))
 
     def _regularization(self, dtype: tf.DType) -> tf.Tensor:
         """Returns the sum of regularizers and of what layers added by `add_loss`."""

@@ -53,7 +53,7 @@ def make(objective):
 
 def attempt(model, x):
     """Return the gradients and measures of a step that moves nothing, and its terms."""
-    step, zero = model._training_step, tf.constant(0)
+    step, zero = model.training_step, tf.constant(0)
     found = step._attempt(x, None, tf.ones(len(x), x.dtype), tf.constant(float(len(x)), x.dtype), 0)
     terms = model.compute_terms(x, 1, True, step._seed("train", model.trained_batches, zero))
     return found, terms
@@ -62,7 +62,7 @@ def attempt(model, x):
 def check_parts(model, x, definition, **measures):
     """Hold the gradients of all parts against those of a function of terms to losses by part."""
     found, _ = attempt(model, x)
-    step, zero = model._training_step, tf.constant(0)
+    step, zero = model.training_step, tf.constant(0)
     of = {
         id(v): gradient
         for v, gradient in zip(model.trainable_variables, found.gradients, strict=True)
@@ -207,7 +207,7 @@ def test_the_adaptive_weight_balances_the_slopes_at_the_last_kernel(x, with_perc
         whole = terms.reconstruction + (50.0 * distance if with_perceptual else 0.0)
         return whole, flat(-discriminator(fake)), terms.kl_total
 
-    step, zero = model._training_step, tf.constant(0)
+    step, zero = model.training_step, tf.constant(0)
     with tf.GradientTape(persistent=True) as tape:
         terms = model.compute_terms(x, 1, True, step._seed("train", model.trained_batches, zero))
         whole, adversarial, _ = (tf.reduce_mean(loss) for loss in losses(terms))

@@ -48,7 +48,7 @@ def expected_steps(x, jit_compile):
     def steps():
         with tf.GradientTape(persistent=True) as tape:
             # The noise of the first step of training.
-            seed = model._training_step._seed("train", model.trained_batches, tf.constant(0))
+            seed = model.training_step._seed("train", model.trained_batches, tf.constant(0))
             terms = model.compute_terms(tf.constant(x), 1, True, seed)
             elbo, decoder = -tf.reduce_mean(terms.elbo), 3.0 * tf.reduce_mean(terms.reconstruction)
         variables = model.trainable_variables
