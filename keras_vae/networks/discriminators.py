@@ -24,7 +24,12 @@ class Discriminator(Chain):
     """Base of the discriminators: strided convolutions, and what follows of them.
 
     There is no batch normalization: it would couple real images and fakes of a batch, and replicas.
+
+    Attributes:
+        judges_alone: Whether what is said of an image depends on that image alone.
     """
+
+    judges_alone = True
 
     def __init__(
         self,

@@ -185,7 +185,7 @@ class Adversarial(AroundObjective):
         if self._distance is not None:
             weight = tf.cast(self.perceptual_weight, reconstruction.dtype)
             reconstruction += weight * self._perceptual(x, fakes)
-        logits = self._look(fakes, reconstruction.dtype, draws.training)
+        logits = self.look(fakes, reconstruction.dtype, draws.training)
         deceived = adversaries.generator_loss(logits, self.kind)
         return reconstruction, tf.reduce_mean(deceived, axis=[0, 2])
 

@@ -136,14 +136,44 @@ class Adversary(Objective):
             dtype: That of the losses.
             training: Whether the discriminator runs in training mode.
         """
-        look = functools.partial(self._look, dtype=dtype, training=training)
-        return self.verdict(look(real), [look(fake) for fake in fakes], self.slope(look, real))
+        network = functools.partial(self.discriminator, training=training)
+        on_real, *on_fakes = self.see(network, [real, *fakes], dtype)
+        look = functools.partial(self.look, dtype=dtype, training=training)
+        return self.verdict(on_real, on_fakes, self.slope(look, real))
 
-    def _look(self, examples: tf.Tensor, dtype: tf.DType, training: bool) -> tf.Tensor:
+    def look(self, examples: tf.Tensor, dtype: tf.DType, training: bool) -> tf.Tensor:
         """Returns the logits `[S, B, P]` of examples `[S, B, ...]`."""
-        return split(
-            tf.cast(self.discriminator(merged(examples), training=training), dtype), examples
-        )
+        network = functools.partial(self.discriminator, training=training)
+        return self.see(network, [examples], dtype)[0]
+
+    def see(
+        self, network: Callable[[tf.Tensor], Any], kinds: Sequence[tf.Tensor], dtype: tf.DType
+    ) -> list[Any]:
+        """Returns what a network makes of each kind of examples.
+
+        A discriminator that judges each example by itself sees all kinds in one batch: what it does
+        once a call, such as to normalize its kernels, is done once.
+
+        Args:
+            network: The discriminator, or a function of its layers, of examples `[N, ...]`.
+            kinds: Kinds of examples, `[S, B, ...]` each.
+            dtype: That of the losses.
+
+        Returns:
+            For each kind what the network returns, nested or not, as `[S, B, P]`.
+        """
+        rows = [merged(examples) for examples in kinds]
+        if getattr(self.discriminator, "judges_alone", False):
+            sizes, both = [tf.shape(one)[0] for one in rows], network(tf.concat(rows, axis=0))
+            leaves = [tf.split(leaf, sizes) for leaf in tf.nest.flatten(both)]
+            found = [tf.nest.pack_sequence_as(both, own) for own in zip(*leaves, strict=True)]
+        else:
+            found = [network(one) for one in rows]
+
+        def split_like(examples: tf.Tensor, own: Any) -> Any:
+            return tf.nest.map_structure(lambda v: split(tf.cast(v, dtype), examples), own)
+
+        return list(map(split_like, kinds, found))
 
     def slope(self, look: Callable[[tf.Tensor], tf.Tensor], real: tf.Tensor) -> tf.Tensor | None:
         """Returns R1 of data `[S, B, ...]`, `[B]`, or None where it has no weight."""

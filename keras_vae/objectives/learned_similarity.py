@@ -13,9 +13,9 @@ import tensorflow as tf
 from keras_vae.core import checks
 from keras_vae.core.head import serializable
 from keras_vae.core.seeds import fold, purpose, seed_tensor
-from keras_vae.objectives.adversary import PART, Adversary, merged, split
+from keras_vae.objectives.adversary import PART, Adversary
 from keras_vae.objectives.base import draws_of, draws_of_prior
-from keras_vae.terms import Draws, Terms
+from keras_vae.terms import Terms
 
 _LOG_2_PI = math.log(2.0 * math.pi)
 
@@ -106,13 +106,14 @@ class LearnedSimilarity(Adversary):
 
     def loss_and_measures(self, terms: Terms) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         draws, dtype = draws_of(terms, "LearnedSimilarity"), terms.log_p_x.dtype
-        look = functools.partial(self._look, dtype=dtype, training=draws.training)
+        look = functools.partial(self.look, dtype=dtype, training=draws.training)
         x, fakes = self.scaled(draws.x)[tf.newaxis], self.scaled(draws.p_x.mean())
         z = draws_of_prior(draws, fold(seed_tensor(draws.seed), purpose("prior")))
         of_prior = self.scaled(draws.likelihood(z).mean())
-        real, features = self._look_closer(x, draws, dtype)
-        fake, fake_features = self._look_closer(fakes, draws, dtype)
-        verdict = self.verdict(real, [fake, look(of_prior)], self.slope(look, x))
+        judge = functools.partial(self._checked_judge(), training=draws.training)
+        seen = self.see(judge, [x, fakes, of_prior], dtype)
+        (real, features), (fake, fake_features), (other, _) = seen
+        verdict = self.verdict(real, [fake, other], self.slope(look, x))
         similarity = _similarity(features, fake_features)
         gamma, beta = tf.cast(self.gamma, dtype), tf.cast(self.beta, dtype)
         losses = {
@@ -122,16 +123,12 @@ class LearnedSimilarity(Adversary):
         }
         return losses, {"feature_reconstruction": similarity, **verdict.measures}
 
-    def _look_closer(
-        self, images: tf.Tensor, draws: Draws, dtype: tf.DType
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns logits `[S, B, P]` and features `[S, B, F]` of images `[S, B, *E]`."""
+    def _checked_judge(self) -> Callable[..., Any]:
+        """Returns the function of images to logits and features."""
         if self._judge is None:
             rule = "must belong to a model, which builds its discriminator"
             raise checks.invalid("objective", rule, self.name)
-        found = self._judge(merged(images), training=draws.training)
-        logits, features = (split(tf.cast(values, dtype), images) for values in found)
-        return logits, features
+        return self._judge
 
     def get_config(self) -> dict[str, Any]:
         return {

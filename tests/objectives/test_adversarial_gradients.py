@@ -319,3 +319,17 @@ def test_the_loss_of_the_discriminator_moves_no_other_part_by_one_bit(x):
     for (is_own, one), (_, other) in zip(*gradients, strict=True):
         assert np.any(one != other) or not is_own or one.shape == (1,)
         assert is_own or np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("normalization", ["group", "spectral"])
+def test_kinds_seen_in_one_batch_are_judged_as_each_by_itself(x, normalization, monkeypatch):
+    keras.utils.set_random_seed(0)
+    discriminator = kv.networks.ConvDiscriminator((8, 8), 3, 6, normalization)
+    model = make(LearnedSimilarity(discriminator, loss="hinge", r1=0.3))
+    at_once, _ = attempt(model, x)
+    monkeypatch.setattr(type(discriminator), "judges_alone", False)
+    one_by_one, _ = attempt(model, x)
+    for name, values in one_by_one.measures.items():
+        np.testing.assert_allclose(at_once.measures[name], values, rtol=1e-9, err_msg=name)
+    for one, other in zip(at_once.gradients, one_by_one.gradients, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-7, atol=1e-10)
