@@ -1,25 +1,28 @@
 """Deliberate breaks of the package, to see whether the tests notice.
 
-    python tests/mutants.py                      # every break against the quick lane
-    python tests/mutants.py --rooms bounds --write table.md
+    LINES_OF_TESTS=lines python -m pytest -n 2 -m "not full" -p tests.lines_of_tests
+    python tests/mutants.py --lines lines --write table.md
 
-One break at a time is made in a copy of the checkout, and the quick lane runs against it until its
-first failure: first the tests of the room, then all. A break that no test notices is a hole in the
+One break at a time is made in a copy of the package, and those tests run that run the broken lines,
+the quickest of its own room first, until one fails. A break that no test notices is a hole in the
 tests. `mutants.txt` holds the breaks. The text of each must occur exactly once in its file, or the
 script ends at once, so that a break cannot silently become none.
+
+Each break has a process of its own, a fork of one that has imported TensorFlow already.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,8 +63,36 @@ def check_breaks(breaks: list[Break]) -> None:
             sys.exit(f"keras_vae/{one.path} holds {count} times what shall be broken: {one.old!r}")
 
 
-def is_caught(one: Break, options: argparse.Namespace) -> bool:
-    """Returns whether a test fails in a copy of the checkout with this break."""
+def tests_of(
+    one: Break, lines: Mapping[str, Mapping[int, set[str]]], seconds: Mapping[str, float]
+) -> list[str]:
+    """Returns the tests that run the broken lines, or the file where none runs just these."""
+    text = (ROOT / "keras_vae" / one.path).read_text()
+    first = text[: text.index(one.old)].count("\n") + 1
+    broken = range(first, first + one.old.count("\n") + 1)
+    known = lines.get(one.path, {})
+    found = set().union(*(known.get(line, ()) for line in broken)) or set().union(*known.values())
+
+    def order(test: str) -> tuple[bool, float]:
+        file = test.partition("::")[0].removesuffix(".py")
+        return one.room not in file.replace("_", "/").split("/"), seconds[test]
+
+    return sorted(found, key=order)
+
+
+def within(tests: Sequence[str], seconds: Mapping[str, float], budget: float) -> list[str]:
+    """Returns the first tests that take so many seconds together."""
+    total, chosen = 0.0, []
+    for test in tests:
+        total += seconds[test]
+        if chosen and total > budget:
+            break
+        chosen.append(test)
+    return chosen
+
+
+def is_caught(one: Break, tests: Sequence[str], limit: float) -> bool:
+    """Returns whether one of these tests fails in a copy of the checkout with this break."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         for name in COPIED:
@@ -70,24 +101,41 @@ def is_caught(one: Break, options: argparse.Namespace) -> bool:
                 shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
             elif source.exists():
                 shutil.copy(source, copy / name)
-        (copy / "tests" / "test_mutants.py").unlink()  # It fails in a copy with any break.
         broken = copy / "keras_vae" / one.path
         broken.write_text(broken.read_text().replace(one.old, one.new))
-        rooms = [f"tests/{one.room}"] if (copy / "tests" / one.room).is_dir() else []
-        return any(fails(copy, targets, options) for targets in ([rooms, []] if rooms else [[]]))
+        return fails(copy, tests, limit)
 
 
-def fails(copy: Path, targets: list[str], options: argparse.Namespace) -> bool:
-    """Returns whether the quick lane, or a part of it, fails in a copy."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", options.marker, *targets]
-    command += ["-n", str(options.workers), "--dist", "worksteal"] if options.workers else []
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(copy)}
-    given = {"cwd": copy, "env": environment, "stdout": subprocess.DEVNULL}
-    try:
-        code = subprocess.run(command, stderr=subprocess.DEVNULL, timeout=3600, **given).returncode
-    except subprocess.TimeoutExpired:
-        return True  # A training that does not end is noticed, too.
-    return code not in (0, 5)  # 5: there are no such tests.
+def fails(copy: Path, tests: Sequence[str], limit: float) -> bool:
+    """Returns whether one of the tests fails in a copy, or does not end within the limit."""
+    child = os.fork()
+    if child == 0:
+        run_and_exit(copy, tests)
+    end = time.monotonic() + limit
+    while time.monotonic() < end:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status) != 0
+        time.sleep(0.1)
+    os.kill(child, signal.SIGKILL)  # A training that does not end is noticed, too.
+    os.waitpid(child, 0)
+    return True
+
+
+def run_and_exit(copy: Path, tests: Sequence[str]) -> None:
+    """Runs tests in the copy, within this process, and ends it."""
+    import pytest
+
+    os.chdir(copy)
+    sys.path[:] = [str(copy), *(path for path in sys.path if Path(path or ".").resolve() != ROOT)]
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+    code = 1
+    with contextlib.suppress(BaseException):
+        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+        code = int(pytest.main([*options, *tests]))
+    os._exit(code)
 
 
 def table_of(results: list[tuple[Break, bool]]) -> str:
@@ -108,25 +156,30 @@ def table_of(results: list[tuple[Break, bool]]) -> str:
 
 def main() -> None:
     """Runs the command line."""
+    import tensorflow_probability  # noqa: F401  # All children share what is imported here.
+    from lines_of_tests import read
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--lines", type=Path, required=True, help="what lines_of_tests has written")
     parser.add_argument("--rooms", nargs="*", help="rooms whose breaks to make; all by default")
-    parser.add_argument("--marker", default="not full", help="the tests to run, as pytest's -m")
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--budget", type=float, default=300.0, help="seconds of tests for a break")
     parser.add_argument("--write", type=Path, help="file for the table")
     options = parser.parse_args()
     breaks = list(read_breaks(ROOT / "tests" / "mutants.txt"))
     check_breaks(breaks)
+    lines, seconds = read(options.lines)
     results = []
     for one in breaks:
         if options.rooms and one.room not in options.rooms:
             continue
         begin = time.perf_counter()
-        results.append((one, is_caught(one, options)))
-        found = "caught" if results[-1][1] else "NOT NOTICED"
-        print(
-            f"{found:12s} {time.perf_counter() - begin:5.0f} s  {one.path}: {one.old.strip()[:60]}"
-        )
-        sys.stdout.flush()
+        known = tests_of(one, lines, seconds)
+        chosen = within(known, seconds, options.budget)
+        limit = 120.0 + 5.0 * sum(seconds[test] for test in chosen)
+        results.append((one, bool(chosen) and is_caught(one, chosen, limit)))
+        found = "caught" if results[-1][1] else f"NOT NOTICED by {len(chosen)} of {len(known)}"
+        took = time.perf_counter() - begin
+        print(f"{found:12s} {took:5.0f} s  {one.path}: {one.old.strip()[:60]!r}", flush=True)
         if options.write:
             options.write.write_text(table_of(results))
     print(table_of(results))
