@@ -77,8 +77,17 @@ class DiscretePosterior(Posterior):
 class LinearLogits(DiscretePosterior):
     """Discrete variables whose logits are linear in the features."""
 
-    def __init__(self, latent_dim: int, **kwargs: Any):
-        super().__init__(latent_dim, **kwargs)
+    def __init__(
+        self,
+        latent_dim: int,
+        *,
+        temperature: float | None = None,
+        straight_through: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            latent_dim, temperature=temperature, straight_through=straight_through, **kwargs
+        )
         self.logits = keras.layers.Dense(
             math.prod(self.event_shape), dtype=self.dtype_policy, name="logits"
         )
