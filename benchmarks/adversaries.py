@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import pathlib
+import statistics
 from collections.abc import Callable
 from typing import Any
 
@@ -128,7 +129,10 @@ COLUMNS = {
 
 
 def train(name: str, seed: int, epochs: int, args: argparse.Namespace) -> tuple[kv.VAE, float]:
-    """Trains to the last epoch, from where it is, and returns the seconds as well."""
+    """Trains to the last epoch, from where it is, and returns the seconds as well.
+
+    They are those of the median epoch, for all: an epoch may have been interrupted or held up.
+    """
     folder = args.runs / f"{name}_{epochs}_epochs_seed_{seed}"
 
     def load(done: int) -> Any:
@@ -142,7 +146,7 @@ def train(name: str, seed: int, epochs: int, args: argparse.Namespace) -> tuple[
         return model
 
     model = training.fit(folder, build, load, epochs)
-    return model, sum(line["seconds"] for line in training.logs(folder))
+    return model, epochs * statistics.median(line["seconds"] for line in training.logs(folder))
 
 
 def epochs_of(name: str, seed: int, args: argparse.Namespace) -> int:
