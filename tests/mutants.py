@@ -76,12 +76,16 @@ def tests_of(
     known = lines.get(one.path, {})
     found = set().union(*(known.get(line, ()) for line in broken)) or set().union(*known.values())
 
-    def is_of_room(test: str) -> bool:
-        file = test.partition("::")[0].removesuffix(".py")
-        return one.room in file.replace("_", "/").split("/")
+    def distance(test: str) -> int:
+        """Returns 0 for the tests of the file, 1 for those of its room, 2 for others."""
+        path = test.partition("::")[0].removesuffix(".py")
+        if Path(path).stem == f"test_{Path(one.path).stem}":
+            return 0
+        return 1 if one.room in path.replace("_", "/").split("/") else 2
 
-    others = {test for test in seconds if is_of_room(test)} - found
-    first = sorted(found, key=lambda test: (not is_of_room(test), seconds[test]))
+    found |= {test for test in seconds if distance(test) == 0}
+    others = {test for test in seconds if distance(test) == 1} - found
+    first = sorted(found, key=lambda test: (distance(test), seconds[test]))
     return [*first, *sorted(others, key=seconds.__getitem__)]
 
 
