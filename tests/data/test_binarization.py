@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_vae import data
+from keras_vae.data.binarization import binarize
 
 
 def passes(count=1, **arguments):
@@ -26,6 +28,14 @@ def test_dynamic_draws_have_the_intensities_as_means():
     # 450,000 pixels: 5 standard errors of their mean; the variance of z-scores is one.
     assert abs(deviation.mean()) < 5 / np.sqrt(deviation.size)
     assert deviation.var() == pytest.approx(1, abs=0.05)
+
+
+def test_draws_of_one_intensity_have_it_as_their_mean():
+    images = tf.fill([40, 28, 28, 1], 0.3)
+    for rule in ("dynamic", "static"):
+        draws = binarize(images, rule, seed=0, epoch=tf.constant(1, tf.int64), index=tf.range(40))
+        # 31,360 pixels: 5 standard errors of 0.0026.
+        assert abs(float(tf.reduce_mean(draws)) - 0.3) < 0.013
 
 
 def test_values_are_zeros_and_ones():

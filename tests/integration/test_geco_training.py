@@ -82,6 +82,14 @@ def test_a_warm_up_gives_the_published_rule_one_step_earlier():
     assert found[18] == 0.5 != found[19], "the first four moves are left out"
 
 
+def test_the_multiplier_moves_first_at_the_step_after_the_warm_up():
+    average, seen, multiplier = (keras.Variable(value) for value in (0.0, 0.0, 0.5))
+    average = kv.controllers.MovingAverage("ma", average, seen, "constraint", decay=0.9)
+    rule = kv.controllers.MultiplierRule("lambda", multiplier, average, 0.1, warmup_steps=3)
+    values = [rule.after_step(step, {"constraint": 0.5})[-1][1] for step in range(5)]
+    assert [float(value) != 0.5 for value in values] == [False, False, False, True, True]
+
+
 def replay(constraints, rule, multiplier):
     averages, multipliers, average = [], [], None
     for step, constraint in enumerate(constraints, start=1):
@@ -378,3 +386,15 @@ def test_a_killed_training_goes_on(weights_of, tmp_path):
     assert state(resumed) == state(unbroken) and state(unbroken)[0] != 1.0
     for a, b in zip(weights_of(unbroken).values(), weights_of(resumed).values(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_the_weight_of_the_rate_is_that_of_the_bound(make_vae, x):
+    """loss = beta KL + lambda C of the terms themselves."""
+    bound = kv.objectives.ELBO(beta=0.5)
+    one = kv.objectives.GECO(SquaredError(3.0), bound, 0.7)
+    model = make_vae(objective=one)
+    terms = model.compute_terms(*model.standardize(x)[:1], 1, seed=3)
+    loss, _ = one.loss_and_measures(terms)
+    errors = np.sum((x - terms.draws.p_x.mean()[0]) ** 2, axis=(1, 2, 3))
+    expected = 0.5 * terms.kl_total + 0.7 * (errors - 3.0**2)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
