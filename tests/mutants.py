@@ -4,9 +4,9 @@
     python tests/mutants.py --lines lines --write table.md
 
 One break at a time is made in a copy of the package, and those tests run that run the broken lines,
-the quickest of its own room first, until one fails. A break that no test notices is a hole in the
-tests. `mutants.txt` holds the breaks. The text of each must occur exactly once in its file, or the
-script ends at once, so that a break cannot silently become none.
+first those named after the file, then those of its room, then others, until one fails. A break that
+no test notices is a hole in the tests. `mutants.txt` holds the breaks. The text of each must occur
+exactly once in its file, or the script ends at once, so that a break cannot silently become none.
 
 Each break has a process of its own, a fork of one that has imported TensorFlow already.
 """
