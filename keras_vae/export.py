@@ -90,15 +90,15 @@ def _signatures(model: VAE) -> dict[str, Callable[..., Any]]:
         return {**summary, **_groups_of(model, summary)}
 
     def decode(z: tf.Tensor, y: Any = None) -> dict[str, tf.Tensor]:
-        return {"mean": model.decode(z, model.labels.supported(model.labels.standardize(y))).mean()}
+        return {"mean": model.decode(z, model.labels.checked(y)).mean()}
 
     def reconstruct(x: tf.Tensor, y: Any = None) -> dict[str, tf.Tensor]:
         x, y = checked(x, y)
         return {"mean": model(x, y=y)}
 
     def sample(count: tf.Tensor, seed: tf.Tensor, y: Any = None) -> dict[str, tf.Tensor]:
-        labels = model.labels.supported(model.labels.standardize(y))
-        return {"mean": model.sample(_positive(count), seed=_stateless(seed), y=labels)}
+        y = model.labels.checked(y)
+        return {"mean": model.sample(_positive(count), seed=_stateless(seed), y=y)}
 
     def log_likelihood(
         x: tf.Tensor, count: tf.Tensor, seed: tf.Tensor, y: Any = None

@@ -99,6 +99,10 @@ class NoLabels:
         """Returns standardized labels, whose use raises a `ValueError` if one is unknown."""
         return None
 
+    def checked(self, y: Any) -> tf.Tensor | None:
+        """Returns labels as users give them, standardized, whose use raises if one is unknown."""
+        return self.supported(self.standardize(y))
+
     def of_draws(self, y: Any, num_samples: int | tf.Tensor) -> tf.Tensor | None:
         """Returns standardized labels of so many draws, given those or one for all of them.
 

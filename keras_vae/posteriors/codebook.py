@@ -21,6 +21,21 @@ LEARNING = ("ema", "gradient")
 DISTANCES = ("euclidean", "cosine")
 
 
+def vectors_of_length_one(code_dim: int) -> keras.initializers.Initializer:
+    """Returns an initializer of vectors of D dimensions, whose lengths are about 1."""
+    limit = math.sqrt(3.0 / code_dim)
+    return keras.initializers.RandomUniform(-limit, limit)
+
+
+def scores(z: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
+    """Returns |e_j|^2 - 2 z e_j of z `[..., D]` and vectors e `[K, D]`, `[..., K]`.
+
+    It is the squared distance but for |z|^2, which all codes share.
+    """
+    squares = tf.reduce_sum(tf.square(vectors), axis=-1)
+    return squares - 2.0 * tf.matmul(z, vectors, transpose_b=True)
+
+
 def _mean_of_local_batch(values: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(values, axis=0)
 
@@ -102,8 +117,7 @@ class Codebook(Head):
     def build(self, input_shape: Any = None) -> None:
         """Makes the vectors and the averages."""
         shape = (self.codebook_size, self.code_dim)
-        limit = math.sqrt(3.0 / self.code_dim)  # so that lengths are about 1
-        start = keras.initializers.RandomUniform(-limit, limit)
+        start = vectors_of_length_one(self.code_dim)
         learned = self.learning == "gradient"
         self.embeddings = self._add("embeddings", shape, start, trainable=learned)
         self.usage = self._add("usage", shape[:1], "ones")
@@ -145,10 +159,8 @@ class Codebook(Head):
         return _gather(self.vectors, codes)
 
     def scores(self, z: tf.Tensor) -> tf.Tensor:
-        """Returns |e_j|^2 - 2 z e_j of z `[R, D]`: the squared distance but for |z|^2, `[R, K]`."""
-        vectors = self.vectors
-        squares = tf.reduce_sum(tf.square(vectors), axis=-1)
-        return squares - 2.0 * tf.matmul(z, vectors, transpose_b=True)
+        """Returns what the nearest vector to z `[R, D]` has least of, `[R, K]`."""
+        return scores(z, self.vectors)
 
     def assign(self, z: tf.Tensor) -> tf.Tensor:
         """Returns the codes of the nearest vectors to z `[R, D]`: int32 `[R]`."""

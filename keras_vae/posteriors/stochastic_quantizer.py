@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -14,6 +13,7 @@ from keras_vae.core import checks
 from keras_vae.core.initializers import Constant
 from keras_vae.distributions import discrete
 from keras_vae.posteriors.base import serializable
+from keras_vae.posteriors.codebook import scores, vectors_of_length_one
 from keras_vae.posteriors.discrete import DiscretePosterior
 from keras_vae.posteriors.vector_map import VectorMap
 
@@ -89,11 +89,10 @@ class StochasticQuantizer(VectorMap, DiscretePosterior):
     def build(self, features_shape: Sequence[int | None]) -> None:
         """Builds the projection of features of this shape, `[B, ...]`, and the codebook."""
         self.build_projection(features_shape)
-        limit = math.sqrt(3.0 / self.code_dim)  # so that lengths are about 1
         options: dict[str, Any] = {"dtype": self.density_dtype, "autocast": False}
         self.embeddings = self.add_weight(
             shape=(self.codebook_size, self.code_dim),
-            initializer=keras.initializers.RandomUniform(-limit, limit),
+            initializer=vectors_of_length_one(self.code_dim),
             name="embeddings",
             **options,
         )
@@ -103,9 +102,7 @@ class StochasticQuantizer(VectorMap, DiscretePosterior):
 
     def parameters(self, features: tf.Tensor) -> tf.Tensor:
         """Returns the logits, `[B, N, K]`."""
-        h, vectors = self.project(features), tf.convert_to_tensor(self.embeddings)
-        # The squared distance but for |h|^2, which all codes share.
-        distances = tf.reduce_sum(vectors**2, axis=-1) - 2.0 * tf.einsum("bpd,kd->bpk", h, vectors)
+        distances = scores(self.project(features), tf.convert_to_tensor(self.embeddings))
         return -0.5 * tf.exp(-2.0 * tf.convert_to_tensor(self.log_scale)) * distances
 
     def decoder_input(self, z: tf.Tensor) -> tf.Tensor:
