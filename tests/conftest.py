@@ -1,8 +1,10 @@
 """What every test starts from: a quiet TensorFlow, two CPU devices, clean Keras settings."""
 
+import functools
 import gc
 import os
 import sys
+import typing
 import zlib
 from pathlib import Path
 
@@ -47,13 +49,26 @@ def pytest_addoption(parser):
     parser.addoption("--part", default="1/1", help="K/N: the K-th of N parts of the test files")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config, items):
-    """Leave out what is not of this part, and leave to `make test-all` what one case stands for.
+def is_in_part(path, config):
+    """Return whether a file is of the part that is run.
 
     TensorFlow keeps some megabytes of every function that it ever traced, so that one process for
     all tests would need more memory than many machines have.
     """
+    number, count = map(int, config.getoption("--part").split("/"))
+    return zlib.crc32(path.name.encode()) % count == number - 1
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Leave the files of tests of another part unread."""
+    if collection_path.name.startswith("test_") and not is_in_part(collection_path, config):
+        return True
+    return None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Leave out examples of another part, and leave to `make test-all` what one case stands for."""
     begun = set()
     for item in items:
         if "first_is_quick" in item.keywords:
@@ -61,8 +76,7 @@ def pytest_collection_modifyitems(config, items):
             if test in begun:
                 item.add_marker(pytest.mark.full)
             begun.add(test)
-    number, count = map(int, config.getoption("--part").split("/"))
-    chosen = [item for item in items if zlib.crc32(item.path.name.encode()) % count == number - 1]
+    chosen = [item for item in items if is_in_part(item.path, config)]
     config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
     items[:] = chosen
 
@@ -72,6 +86,13 @@ def pytest_collection_modifyitems(config, items):
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
+
+# To optimize a graph takes longer than to run the few steps that a test asks of it.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+# Python 3.12 and later remember what a protocol asks of a class. Tracing asks thousands of times.
+if sys.version_info < (3, 12):
+    typing._get_protocol_attrs = functools.cache(typing._get_protocol_attrs)
 
 # What was imported stays, and tracing makes many objects: to look for garbage after every few
 # hundred of them, in all that there is, costs several percent of the time.

@@ -34,6 +34,9 @@ class MultivariateNormalDiag(tfd.MultivariateNormalDiag):
     def _stddev(self) -> tf.Tensor:
         return _broadcast(tf.abs(self.parameters["scale_diag"]), self.loc)
 
+    def _log_prob(self, x: Any) -> tf.Tensor:
+        return _log_density(self, x)
+
     def _call_sample_n(self, sample_shape: Any, seed: Any = None, **kwargs: Any) -> tf.Tensor:
         return _draws(self, sample_shape, seed, **kwargs)
 
@@ -57,6 +60,9 @@ class MultivariateNormalTriL(tfd.MultivariateNormalTriL):
     def _stddev(self) -> tf.Tensor:
         rows = tf.reduce_sum(tf.square(self.parameters["scale_tril"]), axis=-1)
         return _broadcast(tf.sqrt(rows), self.loc)
+
+    def _log_prob(self, x: Any) -> tf.Tensor:
+        return _log_density(self, x)
 
     def _call_sample_n(self, sample_shape: Any, seed: Any = None, **kwargs: Any) -> tf.Tensor:
         return _draws(self, sample_shape, seed, **kwargs)
@@ -106,6 +112,17 @@ def _at_distance(squares: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
     """Returns the log-density of normals at squared distances `[K, C]`, for scales `[C, D]`."""
     log_scales = tf.math.log(scale) + math.log(2.0 * math.pi) / 2.0
     return -squares / 2.0 - tf.reduce_sum(log_scales, axis=-1)
+
+
+def _log_density(normal: Any, x: Any) -> tf.Tensor:
+    """Returns the log-density of x, as TFP does, in a fifth of the operations.
+
+    What TFP has between the lines is for bijectors of all kinds, whose Jacobian may be anything.
+    """
+    noise = normal.bijector.inverse(x)  # of its own draws: what they were made of
+    constant = tf.constant(0.5 * math.log(2.0 * math.pi), noise.dtype)
+    standard = tf.reduce_sum(-0.5 * tf.square(noise) - constant, axis=-1)
+    return standard - normal.scale.log_abs_determinant()
 
 
 def _draws(normal: Any, sample_shape: Any, seed: Any, **kwargs: Any) -> tf.Tensor:

@@ -39,6 +39,21 @@ def test_draws_are_those_of_tfp(kind, shape):
 
 
 @pytest.mark.parametrize("kind", ["diag", "tril"])
+def test_densities_and_their_gradients_are_those_of_tfp(kind):
+    z = tf.constant(np.random.default_rng(1).normal(size=(5, 3, 4)))
+    for loc in (both(kind)[0].loc, tf.ones([4], tf.float64)):
+        found = []
+        for q in both(kind):
+            given = [loc, q.parameters["scale_diag" if kind == "diag" else "scale_tril"], z]
+            with tf.GradientTape() as tape:
+                tape.watch(given)
+                density = type(q)(*given[:2]).log_prob(z)
+            found.append([density, *tape.gradient(density, given)])
+        for of_ours, of_theirs in zip(*found, strict=True):
+            np.testing.assert_allclose(of_ours, of_theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["diag", "tril"])
 def test_moments_are_those_of_tfp(kind):
     ours, theirs = both(kind)
     scale = ours.parameters["scale_diag" if kind == "diag" else "scale_tril"]
