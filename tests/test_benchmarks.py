@@ -32,7 +32,7 @@ def test_estimators_are_timed(capsys):
 
 
 def test_trainings_take_turns_with_and_without_callbacks(tmp_path, capsys):
-    sizes = ["--data", "mnist_5k", "--batch-size", "500", "--epochs", "2"]
+    sizes = ["--data", "mnist_5k", "--batch-size", "500", "--epochs", "1"]
     results = tmp_path / "steering.json"
     given = ["--steps-per-execution", "4", "--no-jit", "--results", str(results)]
     rows = load("steering").main([*sizes, *given])
@@ -40,7 +40,7 @@ def test_trainings_take_turns_with_and_without_callbacks(tmp_path, capsys):
     assert str(tmp_path) not in results.read_text(), "a path of the machine"
     speeds = json.loads(results.read_text())["speeds"]
     assert list(speeds) == ["all", "nothing"]
-    assert all(len(values) == 2 for row in speeds.values() for values in row.values())
+    assert all(len(values) == 1 for row in speeds.values() for values in row.values())
     assert f"{rows['all']['ratio']:.3f}" in capsys.readouterr().out
 
 
@@ -84,9 +84,7 @@ def test_trainings_of_several_seeds_are_compared(tmp_path):
     paths = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results.json")]
     sizes = ["--data", "mnist_5k", "--batch-size", "500", "--num-samples", "2", "--epochs", "2"]
     given = [*sizes, *paths, "--rows", "one_cycle"]
-    first = benchmark.main(["--seeds", "0", *given])["one_cycle"]
     both = benchmark.main(["--seeds", "0", "1", *given])["one_cycle"]
-    assert both["0"] == first["0"]  # It is not repeated.
     assert both["1"]["elbo"] != both["0"]["elbo"]
     for result in both.values():
         assert result["epochs"] == len(result["curves"]["elbo"]) == 1  # Half of 2.
@@ -114,10 +112,8 @@ def test_beta_vaes_stand_beside_representations_of_known_scores(tfds_data_dir, t
     paths = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results.json")]
     sizes = ["--train", "train[:640]", "--epochs", "1", "--num-train", "50", "--num-eval", "60"]
     given = [*sizes, *paths, "--seeds", "0", "--betas", "8"]
-    first = benchmark.main([*given, "--constructed"])["beta_8"]["0"]
-    assert first["epochs"] == 1 and first["kl"] >= 0.0
     rows = benchmark.main([*given, "--constructed", "duplicated"])
-    assert rows["beta_8"]["0"] == first  # It is not repeated.
+    assert rows["beta_8"]["0"]["epochs"] == 1 and rows["beta_8"]["0"]["kl"] >= 0.0
     copies = rows["duplicated"]["0"]
     assert (copies["mutual_information_gap"], copies["factor_vae"]) == (0.0, 1.0)
     assert str(tmp_path) not in (tmp_path / "results.json").read_text(), "a path of the machine"
@@ -178,7 +174,7 @@ def test_distances_are_measured_between_all_pairs(tmp_path):
     assert str(tmp_path) not in (tmp_path / "distances.json").read_text()
 
 
-@pytest.mark.parametrize("name", ["mlp_1_100", "mlp_5_100", "conv_1_100"])
+@pytest.mark.parametrize("name", ["mlp_5_100", "conv_1_100"])
 def test_the_hand_written_model_is_that_of_the_package(name):
     row = load("throughput").ROWS[name]
     model = load("throughput").build(row)
@@ -247,7 +243,6 @@ def test_contenders_take_turns(tmp_path, capsys):
     assert "JAX" not in table, "a column of a contender that was left out"
 
 
-@pytest.mark.full
 def test_hierarchies_and_layers_take_turns(tmp_path, capsys):
     benchmark, path = load("hierarchical_speed"), tmp_path / "speed.json"
     sizes = ["--data", "mnist_5k", "--rows", "hierarchy", "layers_5", "--repetitions", "1"]
@@ -423,8 +418,8 @@ def test_adversarial_models_stand_beside_vaes(tmp_path):
     given += ["--results", str(tmp_path / "results.json")]
     with pytest.raises(SystemExit, match=r"needs the rows \['vae', 'vae_gan'\]"):
         benchmark.main([*given, "--rows", "vae_long"])
-    rows = benchmark.main([*given, "--rows", "vae", "vae_gan", "adaptive", "vae_long"])
-    assert list(rows) == ["adaptive", "vae", "vae_gan", "vae_long"]
+    rows = benchmark.main([*given, "--rows", "vae", "vae_gan", "vae_long"])
+    assert list(rows) == ["vae", "vae_gan", "vae_long"]
     measured = {"frechet_samples", "frechet_draws", "coverage", "squared_error", "log_likelihood"}
     for name, row in rows.items():
         assert row["0"].keys() >= measured, name

@@ -52,6 +52,11 @@ PROSE = {"README", "performance"}
 ALL = {*PAGES, *GUIDES, *PROSE}
 # Pages whose snippets make strategies, which disturb those of other tests in the process.
 ALONE = {"distribution"}
+# Pages that are run by tests of their own below.
+FURTHER = {"objectives", "serving"}
+# Pages of short trainings.
+TRAININGS = {"adversaries", "callbacks", "code_priors", "codes", "health", "hierarchies"}
+TRAININGS |= {"monitors", "networks", "optimizers"}
 # Entries that are this project's own, or common knowledge.
 NO_REFERENCE = {"SquaredError", "NegativeLogLikelihood", "FeatureMatch", "Distance"}
 NO_REFERENCE |= {"ExactMarginal", "Constant", "Piecewise"}
@@ -101,9 +106,27 @@ def test_an_entry_has_a_formula_a_snippet_and_a_reference(page, name):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("page", sorted({*PAGES, *GUIDES} - ALONE))
+@pytest.mark.parametrize("page", sorted({*PAGES, *GUIDES} - ALONE - FURTHER - TRAININGS))
 def test_a_page_runs_as_it_is_pasted(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    assert run(page)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("page", sorted(TRAININGS))
+def test_a_page_of_trainings_runs_with_few_images(page, tmp_path, monkeypatch):
+    """Eagerly, two steps for an epoch: to trace a step takes longer than to make some."""
+    load, compile_model = kv.data.load, kv.LatentVariableModel.compile
+
+    def load_few(name, split="train", *args, **kwargs):
+        return load(name, f"{split}[:64]", *args, **kwargs)
+
+    def compile_eagerly(model, *args, **kwargs):
+        compile_model(model, *args, **{"run_eagerly": True, **kwargs})
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(kv.data, "load", load_few)
+    monkeypatch.setattr(kv.LatentVariableModel, "compile", compile_eagerly)
     assert run(page)
 
 
@@ -131,6 +154,7 @@ def execute(command, folder):
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.full
 def test_an_objective_of_ones_own_works(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = run("objectives")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import keras_vae as kv
+from keras_vae import export
 from keras_vae.core import files
 
 SHAPE = (4, 4, 1)
@@ -23,23 +25,47 @@ def _networks():
     }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model():
+    keras.utils.set_random_seed(0)
     return kv.VAE(**_networks())
+
+
+@pytest.fixture(scope="module")
+def served(model, tmp_path_factory):
+    loaded = tf.saved_model.load(
+        kv.export_saved_model(model, tmp_path_factory.mktemp("served") / "1")
+    )
+    yield loaded.signatures
+
+
+@pytest.fixture(scope="module")
+def conditional():
+    keras.utils.set_random_seed(0)
+    return kv.ConditionalVAE(condition=3, **_networks())
+
+
+@pytest.fixture(scope="module")
+def served_conditional(conditional, tmp_path_factory):
+    loaded = tf.saved_model.load(
+        kv.export_saved_model(conditional, tmp_path_factory.mktemp("served") / "1")
+    )
+    yield loaded.signatures
+
+
+@pytest.fixture
+def unsigned(monkeypatch):
+    """Leave out the signatures, which take seconds to trace, where it is about the folder."""
+    monkeypatch.setattr(export, "_signatures", lambda model: {})
 
 
 def _images(count: int) -> tf.Tensor:
     return tf.random.stateless_uniform([count, *SHAPE], seed=[1, 2])
 
 
-@pytest.mark.first_is_quick
 @pytest.mark.parametrize("batch", [1, 3])
-def test_signatures_equal_the_model_for_any_batch_size(model, tmp_path, batch):
-    path = kv.export_saved_model(model, tmp_path / "1")
-    served = tf.saved_model.load(path).signatures
+def test_signatures_equal_the_model_for_any_batch_size(model, served, batch):
     x, q = _images(batch), model.encode(_images(batch))
-    count, seed = tf.constant(40), tf.constant(7)
-
     encoded = served["encode"](x=x)
     np.testing.assert_allclose(encoded["mean"], q.mean(), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(encoded["scale"], q.stddev(), rtol=1e-5, atol=1e-6)
@@ -48,24 +74,27 @@ def test_signatures_equal_the_model_for_any_batch_size(model, tmp_path, batch):
     np.testing.assert_allclose(
         served["reconstruct"](x=x)["mean"], model.reconstruct(x), rtol=1e-5, atol=1e-6
     )
+
+
+def test_samples_and_bounds_equal_those_of_the_model(model, served):
+    x, count, seed = _images(3), tf.constant(40), tf.constant(7)
     drawn = served["sample"](count=count, seed=seed)["mean"]
     np.testing.assert_allclose(drawn, model.sample(40, seed=7), rtol=1e-5, atol=1e-6)
     # 40 samples are more than one chunk of 32 and less than two.
     bound = served["log_likelihood"](x=x, count=count, seed=seed)["log_likelihood"]
     expected = kv.evaluation.log_likelihood(model, x, num_samples=40, seed=7).per_example
     np.testing.assert_allclose(bound, expected, rtol=1e-5, atol=1e-6)
+    alone = served["log_likelihood"](x=x[:1], count=count, seed=seed)["log_likelihood"]
+    assert alone.shape == (1,) and np.all(np.isfinite(alone))
 
 
-@pytest.mark.full
-def test_data_outside_the_support_is_refused_when_served(model, tmp_path):
-    served = tf.saved_model.load(kv.export_saved_model(model, tmp_path / "1")).signatures
+def test_data_outside_the_support_is_refused_when_served(served):
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"`x` must be in \[0, 1\]"):
         served["encode"](x=255.0 * _images(2))
 
 
-def test_labels_are_an_input_of_a_conditional_model(tmp_path):
-    model = kv.ConditionalVAE(condition=3, **_networks())
-    served = tf.saved_model.load(kv.export_saved_model(model, tmp_path / "1")).signatures
+def test_labels_are_an_input_of_a_conditional_model(conditional, served_conditional):
+    model, served = conditional, served_conditional
     labels = tf.constant([2, 0])
     drawn = served["sample"](count=tf.constant(2), seed=tf.constant(1), y=labels)["mean"]
     np.testing.assert_allclose(drawn, model.sample(2, seed=1, y=labels), rtol=1e-5, atol=1e-6)
@@ -74,8 +103,7 @@ def test_labels_are_an_input_of_a_conditional_model(tmp_path):
     np.testing.assert_allclose(reconstructed, model.reconstruct(x, y=labels), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.full
-def test_a_version_that_exists_is_kept_unless_told(model, tmp_path):
+def test_a_version_that_exists_is_kept_unless_told(model, tmp_path, unsigned):
     version = tmp_path / "1"
     version.mkdir()
     (version / "mine").write_text("precious")
@@ -87,11 +115,8 @@ def test_a_version_that_exists_is_kept_unless_told(model, tmp_path):
     assert (version / "saved_model.pb").exists()
 
 
-@pytest.mark.full
-def test_bad_counts_and_labels_are_refused_when_served(tmp_path):
-    model = kv.ConditionalVAE(condition=3, **_networks())
-    served = tf.saved_model.load(kv.export_saved_model(model, tmp_path / "1")).signatures
-    seed = tf.constant(1)
+def test_bad_counts_and_labels_are_refused_when_served(served_conditional):
+    served, seed = served_conditional, tf.constant(1)
     for count, labels, message in [
         (3, [2, 0], "`y` must have a row for each"),
         (2, [9, 0], "`y` must be whole numbers in \\[0, 2\\]"),
@@ -104,11 +129,10 @@ def test_bad_counts_and_labels_are_refused_when_served(tmp_path):
         )
 
 
-@pytest.mark.full
-def test_a_version_comes_back_if_it_cannot_be_replaced(model, tmp_path, monkeypatch):
+def test_a_version_comes_back_if_it_cannot_be_replaced(model, tmp_path, monkeypatch, unsigned):
     """Where folders change places in two operations, the second of which fails."""
     version = tmp_path / "1"
-    kv.export_saved_model(model, version)
+    version.mkdir()
     (version / "mine").write_text("precious")
     rename = os.replace
 
@@ -126,7 +150,9 @@ def test_a_version_comes_back_if_it_cannot_be_replaced(model, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("existing", [False, True])
-def test_an_export_that_breaks_off_leaves_what_was_there(model, tmp_path, monkeypatch, existing):
+def test_an_export_that_breaks_off_leaves_what_was_there(
+    model, tmp_path, monkeypatch, unsigned, existing
+):
     version = tmp_path / "digits" / "1"
     if existing:
         version.mkdir(parents=True)

@@ -50,9 +50,9 @@ def seen(model):
 Quadratic.record = False
 
 
-def quadratic(optimizer=None, **kwargs):
+def quadratic(optimizer=None, run_eagerly=True, **kwargs):
     model = Quadratic(**kwargs)
-    model.compile(optimizer or keras.optimizers.SGD(0.01))
+    model.compile(optimizer or keras.optimizers.SGD(0.01), run_eagerly=run_eagerly)
     return model
 
 
@@ -91,12 +91,12 @@ def test_units_and_constants_of_the_loss_do_not_matter(scale, shift):
         assert has_diverged(changed[:end], *arguments) == has_diverged(losses[:end], *arguments)
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_the_rates_of_a_noisy_curve(seed):
-    base, top = suggest(RATES, valley(noise=0.5, seed=seed), 0.9, diverged=True)
-    # The moving average is 9 steps late: 0.27 of a decade.
-    assert 1e-4 < base < 5e-4
-    assert 1e-1 / 10**0.75 < top <= 1e-1 / 10**0.4
+def test_the_rates_of_a_noisy_curve():
+    for seed in range(20):
+        base, top = suggest(RATES, valley(noise=0.5, seed=seed), 0.9, diverged=True)
+        # The moving average is 9 steps late: 0.27 of a decade.
+        assert 1e-4 < base < 5e-4, seed
+        assert 1e-1 / 10**0.75 < top <= 1e-1 / 10**0.4, seed
 
 
 def test_a_spike_within_the_descent_ends_nothing():
@@ -164,13 +164,13 @@ def test_smoothing_is_a_weighted_mean_of_what_there_is():
 
 @pytest.mark.first_is_quick
 @pytest.mark.parametrize(
-    ("sweep", "space"), [("exponential", np.geomspace), ("linear", np.linspace)]
+    ("sweep", "space", "accumulation"),
+    [("exponential", np.geomspace, 3), ("linear", np.linspace, None)],
 )
-@pytest.mark.parametrize("accumulation", [None, 3])
 def test_the_rate_is_exact_at_every_step(monkeypatch, sweep, space, accumulation):
     USED.clear()
     optimizer = keras.optimizers.SGD(0.01, gradient_accumulation_steps=accumulation)
-    model = quadratic(optimizer)
+    model = quadratic(optimizer, run_eagerly=False)
     model.fit(points(), batch_size=8, epochs=3, verbose=0)  # 24 batches: iterations are not 0
     monkeypatch.setattr(Quadratic, "record", True)
     found = find(model, points(), min=1e-3, max=1e-1, steps=25, sweep=sweep, batch_size=8)
@@ -191,7 +191,7 @@ def test_accumulation_under_loss_scaling_makes_all_steps():
     assert len(found.losses) == 20
 
 
-@pytest.mark.parametrize("kind", ["finite", "infinite", "unknown length"])
+@pytest.mark.parametrize("kind", ["infinite", "unknown length"])
 def test_losses_are_those_of_single_batches_and_short_data_are_repeated(kind):
     x = points(12)
     data = tf.data.Dataset.from_tensor_slices(x).batch(5)
@@ -229,17 +229,12 @@ def test_sample_weights_count():
 @pytest.mark.first_is_quick
 @pytest.mark.parametrize(
     ("curvature", "sweep"),
-    [
-        ((0.5,), "exponential"),
-        ((40.0,), "exponential"),
-        ((40.0, 4.0, 0.4), "exponential"),
-        ((10.0, 3.0), "linear"),
-    ],
+    [((40.0, 4.0, 0.4), "exponential"), ((10.0, 3.0), "linear")],
 )
 def test_below_the_limit_of_stability_of_a_quadratic(curvature, sweep):
     # Gradient descent is stable up to 2 / L, L the largest curvature.
     x = points(512, len(curvature))
-    model = quadratic(curvature=curvature)
+    model = quadratic(curvature=curvature, run_eagerly=False)
     options = {"min": 1e-4, "max": 1e2} if sweep == "exponential" else {"min": 1e-3, "max": 1.0}
     found = find(model, x, steps=200, sweep=sweep, **options)
     limit = 2.0 / max(curvature)
@@ -264,10 +259,12 @@ def test_adam_learns_more_at_the_suggested_rate():
     model.compile(keras.optimizers.Adam())
     found = find(model, data, steps=150)
     assert 1e-5 < found.base_lr < found.max_lr < 0.1
-    start = model.get_weights()
+    start, slots = model.get_weights(), [v.numpy() for v in model.optimizer.variables]
     for name, rate in (("max_lr", found.max_lr), ("a tenth of base_lr", found.base_lr / 10.0)):
         model.set_weights(start)
-        model.compile(keras.optimizers.Adam(rate))
+        for variable, value in zip(model.optimizer.variables, slots, strict=True):
+            variable.assign(value)
+        model.optimizer.learning_rate = rate
         history = model.fit(data.repeat(), epochs=2, steps_per_epoch=100, verbose=0).history
         losses[name] = history["loss"][-1]
     assert losses["max_lr"] < losses["a tenth of base_lr"] - 50.0  # nats; about 170 and 500
@@ -318,10 +315,9 @@ def make_vae():
     "options",
     [
         {"steps_per_execution": 3, "jit_compile": False},
-        {"jit_compile": True},
         {"replicas": True, "jit_compile": False},
     ],
-    ids=["graph", "XLA", "replicas"],
+    ids=["graph", "replicas"],
 )
 def test_the_trainings_that_follow_are_the_same_to_the_bit(request, options):
     options = dict(options)
@@ -334,8 +330,8 @@ def test_the_trainings_that_follow_are_the_same_to_the_bit(request, options):
             model = make_vae()
             model.compile(keras.optimizers.Adam(1e-2), **options)
         history = []
-        for _ in range(2):
-            if with_the_test:
+        for number in range(2):
+            if with_the_test and number:
                 find(model, images(), batch_size=8, min=1e-4, max=1e9, steps=22, divergence=1e9)
             # Shuffled, by Keras: the global generators must stand where they stood.
             history.append(model.fit(images(), batch_size=8, verbose=0).history)
@@ -359,37 +355,37 @@ def test_a_model_that_is_not_built_trains_the_same_afterwards():
     assert train(True) == train(False)
 
 
-@pytest.mark.first_is_quick
-@pytest.mark.parametrize("error", [None, KeyboardInterrupt, RuntimeError, ArithmeticError])
-def test_everything_is_given_back_however_the_sweep_ends(monkeypatch, error):
+def test_everything_is_given_back_however_the_sweep_ends(monkeypatch):
     model = quadratic(keras.optimizers.Adam(0.05, use_ema=True))
-    model.compile(model.optimizer, steps_per_execution=4)
+    model.compile(model.optimizer, run_eagerly=True, steps_per_execution=4)
     model.fit(points(), verbose=0, callbacks=[keras.callbacks.EarlyStopping("loss")])
     before, history = state(model), model.history
     assert float(model.optimizer.learning_rate) == pytest.approx(0.05)
     ends = keras.callbacks.ProgbarLogger.on_train_batch_end
+    for error in (None, ArithmeticError, KeyboardInterrupt):
+        moved = []
 
-    def end(self, batch, logs=None):
-        ends(self, batch, logs)
-        if batch == 15:
-            assert not np.array_equal(state(model)[0][0], before[0][0]), "nothing moves"
-            if error:
-                raise error("on purpose")
+        def end(self, batch, logs=None, error=error, moved=moved):
+            ends(self, batch, logs)
+            if batch == 15:
+                moved.append(not np.array_equal(state(model)[0][0], before[0][0]))
+                if error:
+                    raise error("on purpose")
 
-    monkeypatch.setattr(keras.callbacks.ProgbarLogger, "on_train_batch_end", end)
-    if error in (None, ArithmeticError):
-        found = find(model, points(), min=1e-3, verbose=1)
-        assert found.diverged == bool(error)
-    else:
-        with pytest.raises(error, match="on purpose"):
-            find(model, points(), min=1e-3, verbose=1)
-    assert_same(state(model), before)
-    assert model.history is history
-    assert model.steps_per_execution == 4
+        monkeypatch.setattr(keras.callbacks.ProgbarLogger, "on_train_batch_end", end)
+        if error is KeyboardInterrupt:
+            with pytest.raises(error, match="on purpose"):
+                find(model, points(), min=1e-3, verbose=1)
+        else:
+            assert find(model, points(), min=1e-3, verbose=1).diverged == bool(error)
+        assert moved == [True]
+        assert_same(state(model), before)
+        assert model.history is history
+        assert model.steps_per_execution == 4
 
 
 def test_a_gradient_that_is_not_finite_ends_the_sweep():
-    model = quadratic(keras.optimizers.SGD(0.01), curvature=(1.0,))
+    model = quadratic(run_eagerly=False)
     found = find(model, points(), min=1e-3, max=1e15, steps=100, divergence=1e30)
     assert found.diverged
     assert np.all(np.isfinite(found.losses))
@@ -458,9 +454,9 @@ def test_a_rate_that_a_callback_drives_is_refused():
 # The figure.
 
 
-@pytest.mark.parametrize("sweep", ["exponential", "linear"])
-def test_the_figure_shows_both_losses_and_both_rates(sweep):
-    found = find(quadratic(), points(), steps=60, sweep=sweep, min=1e-3, max=5.0)
+def test_the_figure_shows_both_losses_and_both_rates():
+    model = quadratic(run_eagerly=False)
+    found = find(model, points(), steps=60, sweep="linear", min=1e-3, max=5.0)
     (axes,) = found.plot().get_axes()
     assert axes.get_xscale() == "log"
     labels = [text.get_text() for text in axes.get_legend().get_texts()]

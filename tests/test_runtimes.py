@@ -1,5 +1,6 @@
 """What is exported runs in ONNX Runtime, LiteRT and OpenVINO: `encode`, `decode`, `reconstruct`."""
 
+import functools
 import sys
 
 import numpy as np
@@ -125,13 +126,14 @@ def test_an_operation_that_a_runtime_lacks_is_found():
 
 def by_onnx(path, signature, given, folder, monkeypatch):
     """Run a signature by ONNX Runtime, converted on the command line of tf2onnx."""
-    tf2onnx = pytest.importorskip("tf2onnx.convert", reason="needs the extra `convert`")
-    onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra `convert`")
+    import onnxruntime
+    import tf2onnx.convert
+
     file = str(folder / f"{signature}.onnx")
     options = {"--saved-model": path, "--signature_def": signature, "--opset": "17"}
     words = [word for pair in {**options, "--output": file}.items() for word in pair]
     monkeypatch.setattr(sys, "argv", ["tf2onnx", *words])
-    tf2onnx.main()
+    tf2onnx.convert.main()
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, given), strict=True))
@@ -139,28 +141,50 @@ def by_onnx(path, signature, given, folder, monkeypatch):
 
 def by_litert(path, signature, given, folder, monkeypatch):
     """Run a signature by LiteRT, with its builtins alone."""
+    from ai_edge_litert import interpreter as litert
+
     converter = tf.lite.TFLiteConverter.from_saved_model(path, signature_keys=[signature])
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    litert = pytest.importorskip("ai_edge_litert.interpreter", reason="needs the extra `convert`")
     interpreter = litert.Interpreter(model_content=converter.convert())
     return interpreter.get_signature_runner(signature)(**given)
 
 
 def by_openvino(path, signature, given, folder, monkeypatch):
     """Run a signature by OpenVINO, which reads the function that was loaded."""
-    openvino = pytest.importorskip("openvino", reason="needs the extra `convert`")
+    import openvino
+
     loaded = tf.saved_model.load(path)
     model = openvino.convert_model(loaded.signatures[signature])
     found = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(given)
     return {name: value for output, value in found.items() for name in output.get_names()}
 
 
+RUNTIMES = {
+    by_onnx: ("tf2onnx", "onnxruntime"),
+    by_litert: ("ai_edge_litert",),
+    by_openvino: ("openvino",),
+}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Return a function from a case to its model, and the folder of what was exported."""
+
+    @functools.cache
+    def export_once(case):
+        model = make(*case)
+        return model, kv.export_saved_model(model, tmp_path_factory.mktemp("exported") / "1")
+
+    return export_once
+
+
 @pytest.mark.full
-@pytest.mark.parametrize("run", [by_onnx, by_litert, by_openvino], ids=lambda run: run.__name__)
+@pytest.mark.parametrize("run", RUNTIMES, ids=lambda run: run.__name__)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
-def test_numbers_are_those_of_the_model(case, run, tmp_path, monkeypatch):
-    model = make(*case)
-    path = kv.export_saved_model(model, tmp_path / "1")
+def test_numbers_are_those_of_the_model(case, run, exported, tmp_path, monkeypatch):
+    for package in RUNTIMES[run]:
+        pytest.importorskip(package, reason="needs the extra `convert`")
+    model, path = exported(case)
     loaded = tf.saved_model.load(path)
     largest = 255.0 if "Logistic" in case[2] else 1.0
     for signature in SIGNATURES:

@@ -12,7 +12,10 @@ SHAPE, LATENT = (8, 8, 1), 2
 
 @pytest.fixture
 def make_vae():
-    """Return a function that makes small models, their weights the same at every call."""
+    """Return a function that makes small models, their weights the same at every call.
+
+    They train eagerly: to trace a graph takes longer than a step or two.
+    """
 
     def make(model_class=kv.VAE, **changes):
         keras.utils.set_random_seed(0)
@@ -23,7 +26,7 @@ def make_vae():
             "likelihood": kv.likelihoods.Bernoulli(SHAPE),
         }
         model = model_class(**{**parts, **changes})
-        model.compile(keras.optimizers.Adam(0.01))
+        model.compile(keras.optimizers.Adam(0.01), run_eagerly=True)
         return model
 
     return make
@@ -40,7 +43,7 @@ def fit(x):
     """Return a function that trains for some epochs, and returns the logs."""
 
     def fit(model, callbacks, epochs=1, data=x, **options):
-        options = {"batch_size": 14, "verbose": 0, **options}
+        options = {"batch_size": 28, "verbose": 0, **options}
         return model.fit(data, epochs=epochs, callbacks=callbacks, **options).history
 
     return fit

@@ -82,7 +82,7 @@ def test_kl_explosion_and_data_out_of_range(x):
     check = kv.callbacks.HealthCheck()
     linear = keras.Sequential([keras.Input(SHAPE), keras.layers.Dense(5)])
     model = make(encoder=linear, likelihood=kv.likelihoods.Normal(SHAPE, scale=100.0))
-    train(model, 1e4 * x, check, rate=1e-3, epochs=2)
+    train(model, 1e4 * x[: 2 * BATCH], check, rate=1e-3, epochs=2)
     assert symptoms(check) == ["data out of range", "KL explosion"]
     assert [finding.epoch for finding in check.findings] == [0, 1]
 
@@ -121,7 +121,7 @@ def test_a_learned_scale_that_slides_to_its_floor():
     decoder = keras.Sequential([keras.Input((2,)), dense])
     decoder.trainable = False
     check = kv.callbacks.HealthCheck(grace=1000)
-    train(make(decoder=decoder, likelihood=likelihood), x, check, rate=0.3, epochs=4)
+    train(make(decoder=decoder, likelihood=likelihood), x, check, rate=0.6, epochs=2)
     assert symptoms(check) == ["likelihood scale at its floor"]
 
 
@@ -139,7 +139,7 @@ def test_a_multiplier_at_its_bound(x):
     check = kv.callbacks.HealthCheck()
     rule = kv.callbacks.GECO(1.0, clip=(0.5, 2.0), bounds=(1e-6, 4.0))
     model = make(objective=kv.objectives.GECO(kv.objectives.SquaredError(1e-3)))
-    train(model, x, check, rule, rate=1e-3, epochs=2)
+    train(model, x[:BATCH], check, rule, rate=1e-3, epochs=2)
     assert symptoms(check) == ["multiplier at its bound"]
 
 
@@ -147,40 +147,28 @@ def test_a_multiplier_at_its_bound(x):
 def test_a_schedule_that_never_begins(x):
     check = kv.callbacks.HealthCheck()
     annealing = kv.callbacks.KLAnnealing(kv.schedules.Linear(0.0, 1.0, 10**6))
-    train(make(), x, check, annealing, epochs=2)
+    train(make(), x[:BATCH], check, annealing, epochs=2)
     assert symptoms(check) == ["beta still zero"]
     assert check.findings[0].epoch == 1
-    check = kv.callbacks.HealthCheck()
-    train(make(), x, check, kv.callbacks.KLAnnealing(kv.schedules.Linear(0.0, 1.0, 8)), epochs=2)
-    assert symptoms(check) == []
 
 
 @pytest.mark.full
 def test_a_cycle_that_ends_with_the_epoch_is_no_schedule_that_never_begins(x):
-    # At the last step of its period of 40 steps the cosine is at 0.006.
+    # Its steps are at 0, at 1 and at 0 again.
     check = kv.callbacks.HealthCheck()
-    annealing = kv.callbacks.KLAnnealing(kv.schedules.Cyclical(0.0, 1.0, 40, shape="cosine"))
-    history = train(make(), np.tile(x, (10, 1)), check, annealing, epochs=2, **GRAPH)
-    assert history["beta"][-1] < 0.01
+    annealing = kv.callbacks.KLAnnealing(kv.schedules.Cyclical(0.0, 1.0, 2))
+    history = train(make(), x[: 3 * BATCH], check, annealing, epochs=1)
+    assert history["beta"] == [0.0]
     assert symptoms(check) == []
 
 
-@pytest.mark.first_is_quick
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"run_eagerly": True},
-        {"run_eagerly": False, "jit_compile": True, "steps_per_execution": 2},
-    ],
-    ids=["eager", "xla"],
-)
-def test_bad_steps_are_skipped_and_told_once(x, options):
+def test_bad_steps_are_skipped_and_told_once(x):
     x[BATCH + 7] = 1.0
     check = kv.callbacks.HealthCheck(non_finite="skip")
-    history = train(spoiled(), x, check, epochs=2, **options)
+    history = train(spoiled(), x[: 2 * BATCH], check, epochs=2)
     assert history["skipped_steps"] == [1, 2]
     assert symptoms(check) == ["non-finite steps"]
-    assert "log p(x|z) was not finite; 1 of 4 steps" in check.findings[0].text
+    assert "log p(x|z) was not finite; 1 of 2 steps" in check.findings[0].text
     assert np.isfinite(history["loss"]).all()
 
 
@@ -188,21 +176,18 @@ def test_a_training_of_bad_steps_alone_ends(x):
     x[::BATCH] = 1.0
     check = kv.callbacks.HealthCheck(non_finite="skip")
     model = spoiled()
-    history = train(model, x, check, epochs=5)
-    assert history["skipped_steps"] == [4]
+    history = train(model, x[: 2 * BATCH], check, epochs=5)
+    assert history["skipped_steps"] == [2]
     assert symptoms(check) == ["nothing but non-finite steps"]
     assert int(model.optimizer.iterations.numpy()) == 0
 
 
-@pytest.mark.first_is_quick
-@pytest.mark.parametrize("steps", [1, 4])
-def test_stop_ends_the_training_with_the_weights_before(x, steps):
+def test_stop_ends_the_training_with_the_weights_before(x):
     model, expected = spoiled(), spoiled()
     train(expected, x[:BATCH], kv.callbacks.HealthCheck(), epochs=1)
     x[BATCH + 7] = 1.0
     check = kv.callbacks.HealthCheck(non_finite="stop")
-    options = {"run_eagerly": steps == 1, "jit_compile": False, "steps_per_execution": steps}
-    history = train(model, x, check, epochs=5, **options)
+    history = train(model, x, check, epochs=5)
     assert history["skipped_steps"] == [1] and symptoms(check) == ["non-finite steps"]
     for one, two in zip(model.trainable_variables, expected.trainable_variables, strict=True):
         np.testing.assert_allclose(one.numpy(), two.numpy(), rtol=1e-4, atol=1e-6)
@@ -250,16 +235,18 @@ def test_standardized_vectors_are_healthy():
 
 
 @pytest.mark.full
-@pytest.mark.parametrize(
-    ("momentum", "found"), [(0.999, ["training and evaluation mode apart"]), (0.5, [])]
-)
-def test_statistics_that_lag_behind(x, momentum, found):
+def test_statistics_that_lag_behind(x):
     """A KL of some nats in training is none, or another, in evaluation; dropout changes little."""
-    check = kv.callbacks.HealthCheck()
-    history = train(normalized(momentum), x, check, epochs=20, **GRAPH)
-    assert symptoms(check) == found and history["kl"][-1] > 1.0
+    model, check = normalized(0.999), kv.callbacks.HealthCheck()
+    history = train(model, x, check, epochs=20, **GRAPH)
+    assert symptoms(check) == ["training and evaluation mode apart"] and history["kl"][-1] > 1.0
     modes = check._known.look().modes
-    assert modes.training_kl > 1.0 and modes.are_apart == bool(found)
+    assert modes.training_kl > 1.0 and modes.are_apart
+    dense, normalization, *_ = model.encoder.layers
+    units = dense(x).numpy()
+    normalization.moving_mean.assign(units.mean(axis=0))
+    normalization.moving_variance.assign(units.var(axis=0))
+    assert not check._known.look().modes.are_apart
 
 
 def normalized(momentum):
@@ -287,14 +274,14 @@ def test_replicas(x, replicas):
 def test_once_in_a_training_and_again_in_the_next(x):
     check = kv.callbacks.HealthCheck()
     model = make(objective=kv.objectives.ELBO(beta=0.0))
-    model.compile("adam")
+    model.compile("adam", run_eagerly=True)
     functions = []
     with warnings.catch_warnings(record=True) as caught:
         # As by default in Python, which hears each place in the code once.
         warnings.simplefilter("default", HealthWarning)
         for first in (0, 2):  # The second goes on where the first ended.
             options = {"initial_epoch": first, "epochs": first + 2, "verbose": 0}
-            model.fit(255.0 * x, batch_size=BATCH, callbacks=[check], **options)
+            model.fit(255.0 * x[:BATCH], batch_size=BATCH, callbacks=[check], **options)
             assert [finding.epoch for finding in check.findings] == [first, first + 1]
             functions.append(model.train_function)
     assert sum(one.category is HealthWarning for one in caught) == 4
@@ -310,14 +297,15 @@ def test_a_backup_that_is_restored_later_is_where_the_training_begins(x):
     backup = keras.callbacks.Callback()
     backup.on_train_begin = restore
     model, check = make(), kv.callbacks.HealthCheck()
-    model.compile("sgd", run_eagerly=True)
-    model.fit(x, batch_size=BATCH, epochs=2, verbose=0, callbacks=[check, backup])
+    model.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
+    model.fit(x[:BATCH], epochs=2, verbose=0, callbacks=[check, backup])
     assert [evidence.begin for evidence in check._evidence] == [100]
 
 
 @pytest.mark.full
 def test_the_first_examples_of_the_training_are_looked_at(x):
     check = kv.callbacks.HealthCheck()
+    x = x[: 2 * BATCH]
     train(make(), x, check, epochs=1)
     kept, y = check._known.hook.read()
     np.testing.assert_array_equal(kept, x)
@@ -327,7 +315,7 @@ def test_the_first_examples_of_the_training_are_looked_at(x):
 @pytest.mark.full
 def test_a_conditional_model_is_looked_at_with_its_labels(x):
     model = make(kv.ConditionalVAE, condition=3)
-    y = np.arange(SIZE) % 3
+    x, y = x[:BATCH], np.arange(BATCH) % 3
     for data in (None, (x, y)):
         check = kv.callbacks.HealthCheck(data, grace=0)
         train(model, x, check, epochs=1, y=y)
@@ -357,18 +345,17 @@ def test_an_own_model_is_judged_by_what_it_has(x):
             return kv.Terms(log_p_x, p_z.log_prob(z), q.log_prob(z), kl)
 
     check = kv.callbacks.HealthCheck(non_finite="skip", grace=0)
-    train(Linear(objective=kv.objectives.ELBO(beta=0.0)), 255.0 * x, check, epochs=2)
+    train(Linear(objective=kv.objectives.ELBO(beta=0.0)), 255.0 * x[:BATCH], check, epochs=2)
     assert symptoms(check) == ["beta still zero"]
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("make_model", [make, lambda: normalized(0.9)], ids=["dense", "batches"])
-def test_the_training_is_the_same_to_the_bit(x, make_model):
+def test_the_training_is_the_same_to_the_bit(x):
     weights = []
     for callbacks in ([], [kv.callbacks.HealthCheck()]):
-        model = make_model()
-        model.compile("adam", jit_compile=False)
-        model.fit(x, batch_size=BATCH, epochs=2, verbose=0, callbacks=callbacks)
+        model = normalized(0.9)
+        model.compile("adam", run_eagerly=True)
+        model.fit(x[: 2 * BATCH], batch_size=BATCH, epochs=2, verbose=0, callbacks=callbacks)
         weights.append(model.get_weights())
     for one, two in zip(*weights, strict=True):
         np.testing.assert_array_equal(one, two)

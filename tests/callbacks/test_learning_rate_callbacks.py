@@ -10,7 +10,7 @@ from keras_vae.callbacks import CyclicalLearningRate, LinearScaling, OneCycleLea
 from keras_vae.schedules import Cosine, OneCycle
 
 Rates = keras.callbacks.LearningRateScheduler
-PER_EPOCH = 4  # 28 examples in batches of 8, the last one partial
+PER_EPOCH = 2  # 28 examples in batches of 16, the last one partial
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def train(make_vae, x):
         record = keras.callbacks.LambdaCallback(
             on_train_batch_end=lambda batch, logs: rates.append(float(rate))
         )
-        options = {"batch_size": 8, "verbose": 0, **options} if data is x else options
+        options = {"batch_size": 16, "verbose": 0, **options} if data is x else options
         callbacks = [callback, *options.pop("callbacks", []), record]
         model.fit(data, callbacks=callbacks, **{"verbose": 0, **options})
         return model, rates
@@ -56,53 +56,39 @@ def values(schedule, steps):
 # Cycles that go on.
 
 
-@pytest.mark.first_is_quick
-@pytest.mark.parametrize(
-    ("amplitude", "second"), [("constant", 1.0), ("halving", 0.5), ("exponential", 0.9**6)]
-)
-def test_cyclical_rate_goes_on_in_the_next_training(train, amplitude, second):
-    callback = CyclicalLearningRate(0.1, 0.4, step_size=2, amplitude=amplitude, decay=0.9)
+def test_cyclical_rate_goes_on_in_the_next_training(train):
+    callback = CyclicalLearningRate(0.1, 0.4, step_size=1, amplitude="exponential", decay=0.9)
     model, rates = train(callback)
-    _, more = train(callback, model)
-    rates += more
-    # The tops of the first two cycles, which the exponential amplitude reaches at steps 2 and 6.
-    assert rates[::4] == pytest.approx([0.1, 0.1])
-    first = 0.9**2 if amplitude == "exponential" else 1.0
-    assert [rates[2], rates[6]] == pytest.approx([0.1 + 0.3 * first, 0.1 + 0.3 * second])
-
-
-@pytest.mark.full
-def test_the_rate_is_in_the_logs(make_vae, fit):
-    history = fit(make_vae(), [CyclicalLearningRate(0.001, 0.01, 3)], epochs=2)
-    assert history["learning_rate"] == pytest.approx([0.004, 0.01])  # steps 1 and 3
+    _, more = train(callback, model, epochs=2)
+    # The tops of the cycles are at steps 1, 3 and 5.
+    expected = [0.1, 0.1 + 0.3 * 0.9, 0.1, 0.1 + 0.3 * 0.9**3, 0.1, 0.1 + 0.3 * 0.9**5]
+    assert rates + more == pytest.approx(expected)
 
 
 # One cycle in a training.
 
 
-@pytest.mark.first_is_quick
-@pytest.mark.parametrize("shape", ["cosine", "linear"])
-def test_one_cycle_takes_as_long_as_the_training(train, shape):
-    options = {"warmup": 0.25, "initial_division": 10.0, "final_division": 50.0, "shape": shape}
+def test_one_cycle_takes_as_long_as_the_training(train):
+    options = {"warmup": 0.5, "initial_division": 10.0, "final_division": 50.0, "shape": "linear"}
     _, rates = train(OneCycleLearningRate(0.5, **options), epochs=3)
-    assert rates == values(OneCycle(0.5, 3 * PER_EPOCH, **options), range(12))
+    assert rates == values(OneCycle(0.5, 3 * PER_EPOCH, **options), range(6))
     assert rates[0] == pytest.approx(0.05) and rates[2] == max(rates) == 0.5
     assert rates[-1] == pytest.approx(0.001), "the last update has the final rate"
     options["endpoint"] = False
-    _, rates = train(OneCycleLearningRate(0.5, **options), epochs=3)
-    assert rates == values(OneCycle(0.5, 3 * PER_EPOCH, **options), range(12))
-    assert rates[3] == max(rates) and rates[-1] > 0.01
+    _, rates = train(OneCycleLearningRate(0.5, **options), epochs=2)
+    assert rates == values(OneCycle(0.5, 2 * PER_EPOCH, **options), range(4))
+    assert rates[2] == max(rates) and rates[-1] > 0.01
 
 
 @pytest.mark.full
 def test_a_second_training_is_a_new_cycle_and_initial_epoch_goes_on(train):
     callback = OneCycleLearningRate(0.5)
     model, rates = train(callback, epochs=2)
-    assert rates == values(OneCycle(0.5, 8), range(8))
+    assert rates == values(OneCycle(0.5, 4), range(4))
     _, rates = train(callback, model, epochs=3)
-    assert rates == values(OneCycle(0.5, 12), range(12))
-    _, rates = train(callback, model, epochs=5, initial_epoch=3)
-    assert rates == values(OneCycle(0.5, 20), range(12, 20))
+    assert rates == values(OneCycle(0.5, 6), range(6))
+    _, rates = train(callback, model, epochs=4, initial_epoch=3)
+    assert rates == values(OneCycle(0.5, 8), range(6, 8))
 
 
 class Interrupt(keras.callbacks.Callback):
@@ -123,23 +109,23 @@ def test_a_backup_resumes_the_cycle(train, tmp_path, cycle):
         train(OneCycleLearningRate(0.5), model, **broken)
     # As in a new process: a model that has not made a step.
     _, rates = train(OneCycleLearningRate(0.5), **backup)
-    assert rates == values(OneCycle(0.5, 12), range(8, 12))
+    assert rates == values(OneCycle(0.5, 6), range(4, 6))
 
 
 @pytest.mark.full
 def test_steps_are_those_of_the_optimizer(make_vae, train):
-    # Three batches to a step, four batches to an epoch.
+    # Two batches to a step, three batches to an epoch.
     model = make_vae()
-    optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=3)
+    optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)
     model.compile(keras.optimizers.LossScaleOptimizer(optimizer), run_eagerly=True)
-    _, rates = train(OneCycleLearningRate(0.5), model, epochs=3)
-    assert rates == values(OneCycle(0.5, 4), np.arange(12) // 3)
-    _, rates = train(OneCycleLearningRate(0.5), model, epochs=3, initial_epoch=2)
-    assert rates == values(OneCycle(0.5, 4), [2, 2, 2, 3])
+    _, rates = train(OneCycleLearningRate(0.5), model, epochs=2, batch_size=10)
+    assert rates == values(OneCycle(0.5, 3), np.arange(6) // 2)
+    _, rates = train(OneCycleLearningRate(0.5), model, epochs=2, batch_size=10, initial_epoch=1)
+    assert rates == values(OneCycle(0.5, 3), [1, 1, 2])
 
 
 def unknown_length(x):
-    return tf.data.Dataset.from_tensor_slices(x).batch(8).filter(lambda batch: True)
+    return tf.data.Dataset.from_tensor_slices(x).batch(16).filter(lambda batch: True)
 
 
 @pytest.mark.full
@@ -152,10 +138,10 @@ def test_data_of_unknown_length_need_the_number_of_steps(train, weights, x):
         np.testing.assert_array_equal(a, b)
     for _ in range(2):  # each a cycle of its own
         _, rates = train(OneCycleLearningRate(0.5, 6), model, data=unknown_length(x))
-        assert rates == values(OneCycle(0.5, 6), range(4))
+        assert rates == values(OneCycle(0.5, 6), range(2))
     endless = tf.data.Dataset.from_tensors(x).repeat()
-    _, rates = train(OneCycleLearningRate(0.5), data=endless, steps_per_epoch=3, epochs=2)
-    assert rates == values(OneCycle(0.5, 6), range(6))
+    _, rates = train(OneCycleLearningRate(0.5), model, data=endless, steps_per_epoch=2, epochs=2)
+    assert rates == values(OneCycle(0.5, 4), range(4))
 
 
 # Larger batches.
@@ -163,10 +149,10 @@ def test_data_of_unknown_length_need_the_number_of_steps(train, weights, x):
 
 @pytest.mark.full
 def test_linear_scaling_starts_at_the_rate_of_the_optimizer_once(train):
-    callback = LinearScaling(4.0, warmup_steps=6)
+    callback = LinearScaling(4.0, warmup_steps=2)
     model, rates = train(callback, rate=0.02)
     _, more = train(callback, model)
-    expected = [0.02 * (1 + 3 * min(1, t / 6)) for t in range(8)]
+    expected = [0.02 * (1 + 3 * min(1, t / 2)) for t in range(4)]
     assert rates + more == pytest.approx(expected, rel=1e-6)
     # Another optimizer has another rate.
     model.compile(keras.optimizers.SGD(0.05), run_eagerly=True)
@@ -187,17 +173,17 @@ def test_linear_scaling_takes_a_new_rate_before_the_first_step(make_vae, x):
 @pytest.mark.full
 def test_linear_scaling_does_not_guess_the_rate_of_a_trained_optimizer(train):
     model, _ = train(LinearScaling(4.0, warmup_steps=6), rate=0.02)
-    with pytest.raises(ValueError, match="`base_lr` must be given.*here 4"):
+    with pytest.raises(ValueError, match="`base_lr` must be given.*here 2"):
         train(LinearScaling(4.0, warmup_steps=6), model)
     _, rates = train(LinearScaling(4.0, 6, base_lr=0.02), model)
-    assert rates == pytest.approx([0.02 * (1 + 3 * min(1, t / 6)) for t in range(4, 8)])
+    assert rates == pytest.approx([0.02 * (1 + 3 * t / 6) for t in range(2, 4)])
 
 
 @pytest.mark.full
 def test_linear_scaling_multiplies_a_schedule(train):
     base = Cosine(0.1, 0.0, steps=10)
-    _, rates = train(LinearScaling(3.0, 4, base_lr=base), epochs=2)
-    expected = [float(base(t)) * (1 + 2 * min(1, t / 4)) for t in range(8)]
+    _, rates = train(LinearScaling(3.0, 2, base_lr=base), epochs=2)
+    expected = [float(base(t)) * (1 + 2 * min(1, t / 2)) for t in range(4)]
     assert rates == pytest.approx(expected, rel=1e-6)
 
 
@@ -208,7 +194,7 @@ def test_linear_scaling_resumes_from_a_backup(train, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(LinearScaling(4.0, 20), rate=0.02, **broken)
     _, rates = train(LinearScaling(4.0, 20), rate=0.02, **backup)
-    assert rates == pytest.approx([0.02 * (1 + 3 * t / 20) for t in range(8, 12)])
+    assert rates == pytest.approx([0.02 * (1 + 3 * t / 20) for t in range(4, 6)])
 
 
 # One number, one callback.
@@ -226,6 +212,7 @@ OF_KERAS = {
     "ReduceLROnPlateau": lambda: keras.callbacks.ReduceLROnPlateau("loss"),
 }
 PAIRS = [(a, b) for a in DRIVERS for b in {**DRIVERS, **OF_KERAS}]
+PAIRS += [(b, a) for a in DRIVERS for b in OF_KERAS]
 
 
 @pytest.mark.full
@@ -233,7 +220,7 @@ def test_two_callbacks_for_the_rate_are_refused_in_any_order(make_vae, weights, 
     model = make_vae()
     model.build((None, 8, 8, 1))
     before = weights(model)
-    for names in [*PAIRS, *((b, a) for a, b in PAIRS)]:
+    for names in PAIRS:
         callbacks = [{**DRIVERS, **OF_KERAS}[name]() for name in names]
         with pytest.raises(ValueError, match="must not be driven by another callback") as error:
             model.fit(x, callbacks=callbacks, verbose=0)

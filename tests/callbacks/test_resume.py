@@ -13,7 +13,7 @@ from keras_vae.training.checkpoints import configuration
 from keras_vae.training.data import Data
 
 IMAGE = (8, 8, 1)
-X = np.random.default_rng(0).integers(0, 2, (40, *IMAGE)).astype("float32")
+X = np.random.default_rng(0).integers(0, 2, (24, *IMAGE)).astype("float32")
 
 
 def make(hidden=8, optimizer=None, noise=False, **changes):
@@ -83,14 +83,14 @@ def names(folder):
 @pytest.mark.full
 def test_the_end_is_that_of_the_unbroken_training(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        fit(make(), tmp_path / "broken", 4, Interrupt(2))
-    assert names(tmp_path / "broken") == ["epoch_1.checkpoint", "epoch_2.checkpoint"]
+        fit(make(), tmp_path / "broken", 3, Interrupt(1, 0))
+    assert names(tmp_path / "broken") == ["epoch_1.checkpoint"]
     broken, unbroken = make(), make()
-    history = fit(broken, tmp_path / "broken", 4)
-    assert names(tmp_path / "broken") == ["epoch_3.checkpoint", "epoch_4.checkpoint"]
-    expected = fit(unbroken, tmp_path / "unbroken", 4)
+    history = fit(broken, tmp_path / "broken", 3)
+    assert names(tmp_path / "broken") == ["epoch_2.checkpoint", "epoch_3.checkpoint"]
+    expected = fit(unbroken, tmp_path / "unbroken", 3)
     assert_equal(broken, unbroken)
-    assert history.epoch == [0, 1, 2, 3] and history.history == expected.history
+    assert history.epoch == [0, 1, 2] and history.history == expected.history
 
 
 @pytest.fixture(scope="module")
@@ -98,19 +98,17 @@ def unbroken(tmp_path_factory):
     """Return a model of three epochs with noise, its history, and its table."""
     folder = tmp_path_factory.mktemp("unbroken")
     model, table = make(noise=True), keras.callbacks.CSVLogger(folder / "table.csv")
-    history = fit(model, folder, 3, table, validation_data=X[:16])
+    history = fit(model, folder, 3, table, validation_data=X[:8])
     return model, history, (folder / "table.csv").read_bytes()
 
 
 @pytest.mark.first_is_quick
-@pytest.mark.parametrize(
-    ("batch", "how"), [(2, KeyboardInterrupt), (4, KeyboardInterrupt), (0, signal.SIGTERM)]
-)
+@pytest.mark.parametrize(("batch", "how"), [(2, KeyboardInterrupt), (0, signal.SIGTERM)])
 def test_a_training_goes_on_within_an_epoch(tmp_path, unbroken, batch, how, capfd):
     # Arrays that are shuffled, layers with noise, the means of half an epoch, a table of Keras.
     def train(model, *callbacks):
         table = keras.callbacks.CSVLogger(tmp_path / "table.csv")
-        options = {"every": 2, "validation_data": X[:16]}
+        options = {"every": 2, "validation_data": X[:8]}
         return fit(model, tmp_path, 3, table, *callbacks, **options)
 
     with pytest.raises(KeyboardInterrupt if how is KeyboardInterrupt else SystemExit) as end:
@@ -130,16 +128,16 @@ def test_a_training_goes_on_within_an_epoch(tmp_path, unbroken, batch, how, capf
 @pytest.mark.full
 def test_data_of_the_package_are_read_on_from_the_same_batch(tmp_path):
     def train(folder, *callbacks):
-        model, resume = make(), kv.callbacks.Resume(folder, every=3)
-        options = {"batch_size": 200, "binarize": "dynamic", "initial_epoch": resume.epoch}
+        model, resume = make(), kv.callbacks.Resume(folder, every=2)
+        options = {"batch_size": 400, "binarize": "dynamic", "initial_epoch": resume.epoch}
         data = kv.data.load("digits", **options)
         options = {"epochs": 2, "initial_epoch": resume.epoch, "verbose": 0}
         model.fit(data, callbacks=[kv.callbacks.GECO(), *callbacks, resume], **options)
         return model
 
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "broken", Interrupt(1, 4))
-    assert names(tmp_path / "broken") == ["epoch_1.checkpoint", "epoch_1_step_3.checkpoint"]
+        train(tmp_path / "broken", Interrupt(1, 2))
+    assert names(tmp_path / "broken") == ["epoch_1.checkpoint", "epoch_1_step_2.checkpoint"]
     assert_equal(train(tmp_path / "broken"), train(tmp_path / "unbroken"))
 
 
@@ -147,7 +145,7 @@ def test_data_of_the_package_are_read_on_from_the_same_batch(tmp_path):
 def test_other_data_go_on_from_the_start_of_the_epoch(tmp_path):
     import tensorflow as tf
 
-    data = tf.data.Dataset.from_tensor_slices(X).batch(8)
+    data = tf.data.Dataset.from_tensor_slices(X).batch(12)
     told = pytest.warns(UserWarning, match="keeps the ends of epochs alone")
     with told, pytest.raises(KeyboardInterrupt):
         fit(make(), tmp_path, 2, Interrupt(1), x=data, every=1, batch_size=None)
@@ -173,11 +171,13 @@ class Remembers(Counts):
 
 @pytest.mark.full
 def test_callbacks_go_on_where_they_were(tmp_path):
+    best, weights = tmp_path / "best.weights.h5", {"save_weights_only": True}
+
     def callbacks():
         return [
             keras.callbacks.EarlyStopping("loss", patience=3, min_delta=1e9, baseline=0.0),
             keras.callbacks.ReduceLROnPlateau("loss", patience=2, min_delta=1e9),
-            keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", "loss", save_best_only=True),
+            keras.callbacks.ModelCheckpoint(best, "loss", save_best_only=True, **weights),
             kv.callbacks.StopWhenConstraintSatisfied(patience=9, tolerance=1e9),
             Remembers(),
         ]
@@ -188,7 +188,7 @@ def test_callbacks_go_on_where_they_were(tmp_path):
         return model, own, epochs
 
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "broken", Interrupt(1, 3))
+        train(tmp_path / "broken", Interrupt(1, 2))
     broken, own, epochs = train(tmp_path / "broken")
     unbroken, expected, _ = train(tmp_path / "unbroken")
     assert epochs == [0, 1, 2]
@@ -212,36 +212,27 @@ def test_callbacks_go_on_where_they_were(tmp_path):
 def test_what_cannot_be_restored_is_named(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        fit(make(), tmp_path, 1, Counts(), keras.callbacks.TerminateOnNaN())
+        fit(make(), tmp_path, 1, Counts(), keras.callbacks.TerminateOnNaN(), x=X[:8])
     with pytest.warns(UserWarning, match=r"what these callbacks remember: Counts\. Give them get_"):
-        fit(make(), tmp_path, 2, Counts(), keras.callbacks.TerminateOnNaN())
+        fit(make(), tmp_path, 2, Counts(), keras.callbacks.TerminateOnNaN(), x=X[:8])
 
 
 @pytest.mark.full
-def test_a_training_that_is_done_is_loaded(tmp_path):
+def test_a_training_that_is_done_is_loaded_and_another_initial_epoch_refused(tmp_path):
     trained, loaded = make(), make()
     # So many epochs that the names sort otherwise than the numbers.
     fit(trained, tmp_path, 10, x=X[:8])
+    for initial_epoch in (0, 11):
+        rule = r"`initial_epoch` must be .*, here 10\. Received: initial_epoch="
+        with pytest.raises(ValueError, match=rule):
+            fit(loaded, tmp_path, 12, x=X[:8], initial_epoch=initial_epoch)
     assert fit(loaded, tmp_path, 10, x=X[:8]).epoch == list(range(10))
     assert_equal(trained, loaded)
-
-
-@pytest.mark.full
-def test_another_initial_epoch_is_refused(tmp_path):
-    fit(make(), tmp_path, 2, x=X[:8])
-    for initial_epoch in (0, 3):
-        rule = r"`initial_epoch` must be .*, here 2\. Received: initial_epoch="
-        with pytest.raises(ValueError, match=rule):
-            fit(make(), tmp_path, 4, x=X[:8], initial_epoch=initial_epoch)
 
 
 OTHERS = {
     "model.config.decoder.config.hidden_units[0]: 8, here 16": {"hidden": 16},
     "optimizer.class_name: 'Adam', here 'SGD'": {"optimizer": keras.optimizers.SGD(1e-2)},
-    "optimizer.config.learning_rate": {"optimizer": keras.optimizers.Adam(1e-3)},
-    "model.config.likelihood.class_name: 'Bernoulli', here 'ContinuousBernoulli'": {
-        "likelihood": kv.likelihoods.ContinuousBernoulli(IMAGE)
-    },
     "model.config.seed: 0, here 1": {"seed": 1},
 }
 
@@ -265,10 +256,11 @@ def test_the_folder_of_another_training_is_refused(tmp_path):
         for weight, value in zip(other.weights, before, strict=True):
             np.testing.assert_array_equal(weight.numpy(), value, err_msg=weight.path)
         assert int(other.optimizer.iterations) == 0
-    for changes in ({"x": X[:32]}, {"x": 1.0 - X}, {"batch_size": 4}, {"shuffle": False}):
+    same = make()
+    for changes in ({"x": X[:16]}, {"x": 1.0 - X}, {"batch_size": 4}, {"shuffle": False}):
         with pytest.raises(ValueError, match=r"epoch_1\.checkpoint in it is of another: data\."):
-            fit(make(), tmp_path, 2, **changes)
-    assert fit(make(), tmp_path, 2).epoch == [0, 1]
+            fit(same, tmp_path, 2, **changes)
+    assert fit(same, tmp_path, 2).epoch == [0, 1]
 
 
 def test_a_default_that_is_named_is_the_same_training():
@@ -286,7 +278,7 @@ def test_a_checkpoint_of_an_earlier_version_is_read(tmp_path):
     assert fit(loaded, tmp_path, 1).epoch == []
     for a, b in zip(trained.weights, loaded.weights, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
-    assert int(loaded.optimizer.iterations) == 5
+    assert int(loaded.optimizer.iterations) == 3
     with pytest.raises(ValueError, match=r"of another: the file has more arrays of shape \(2, 8\)"):
         fit(make(hidden=16), tmp_path, 1)
 

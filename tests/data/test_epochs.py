@@ -125,7 +125,7 @@ class Recorder(keras.Model):
 @pytest.mark.parametrize("steps_per_epoch", [None, 15])
 def test_fit_sees_one_epoch_after_the_other(epochs, steps_per_epoch):
     model, dataset = Recorder(), load()
-    model.compile("sgd")
+    model.compile("sgd", run_eagerly=True)
     dataset = dataset.repeat() if steps_per_epoch else dataset
     model.fit(dataset, epochs=3, steps_per_epoch=steps_per_epoch, verbose=0)
     seen = np.split(np.concatenate(model.seen), 3)

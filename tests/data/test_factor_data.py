@@ -141,10 +141,11 @@ def dsprites(tfds_data_dir):
 
 
 @pytest.mark.full
-def test_dsprites_are_found_by_their_factors(dsprites):
+def test_dsprites_are_found_by_their_factors_in_memory_or_as_a_stream(dsprites, monkeypatch):
     found = data.load_factors("dsprites", os.environ["TFDS_DATA_DIR"])
     assert found.names == ("shape", "scale", "orientation", "x_position", "y_position")
-    assert found.is_full_factorial and len(found) == np.prod(found.factor_sizes)
+    assert found.is_full_factorial and len(found) == np.prod(found.factor_sizes) == 46080
+    assert np.mean(found.observations) == pytest.approx(0.0425, abs=0.006)
     assert found.observations.dtype == np.uint8 and found.observations.shape[1:] == (64, 64, 1)
     images = found.observations_at(found.sample(500, np.random.default_rng(0)))
     assert images.dtype == np.float32 and np.array_equal(np.unique(images), [0.0, 1.0])
@@ -154,15 +155,11 @@ def test_dsprites_are_found_by_their_factors(dsprites):
     assert left.sum() == right.sum()
     assert left.any(axis=(0, 2)).argmax() < 16 and right.any(axis=(0, 2)).argmax() > 32
     assert np.array_equal(left.any(axis=(1, 2)), right.any(axis=(1, 2)))
-
-
-@pytest.mark.full
-def test_a_set_too_large_for_tensors_is_read_as_a_stream(dsprites, monkeypatch):
-    whole = data.load_factors("dsprites")
+    # A set too large for tensors is read as a stream.
     monkeypatch.setattr(prepared, "MEMORY_LIMIT_BYTES", 0)
     streamed = data.load_factors("dsprites")
-    assert np.array_equal(streamed.observations, whole.observations)
-    assert np.array_equal(streamed.factors, whole.factors)
+    assert np.array_equal(streamed.observations, found.observations)
+    assert np.array_equal(streamed.factors, found.factors)
 
 
 def test_other_data_sets_are_refused():

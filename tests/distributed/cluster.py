@@ -12,7 +12,7 @@ import sys
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parents[1]
 # Seconds, so that nothing can hang.
-LIMIT = 280
+LIMIT = 900
 
 
 def environment(patience=200):

@@ -11,8 +11,7 @@ import tensorflow as tf
 pytestmark = pytest.mark.full
 
 HERE = pathlib.Path(__file__).parent
-NAMES = ["arrays", "shuffled_arrays", "dataset", "loaded_data", "geco", "batch_logs"]
-NAMES += ["skipped_step"]
+NAMES = ["arrays", "loaded_data", "geco", "skipped_step"]
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +52,10 @@ def test_workers_equal_replicas(mirrored, found, name):
 
 @pytest.mark.parametrize("log", ["loss", "elbo", "reconstruction", "kl"])
 def test_logs_of_batches_are_those_of_each_worker(found, log):
-    one, two = (worker[f"batch_logs/batches/{log}"] for worker in found)
+    one, two = (worker[f"geco/batches/{log}"] for worker in found)
     assert one.shape == two.shape == (6,)
     # The parts of the workers are equal, and so the means of both are those of the epochs.
-    epochs = found[0][f"batch_logs/logs/{log}"]
+    epochs = found[0][f"geco/logs/{log}"]
     np.testing.assert_allclose((one + two)[[2, 5]] / 2, epochs, rtol=1e-6)
 
 

@@ -24,8 +24,7 @@ def draws(scale):
     return np.asarray(mixture(tfd.MixtureSameFamily, "float64", scale).sample((4, 6), seed=[0, 1]))
 
 
-@pytest.mark.parametrize("jit", [False, True])
-@pytest.mark.parametrize("scale", [1.0, 1e-2])
+@pytest.mark.parametrize(("scale", "jit"), [(1.0, False), (1e-2, True)])
 def test_densities_and_gradients_are_those_of_tfp(scale, jit):
     z = draws(scale)
 

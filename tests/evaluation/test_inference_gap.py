@@ -31,31 +31,17 @@ def x():
 
 @pytest.mark.full
 def test_the_first_examples_count_in_any_form_of_data(x):
-    model = make()
-    data = tf.data.Dataset.from_tensor_slices(x).batch(2)
-    first = kv.evaluation.inference_gap(model, data, 5, batch_size=6, **QUICK)
-    same = kv.evaluation.inference_gap(model, x[:5], 7, batch_size=6, **QUICK)
+    model = make(kv.ConditionalVAE, condition=3)
+    y = np.arange(9) % 3
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(2)
+    first = kv.evaluation.inference_gap(model, data, 5, batch_size=3, **QUICK)
+    same = kv.evaluation.inference_gap(model, (x[:5], y[:5]), 7, batch_size=3, **QUICK)
     assert first.inference.per_example.shape == (5,)
     assert np.array_equal(first.inference.per_example, same.inference.per_example)
-
-
-@pytest.mark.full
-def test_a_conditional_flow_works(x):
-    flow = kv.posteriors.AutoregressiveFlow(2, num_flows=1, hidden_units=(4,))
-    model = make(kv.ConditionalVAE, flow, condition=3)
-    y = np.arange(9) % 3
-    result = kv.evaluation.inference_gap(model, (x, y), 4, batch_size=3, **QUICK)
-    log_p = kv.evaluation.log_likelihood(model, (x[:4], y[:4]), 500, verbose=False)
+    tf.config.run_functions_eagerly(True)
+    log_p = kv.evaluation.log_likelihood(model, (x[:5], y[:5]), 500, verbose=False)
     # Some 0.1 nats are lost with four samples.
-    np.testing.assert_allclose(result.log_likelihood.mean, log_p.mean, atol=1.0)
-
-
-@pytest.mark.full
-def test_discrete_posteriors_work(x):
-    posterior = kv.posteriors.Categorical(2, 3, temperature=0.5)
-    model = make(posterior=posterior, prior=kv.priors.Categorical(2, 3))
-    result = kv.evaluation.inference_gap(model, x, 4, **QUICK)
-    assert np.all(np.isfinite(result.inference.per_example))
+    np.testing.assert_allclose(first.log_likelihood.mean, log_p.mean, atol=1.0)
 
 
 class Watched(keras.layers.Layer):

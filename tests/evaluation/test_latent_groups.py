@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_vae as kv
 from tests.small_models import binary_images, make_vae, randomize
@@ -29,6 +30,7 @@ def test_a_report_has_the_rate_and_the_active_units_of_each_group():
 
 @pytest.mark.full
 def test_the_mean_kl_is_that_of_all_groups():
+    tf.config.run_functions_eagerly(True)
     model, x = layered(), binary_images(20)
     found = kv.evaluation.mean_kl(model, x, num_samples=2000, verbose=False)
     terms = model.compute_terms(model.standardize(x)[0], num_samples=2000, seed=9)

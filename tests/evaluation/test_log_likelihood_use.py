@@ -50,6 +50,8 @@ def test_the_encoder_runs_once_for_all_chunks(x):
 
 @pytest.mark.full
 def test_terms_of_a_subclass_are_those_that_count(x):
+    tf.config.run_functions_eagerly(True)
+
     class Shifted(kv.VAE):
         def compute_terms(self, *args, **kwargs):
             terms = super().compute_terms(*args, **kwargs)
@@ -61,7 +63,7 @@ def test_terms_of_a_subclass_are_those_that_count(x):
     np.testing.assert_allclose(found[1], found[0] - 3.0, rtol=1e-6)
 
 
-@pytest.mark.parametrize("num_samples", [1, 7, 64])
+@pytest.mark.parametrize("num_samples", [1, 64])
 def test_chunks_of_the_default_size_hold_all_samples(monkeypatch, x, num_samples):
     tf.config.run_functions_eagerly(True)
     model, sizes = vae(), []
@@ -89,15 +91,19 @@ def test_more_memory_takes_larger_chunks_and_a_larger_draw_smaller_ones(x):
 
 @pytest.mark.full
 def test_few_effective_samples_are_told(x):
+    tf.config.run_functions_eagerly(True)
     model = vae()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        kv.evaluation.log_likelihood(model, x, num_samples=100)
-        kv.evaluation.log_likelihood(model, x, num_samples=99)
+        result = kv.evaluation.log_likelihood(model, x, num_samples=100)
+    assert not result.is_bound
     # A decoder that makes the likelihood depend on z by hundreds of nats.
     for weight in model.decoder.weights:
         weight.assign(100.0 * weight)
     told = r"\d.*% of the 7 examples have fewer than 10 .* of 100.*annealed_importance_sampling"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kv.evaluation.log_likelihood(model, x, num_samples=99)  # too few to judge by
     with pytest.warns(RuntimeWarning, match=told):
         result = kv.evaluation.log_likelihood(model, x, num_samples=100)
     sizes = result.effective_sample_sizes
@@ -123,12 +129,14 @@ def test_outliers_are_told_that_mean_and_median_hide(monkeypatch, bad, told):
 
 @pytest.mark.full
 def test_long_work_shows_a_bar_and_short_work_does_not(x, monkeypatch, capsys):
-    kv.evaluation.log_likelihood(vae(), x, num_samples=2)
+    tf.config.run_functions_eagerly(True)
+    model = vae()
+    kv.evaluation.log_likelihood(model, x, num_samples=2)
     assert capsys.readouterr().out == ""
     monkeypatch.setattr(kv.core.progress, "_PATIENCE", 0.0)
-    kv.evaluation.log_likelihood(vae(), x, num_samples=2, batch_size=4)
+    kv.evaluation.log_likelihood(model, x, num_samples=2, batch_size=4)
     assert "2/2" in capsys.readouterr().out
-    kv.evaluation.log_likelihood(vae(), x, num_samples=2, verbose=False)
+    kv.evaluation.log_likelihood(model, x, num_samples=2, verbose=False)
     assert capsys.readouterr().out == ""
 
 
@@ -150,12 +158,12 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "words"), BAD)
-def test_bad_input_is_refused_by_one_sentence(x, changes, words):
-    arguments = {"model": vae(), "data": x, "num_samples": 2, **changes}
-    with pytest.raises(ValueError) as error:
-        kv.evaluation.log_likelihood(**arguments)
-    assert all(word in str(error.value) for word in words), error.value
+def test_bad_input_is_refused_by_one_sentence(x):
+    given = {"model": vae(), "data": x, "num_samples": 2}
+    for changes, words in BAD:
+        with pytest.raises(ValueError) as error:
+            kv.evaluation.log_likelihood(**{**given, **changes})
+        assert all(word in str(error.value) for word in words), error.value
 
 
 def test_a_model_that_was_never_built_is_refused(x):

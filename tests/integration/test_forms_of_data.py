@@ -73,7 +73,6 @@ def read(data):
         "fit": history["loss"],
         "validation": history["val_loss"],
         "monitor": monitor.history[0].kl,
-        "active units": kv.evaluation.active_units(model, data, batch_size=8).variances,
         "map_batches": kv.evaluation.mean_kl(model, data, batch_size=8).mean,
         "features": feature_stream("real", data, None, batch_size=8).collect(),
     }

@@ -9,11 +9,7 @@ import tensorflow as tf
 import keras_vae as kv
 from keras_vae.training.execution import Compiled, steps_per_call
 
-EXECUTIONS = {
-    "default": {},
-    "xla": {"jit_compile": True},
-    "graph": {"jit_compile": False},
-}
+EXECUTIONS = {"default": {}, "graph": {"jit_compile": False}}
 
 
 class Traced(kv.VAE):
@@ -47,17 +43,12 @@ def warnings_of_tensorflow():
     tf.get_logger().removeHandler(handler)
 
 
-@pytest.mark.first_is_quick
+@pytest.mark.full
 @pytest.mark.default_execution
 @pytest.mark.parametrize(
-    ("execution", "kind"),
     # XLA takes seconds to compile each batch size, so one kind of data must do for it.
-    [
-        pytest.param("default", "dataset", marks=pytest.mark.full),
-        pytest.param("xla", "array", marks=pytest.mark.full),
-        ("graph", "array"),
-        ("graph", "dataset"),
-    ],
+    ("execution", "kind"),
+    [("default", "dataset"), ("graph", "array")],
 )
 def test_a_graph_serves_all_batches_all_epochs_and_all_trainings(
     make_vae, dataset, warnings_of_tensorflow, x, execution, kind
@@ -90,7 +81,7 @@ def test_several_models_in_one_process_are_no_retracing(make_vae, warnings_of_te
     def step(x):
         return x + 1.0
 
-    for _ in range(6):
+    for _ in range(5):
         model = make_vae(encoder=kv.networks.MLPEncoder((2,)))
         model.compile("sgd", jit_compile=False)
         model.fit(x, batch_size=28, epochs=4, verbose=0)
@@ -147,28 +138,23 @@ def steps_made(model, x, **options):
 
 
 @pytest.mark.full
-def test_no_more_steps_are_made_than_asked_for(make_vae, x):
-    # Keras makes whole executions: ten at a time would be 30.
-    assert steps_made(make_vae(), x, steps_per_epoch=25) == (25, 5)
-
-
-@pytest.mark.full
 def test_steered_trainings_make_ten_steps_per_call(make_vae, x, tmp_path):
     steering = within(20)
-    several = [steering["annealing"], steering["one-cycle"]]
+    several = [steering["geco"], steering["one-cycle"]]
     several += [keras.callbacks.ModelCheckpoint(tmp_path / "model.keras", save_freq="epoch")]
-    assert steps_made(make_vae(), x, steps_per_epoch=20, callbacks=several) == (20, 2)
     model = make_vae(objective=kv.objectives.GECO(kv.objectives.SquaredError(1.0)))
-    assert steps_made(model, x, steps_per_epoch=20, callbacks=[steering["geco"]]) == (20, 2)
+    assert steps_made(model, x, steps_per_epoch=20, callbacks=several) == (20, 2)
 
 
 @pytest.mark.full
 def test_a_callback_that_wants_every_batch_sees_it(make_vae, x):
-    own, seen = EveryBatch(), []
+    own = EveryBatch()
     assert steps_made(make_vae(), x, steps_per_epoch=20, callbacks=[own]) == (20, 20)
     assert own.seen == list(range(20))
-    look = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(batch))
-    assert steps_made(make_vae(), x, steps_per_epoch=20, callbacks=[look]) == (20, 20)
-    assert seen == list(range(20))
+
+
+def test_a_callback_of_lambdas_is_asked_which_moments_it_wants():
+    look = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None)
+    assert steps_per_call([look]) == 1
     at_epochs = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None)
     assert steps_per_call([at_epochs]) == 10

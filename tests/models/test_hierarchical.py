@@ -7,9 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import keras_vae as kv
-from keras_vae.terms import Path
-from tests.contracts import plain
-from tests.small_models import binary_images, randomize, trainable_weights_of
+from tests.small_models import binary_images, randomize
 
 tfd = tfp.distributions
 
@@ -28,14 +26,6 @@ def hierarchy(model_class=kv.HierarchicalVAE, groups=GROUPS, likelihood=None, to
     )
     randomize(model.bottom_up, model.top_down, scale=0.3)
     return model
-
-
-class MeanHierarchy(kv.HierarchicalVAE):
-    """A hierarchy without noise: each group is the mean of its q."""
-
-    def _terms(self, x, q, condition, num_samples, training, seed):
-        mean = lambda position, p: p.mean() if position else p.mean()[None]  # noqa: E731
-        return self._scored_terms(x, q, q.score(mean), Path(), training, seed)
 
 
 @pytest.fixture(scope="module")
@@ -207,39 +197,6 @@ def test_recomputation_changes_no_gradient(x):
         np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.full
-def test_two_replicas_equal_one_device(replicas, x):
-    def trained(scope):
-        with scope:
-            model = hierarchy(MeanHierarchy)
-            model.compile(keras.optimizers.SGD(0.01))
-        model.fit(binary_images(8), batch_size=8, shuffle=False, verbose=0)
-        return trainable_weights_of(model)
-
-    one, two = trained(tf.distribute.get_strategy().scope()), trained(replicas.scope())
-    for a, b in zip(one, two, strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=2e-6)
-
-
-@pytest.mark.full
-def test_a_saved_model_is_the_same(x, tmp_path):
-    cell = kv.networks.BottleneckCell(bottleneck=0.25, squeeze_excite=True)
-    keras.utils.set_random_seed(0)
-    model = kv.HierarchicalVAE(
-        kv.networks.BottomUp({4: 6, 1: 8}, cell=cell),
-        kv.networks.TopDown(GROUPS, cell=cell, channels={4: 5}, posterior="plain"),
-        kv.likelihoods.Bernoulli((8, 8, 1)),
-        objective=kv.objectives.ELBO(0.5),
-        seed=4,
-    )
-    randomize(model.bottom_up, model.top_down, scale=0.3)
-    model.save(tmp_path / "model.keras")
-    copy = keras.saving.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(copy.log_weights(x, 2, seed=1), model.log_weights(x, 2, seed=1))
-    np.testing.assert_array_equal(copy.sample(2), model.sample(2))
-    assert plain(copy.top_down.get_config()) == plain(model.top_down.get_config())
-
-
 def test_networks_of_ones_own(x):
     """A functional network with maps of two scales, and cells that are layers of Keras."""
     image = keras.Input((8, 8, 1))
@@ -279,8 +236,7 @@ def test_the_output_starts_at_the_mean_of_the_data():
     np.testing.assert_allclose(model.sample(1)[0], data.mean(axis=0), atol=2e-3)
 
 
-@pytest.mark.full
-def test_log_likelihood_in_chunks_encodes_once(x):
+def test_weights_in_chunks_encode_once(x):
     model, calls = hierarchy(), []
     call = model.bottom_up.call
     model.bottom_up.call = lambda *args, **kwargs: (calls.append(1), call(*args, **kwargs))[1]
@@ -288,8 +244,7 @@ def test_log_likelihood_in_chunks_encodes_once(x):
     weigh = model.weighting(x)
     found = [weigh(2, tf.constant([0, n])) for n in range(3)]
     assert len(calls) == 1 and found[0].shape == (2, 6)
-    result = kv.evaluation.log_likelihood(model, x, num_samples=7, chunk_size=3, verbose=False)
-    assert np.isfinite(result.mean)
+    assert not np.any(found[0] == found[1])
 
 
 IMAGE = kv.likelihoods.Bernoulli((8, 8, 1))
@@ -366,10 +321,10 @@ def test_bad_input_is_refused(make, message):
         make()
 
 
-@pytest.mark.first_is_quick
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("shape", "latents"),
-    [((28, 28, 1), {1: (2, 16), 7: (3, 4), 14: (1, 2)}), ((32, 32, 3), {1: (1, 8), 8: (2, 4)})],
+    [((28, 28, 1), {1: (1, 16), 7: (1, 4), 14: (1, 2)}), ((32, 32, 3), {1: (1, 8), 8: (1, 4)})],
 )
 def test_networks_of_a_line_each(shape, latents):
     """The default bottom-up network has the scales of common images; a mixture has its maps."""

@@ -64,10 +64,13 @@ def test_the_likelihood_reaches_the_entropy_of_the_data():
     # Codes of two values, z2 = z1 and the rest free: 3 bits of 4, and 0.5203 nats a code.
     free = np.array(list(itertools.product([0, 1], repeat=3)))
     codes = np.tile(np.column_stack([free[:, 0], free]), (8, 1))
-    model = make(optimizer=keras.optimizers.Adam(0.02))
+    prior = pixel_cnn()
+    model = make(lambda: prior, keras.optimizers.Adam(0.02))
     fit(model, codes, epochs=60)
     found = model.evaluate(codes, verbose=0, return_dict=True)
     np.testing.assert_allclose(found["bits_per_dim"], 0.75, atol=0.02)
+    nats = -np.mean(prior().log_prob(codes[:8]))  # the prior itself has learned
+    np.testing.assert_allclose(found["nats_per_code"], nats / 4.0, rtol=1e-4)
     draws = model.sample(200, seed=3).numpy()
     assert draws.max() <= 1 and np.mean(draws[:, 0] == draws[:, 1]) > 0.97
 
@@ -89,17 +92,6 @@ def test_labels_are_learned():
 
 
 @pytest.mark.full
-def test_it_trains_the_prior_that_it_was_given():
-    prior = pixel_cnn()
-    model = kv.PriorModel(prior)
-    model.compile("adam")
-    codes = np.full((32, 4), 2)
-    before = float(prior().log_prob(codes[0]))
-    fit(model, codes, epochs=3)
-    assert float(prior().log_prob(codes[0])) > before + 0.1
-
-
-@pytest.mark.full
 def test_maps_below_are_learned_with_those_above():
     above = np.random.default_rng(0).integers(0, 3, (64, 2))
     codes = np.concatenate([above, above + 2], axis=1)  # the maps below follow from those above
@@ -111,49 +103,9 @@ def test_maps_below_are_learned_with_those_above():
     np.testing.assert_array_equal(given, [[0, 2, 2, 4]] * 9)
 
 
-# The ways of training.
-
-
-@pytest.mark.full
-def test_all_modes_train_alike():
-    eager = make(compiled={"run_eagerly": True})
-    fit(eager)
-    other = make(compiled={"steps_per_execution": 3, "jit_compile": True})
-    fit(other)
-    for a, b in zip(trainable_weights_of(eager), trainable_weights_of(other), strict=True):
-        np.testing.assert_allclose(b, a, rtol=0, atol=2e-5)
-
-
-@pytest.mark.full
-def test_two_replicas_equal_one_device(replicas):
-    sgd = {"class_name": "SGD", "config": {"learning_rate": 0.1}}
-    eager = {"run_eagerly": True}
-    one, codes = make(optimizer=keras.optimizers.get(sgd), compiled=eager), CODES[:17]
-    expected = fit(one, codes, epochs=2)
-    with replicas.scope():  # one of which ends without data
-        two = make(optimizer=keras.optimizers.get(sgd))
-    found = fit(two, codes, epochs=2)
-    for a, b in zip(trainable_weights_of(one), trainable_weights_of(two), strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
-    for name in expected:
-        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, err_msg=name)
-
-
-@pytest.mark.full
-def test_a_resumed_training_is_the_unbroken_one(tmp_path):
-    whole = make()
-    fit(whole, epochs=2)
-    fit(make(), epochs=1, callbacks=[kv.callbacks.Resume(tmp_path)])
-    resumed = make()
-    resume = kv.callbacks.Resume(tmp_path)
-    fit(resumed, epochs=2, initial_epoch=resume.epoch, callbacks=[resume])
-    assert resume.epoch == 2
-    assert_equal(whole, resumed)
-
-
 @pytest.mark.full
 def test_datasets_of_codes_of_any_integers():
-    model = make()
+    model = make(compiled={"run_eagerly": True})
     data = tf.data.Dataset.from_tensor_slices(CODES.astype("uint8")).batch(8)
     from_arrays = model.evaluate(CODES, batch_size=8, verbose=0, return_dict=True)
     assert model.evaluate(data, verbose=0, return_dict=True) == from_arrays
@@ -165,20 +117,16 @@ def test_datasets_of_codes_of_any_integers():
 # Files, evaluation, errors.
 
 
-@pytest.mark.first_is_quick
-@pytest.mark.parametrize(("prior", "labels"), [(pixel_cnn, 2), (hierarchy, None)])
-def test_files_hold_all_of_it(tmp_path, prior, labels):
-    model = make(prior, condition=labels, compiled={"run_eagerly": True})
-    codes, y = CODES % 3, None if labels is None else LABELS
-    model.fit(codes, y, batch_size=20, verbose=0)
+def test_files_hold_all_of_it(tmp_path):
+    model = make(condition=2, compiled={"run_eagerly": True})
+    codes, y = CODES[:8], LABELS[:8]
+    fit(model, codes, y)
     model.save(tmp_path / "prior.keras")
     copy = keras.saving.load_model(tmp_path / "prior.keras")
     assert type(copy) is kv.PriorModel
     assert_equal(model, copy)
     assert copy.evaluate(codes, y, verbose=0) == model.evaluate(codes, y, verbose=0)
-    np.testing.assert_array_equal(
-        copy.sample(5, 1, y=labels and 1), model.sample(5, 1, labels and 1)
-    )
+    np.testing.assert_array_equal(copy.sample(5, 1, y=1), model.sample(5, 1, y=1))
     fit(model, codes, y)
     fit(copy, codes, y)
     assert_equal(model, copy)

@@ -14,7 +14,7 @@ PIXELS, X = (2, 2, 1), binary_images(24, (2, 2, 1))
 LABELS = np.arange(24) % 3
 
 
-def vqvae(posterior=None, prior=None):
+def vqvae(posterior=None):
     """Return a model of four binary pixels and two codes of three, or of other codes."""
     keras.utils.set_random_seed(0)
     model = kv.VQVAE(
@@ -22,7 +22,6 @@ def vqvae(posterior=None, prior=None):
         decoder=kv.networks.MLPDecoder(PIXELS, (5,)),
         posterior=posterior or kv.posteriors.VectorQuantizer((1, 2), 3, 3),
         likelihood=kv.likelihoods.Bernoulli(PIXELS),
-        prior=prior,
     )
     randomize(model.encoder, model.decoder, scale=1.0)
     return model
@@ -54,23 +53,20 @@ def test_the_model_with_its_prior_is_a_distribution_and_its_weights_a_bound():
 @pytest.mark.full
 def test_codes_are_encoded_once_in_memory_or_on_disk(tmp_path):
     model = vqvae()
-    codes = kv.evaluation.encode_codes(model, X, batch_size=7)
-    np.testing.assert_array_equal(codes, model.codes(X))
-    assert codes.dtype == "int32"
-    with_labels = tf.data.Dataset.from_tensor_slices((X, LABELS)).batch(5)
-    for data in ((X, LABELS), with_labels):
-        found, labels = kv.evaluation.encode_codes(model, data)
-        np.testing.assert_array_equal(found, codes)
-        np.testing.assert_array_equal(labels, LABELS)
-    folder = tmp_path / "new" / "codes"
-    for _ in range(2):  # the second replaces the first
-        found, labels = kv.evaluation.encode_codes(model, with_labels, folder)
-    assert isinstance(found, np.memmap) and isinstance(labels, np.memmap)
-    np.testing.assert_array_equal(np.load(folder / "codes.npy"), codes)
+    codes = model.codes(X)
+    found, labels = kv.evaluation.encode_codes(model, (X, LABELS), batch_size=7)
+    np.testing.assert_array_equal(found, codes)
     np.testing.assert_array_equal(labels, LABELS)
-    alone = kv.evaluation.encode_codes(model, X, tmp_path / "alone")
+    assert found.dtype == "int32"
+    folder = tmp_path / "new" / "codes"
+    alone = kv.evaluation.encode_codes(model, X, folder)
     np.testing.assert_array_equal(alone, codes)
-    assert [path.name for path in (tmp_path / "alone").iterdir()] == ["codes.npy"]
+    assert [path.name for path in folder.iterdir()] == ["codes.npy"]
+    with_labels = tf.data.Dataset.from_tensor_slices((X[::-1], LABELS)).batch(5)
+    found, labels = kv.evaluation.encode_codes(model, with_labels, folder)  # replaces the first
+    assert isinstance(found, np.memmap) and isinstance(labels, np.memmap)
+    np.testing.assert_array_equal(np.load(folder / "codes.npy"), codes[::-1])
+    np.testing.assert_array_equal(labels, LABELS)
     prior_model = kv.PriorModel(pixel_cnn(), condition=3)
     prior_model.compile("adam", run_eagerly=True)
     prior_model.fit(found, labels, batch_size=12, verbose=0)
@@ -88,6 +84,7 @@ def test_what_has_no_codes_is_refused(tmp_path):
 def test_a_prior_learns_the_codes_and_raises_the_bound():
     model, prior = vqvae(), pixel_cnn()
     codes = kv.evaluation.encode_codes(model, X)
+    np.testing.assert_array_equal(codes, model.codes(X))
     prior_model = kv.PriorModel(prior)
     prior_model.compile(keras.optimizers.Adam(0.05))
     prior_model.fit(codes, epochs=40, batch_size=24, verbose=0)
@@ -116,34 +113,28 @@ def test_fit_prior_trains_the_same_prior():
 
 
 @pytest.mark.full
-def test_a_model_of_two_maps_has_a_prior_of_two_maps():
+def test_a_model_of_two_maps_has_a_prior_of_two_maps_and_is_saved_with_it(tmp_path):
     model = vqvae(kv.posteriors.ResidualQuantizer((1, 2), 2, 3, 2))
     prior = kv.priors.Hierarchy(pixel_cnn(), pixel_cnn(), filters=4)
     two = model.with_prior(prior)
+    randomize(prior)
     assert dict(two.latents) == dict(prior.latents)
     terms = two.compute_terms(two.standardize(X)[0])
     assert terms.kl.shape == (24, 2)
     np.testing.assert_allclose(-terms.kl, prior().log_prob_by_group(two.codes(X)), rtol=1e-5)
     assert two.sample(5, seed=2, temperature={"z2": 0.5}).shape == (5, *PIXELS)
+    two.save(tmp_path / "model.keras")
+    copy = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(copy.log_weights(X), two.log_weights(X))
+    np.testing.assert_array_equal(copy.sample(4, seed=3), two.sample(4, seed=3))
 
 
 @pytest.mark.full
 def test_the_served_model_samples_from_its_prior(tmp_path):
-    model = vqvae(prior=pixel_cnn())
+    model = vqvae().with_prior(pixel_cnn())
     randomize(model.prior_head)
     path = kv.export_saved_model(model, tmp_path / "1")
     served = tf.saved_model.load(path).signatures["sample"]
     for count in (3, 5):
         found = served(count=tf.constant(count), seed=tf.constant(1))["mean"]
         np.testing.assert_allclose(found, model.sample(count, seed=1), rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.full
-def test_the_prior_is_saved_with_the_model(tmp_path):
-    model = vqvae(kv.posteriors.ResidualQuantizer((1, 2), 2, 3, 2))
-    model = model.with_prior(kv.priors.Hierarchy(pixel_cnn(), pixel_cnn(), filters=4))
-    randomize(model.prior_head)
-    model.save(tmp_path / "model.keras")
-    copy = keras.saving.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(copy.log_weights(X), model.log_weights(X))
-    np.testing.assert_array_equal(copy.sample(4, seed=3), model.sample(4, seed=3))

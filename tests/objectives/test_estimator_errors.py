@@ -97,7 +97,7 @@ class WithoutDraws(kv.LatentVariableModel):
 def test_estimators_that_need_the_draws_say_so(objective):
     objective = objective()
     model = WithoutDraws(objective=objective)
-    model.compile("sgd")
+    model.compile("sgd", run_eagerly=True)
     rule = f"The estimator '{objective.estimator.name}' needs `Terms.draws`, which `compute_terms`"
     with pytest.raises(ValueError, match=re.escape(rule)):
         model.fit(np.zeros([4, 1], "float32"), verbose=0)

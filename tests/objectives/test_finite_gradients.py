@@ -14,8 +14,6 @@ from keras_vae.terms import Draws, Path
 tfd = tfp.distributions
 ELBO, ImportanceWeighted = kv.objectives.ELBO, kv.objectives.ImportanceWeighted
 
-each_mode = pytest.mark.parametrize("jit_compile", [False, True], ids=["eager", "xla"])
-
 
 def objectives(count):
     """Return every estimator of every bound of `count` samples."""
@@ -104,7 +102,7 @@ def extreme_offsets(count):
 
 
 @pytest.mark.first_is_quick
-@pytest.mark.parametrize("count, jit_compile", [(2, False), (1000, False), (1000, True)])
+@pytest.mark.parametrize("count, jit_compile", [(2, False), (1000, True)])
 def test_extreme_weights(count, jit_compile):
     chosen, function = every_estimator(count, jit_compile)
     assert_finite(chosen, losses_and_gradients(function, extreme_offsets(count)))
@@ -121,7 +119,7 @@ def test_losses_of_extreme_weights_are_right():
 
 
 @pytest.mark.first_is_quick
-@pytest.mark.parametrize("count, jit_compile", [(2, False), (6, False), (1000, True)])
+@pytest.mark.parametrize("count, jit_compile", [(2, False), (1000, True)])
 def test_a_sample_of_density_zero_poisons_nothing(count, jit_compile):
     offsets = np.zeros([count, 6])  # As many as above, for which it is compiled.
     offsets[0, 0] = offsets[-1, 1] = -np.inf
@@ -133,14 +131,12 @@ def test_a_sample_of_density_zero_poisons_nothing(count, jit_compile):
     assert_finite(*zip(*bounds, strict=True))
 
 
-@each_mode
-def test_a_sample_of_density_zero_does_not_count_under_a_constraint(jit_compile):
+def test_a_sample_of_density_zero_does_not_count_under_a_constraint():
     constraint = kv.objectives.NegativeLogLikelihood(1.0)
     chosen = [kv.objectives.GECO(constraint, ImportanceWeighted(4))]
     offsets = np.zeros([4, 2])
     offsets[1, 0] = -np.inf
-    function = in_mode(functools.partial(compute, chosen), jit_compile)
-    assert_finite(chosen, losses_and_gradients(function, offsets))
+    assert_finite(chosen, losses_and_gradients(functools.partial(compute, chosen), offsets))
 
 
 # Posteriors at the ends of what their parameters can be: location and raw scale.
@@ -176,7 +172,9 @@ def test_collapsed_and_exploded_posteriors(posterior, jit_compile):
     loc, raw_scale = tf.transpose(list(POSTERIORS.values()))[..., None]
     head.loc.kernel.assign(tf.tile(loc, [1, 2]))
     head.raw_scale.kernel.assign(raw_scale * of_scales)
-    chosen = objectives(4)
+    # What XLA makes of densities, draws and KLs is the same in all of them.
+    few = [ELBO(num_samples=4), ImportanceWeighted(2, "doubly_reparameterized", num_groups=2)]
+    chosen = few if jit_compile else objectives(4)
 
     def compute():
         results = []

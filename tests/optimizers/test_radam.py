@@ -10,7 +10,7 @@ import tensorflow as tf
 import keras_vae as kv
 from keras_vae.optimizers import RAdam
 
-STEPS, SIZE, RATE = 60, 7, 0.05
+STEPS, SIZE, RATE = 30, 7, 0.05
 
 
 def reference(start, gradients, lr=RATE, beta_1=0.9, beta_2=0.999, epsilon=0.0, weight_decay=0.0):
@@ -107,12 +107,10 @@ def test_bfloat16_variables(gradients, compiled):
     assert np.isfinite(found).all()
 
 
-@pytest.mark.parametrize("compiled", [False, True], ids=["graph", "xla"])
-def test_graph_and_xla_take_the_eager_steps(float64, gradients, compiled):
+def test_xla_takes_the_eager_steps(float64, gradients):
     eager = path_of(RAdam(RATE), gradients)
-    np.testing.assert_allclose(
-        path_of(RAdam(RATE), gradients, compiled=compiled), eager, rtol=1e-13, atol=1e-14
-    )
+    compiled = path_of(RAdam(RATE), gradients, compiled=True)
+    np.testing.assert_allclose(compiled, eager, rtol=1e-13, atol=1e-14)
 
 
 @pytest.mark.full
@@ -243,47 +241,28 @@ def train(model, x, epochs=1, **kwargs):
 
 
 @pytest.mark.full
-def test_a_vae_learns(make_vae, x):
+def test_a_vae_learns_at_a_driven_rate(make_vae, x):
     model = make_vae()
     model.compile(RAdam(1e-2), steps_per_execution=3)
-    history = train(model, x, epochs=20)
-    assert sorted(history) == ["elbo", "kl", "loss", "reconstruction"]
+    schedule = kv.schedules.Linear(0.02, 0.0, steps=60)
+    callback = kv.callbacks.HyperparameterSchedule("learning_rate", schedule)
+    history = train(model, x, epochs=20, callbacks=[callback])
+    assert sorted(history) == ["elbo", "kl", "learning_rate", "loss", "reconstruction"]
     assert history["loss"][-1] < history["loss"][0] - 1.0
     assert int(model.optimizer.iterations) == 60
+    assert history["learning_rate"][-1] == pytest.approx(0.02 / 60)
 
 
-@pytest.mark.full
-def test_logs_hold_a_driven_rate(make_vae, x):
-    model = make_vae()
-    model.compile(RAdam(1e-2))
-    schedule = kv.schedules.Linear(0.1, 0.0, steps=3)
-    callback = kv.callbacks.HyperparameterSchedule("learning_rate", schedule)
-    history = train(model, x, epochs=1, callbacks=[callback])
-    assert history["learning_rate"] == pytest.approx([0.1 / 3])
-
-
-@pytest.mark.first_is_quick
-@pytest.mark.parametrize("way", ["keras", "weights"])
-def test_saved_and_resumed_is_unbroken(make_vae, weights, x, tmp_path, way):
-    def compiled():
-        model = make_vae()
-        model.compile(RAdam(1e-2, weight_decay=0.01, use_ema=True), run_eagerly=True)
-        return model
-
-    whole = compiled()
+def test_saved_and_resumed_is_unbroken(make_vae, weights, x, tmp_path):
+    whole, x = make_vae(), x[:8]
+    whole.compile(RAdam(1e-2, weight_decay=0.01, use_ema=True), run_eagerly=True)
     train(whole, x)
-    if way == "keras":
-        whole.save(tmp_path / "m.keras")
-        resumed = keras.saving.load_model(tmp_path / "m.keras")
-    else:
-        whole.save_weights(tmp_path / "m.weights.h5")
-        resumed = compiled()
-        resumed.optimizer.build(resumed.trainable_variables)
-        resumed.load_weights(tmp_path / "m.weights.h5")
+    whole.save(tmp_path / "m.keras")
+    resumed = keras.saving.load_model(tmp_path / "m.keras")
     resumed.run_eagerly = True
     for model in (whole, resumed):
         train(model, x)
-    assert int(resumed.optimizer.iterations) == 6
+    assert int(resumed.optimizer.iterations) == 2
     for a, b in zip(weights(whole), weights(resumed), strict=True):
         np.testing.assert_array_equal(a, b)
 

@@ -207,29 +207,6 @@ def test_bad_arguments_are_named(arguments, name):
 
 
 @pytest.mark.full
-def test_it_is_learned_inside_a_model(tmp_path):
-    model = kv.VAE(
-        encoder=kv.networks.MLPEncoder((8,)),
-        decoder=kv.networks.MLPDecoder((8, 8, 1), (8,)),
-        posterior=kv.posteriors.DiagonalNormal(2),
-        likelihood=kv.likelihoods.Bernoulli((8, 8, 1)),
-        prior=kv.priors.TwoStage(2, hidden_units=(4,), num_samples=4),
-    )
-    x = np.random.default_rng(0).integers(0, 2, (32, 8, 8, 1)).astype("float32")
-    model.compile(keras.optimizers.Adam(0.01))
-    before = [weight.numpy() for weight in model.prior_head.weights]
-    model.fit(x, batch_size=16, epochs=1, verbose=0)
-    for weight, old in zip(model.prior_head.weights, before, strict=True):
-        assert np.any(weight.numpy() != old), weight.path
-    model.save(tmp_path / "m.keras")
-    again = keras.saving.load_model(tmp_path / "m.keras")
-    np.testing.assert_array_equal(again.sample(3, seed=1), model.sample(3, seed=1))
-    np.testing.assert_allclose(
-        again.log_weights(x, 2, seed=1), model.log_weights(x, 2, seed=1), rtol=1e-5
-    )
-
-
-@pytest.mark.full
 def test_the_samples_of_u_count_into_the_memory_of_log_likelihood():
     def chunk(num_samples):
         model = kv.VAE(

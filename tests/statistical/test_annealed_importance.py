@@ -27,23 +27,14 @@ def check_mean_is_one(relative):
     assert abs(relative.mean() - 1.0) < 4.0 * relative.std() / np.sqrt(len(relative))
 
 
-# The encoder is wrong: from q(z|x) the way is longer.
-@pytest.mark.first_is_quick
-@pytest.mark.parametrize(("start", "steps"), [("prior", 6), ("posterior", 60)])
-def test_the_mean_weight_is_exact_however_short_the_way(cases, start, steps):
+def test_the_mean_weight_is_exact_however_short_the_way(cases):
     case = copies_of_one(cases)
     evidence = case.truth.log_evidence(case.x[:1])[0]
-    found = anneal(case, num_distributions=steps, num_chains=2, start=start)
+    found = anneal(case, num_distributions=6, num_chains=2)
     check_mean_is_one(np.exp(found.per_example - evidence))
     # E[log w] falls below by half of the variance of w: the estimate is a lower bound.
     assert found.mean < evidence
     assert 1.0 <= found.effective_sample_size <= 2.0 and 0.2 < found.acceptance_rate < 1.0
-
-
-@pytest.mark.full
-def test_a_single_distribution_has_no_moves_to_accept(cases):
-    found = anneal(copies_of_one(cases), num_distributions=1, num_chains=2)
-    assert np.isnan(found.acceptance_rate) and np.isfinite(found.mean)
 
 
 @pytest.mark.full
@@ -61,12 +52,15 @@ def test_the_estimate_of_a_long_way_is_log_p_x(cases):
 
 @pytest.mark.full
 def test_nothing_is_left_to_chance_from_the_exact_posterior(cases):
+    tf.config.run_functions_eagerly(True)
     truth = cases.truth()
     case = cases.exact(truth, truth.sample(5), kv.posteriors.FullCovarianceNormal(2))
-    for distributions in (1, 4):
+    for distributions in (1, 2):
         found = anneal(case, num_distributions=distributions, num_chains=2, start="posterior")
         np.testing.assert_allclose(found.per_example, truth.log_evidence(case.x), **EXACT)
         np.testing.assert_allclose(found.effective_sample_size, 2.0, **EXACT)
+        # A single distribution has no moves to accept.
+        assert np.isnan(found.acceptance_rate) == (distributions == 1)
 
 
 def bidirectional(case, count, *args, **kwargs):
@@ -74,10 +68,11 @@ def bidirectional(case, count, *args, **kwargs):
     return kv.evaluation.bidirectional_check(case.model, count, *args, **kwargs)
 
 
+# The encoder is wrong: from q(z|x) the way is longer.
 @pytest.mark.full
 def test_both_bounds_are_unbiased_in_the_weights(cases):
     case = copies_of_one(cases)
-    check = bidirectional(case, 2000, num_distributions=40, num_chains=2)
+    check = bidirectional(case, 2000, num_distributions=60, num_chains=2, start="posterior")
     evidence = case.truth.log_evidence(check.x)
     check_mean_is_one(np.exp(check.lower.per_example - evidence))
     check_mean_is_one(np.exp(evidence - check.upper.per_example))
@@ -92,29 +87,20 @@ def test_both_bounds_are_unbiased_in_the_weights(cases):
 
 
 @pytest.mark.full
-def test_the_bounds_meet_after_a_long_way(cases):
-    case = copies_of_one(cases)
-    check = bidirectional(case, 50, num_distributions=400, num_chains=8)
-    evidence = case.truth.log_evidence(check.x)
-    # Errors have a standard deviation of some 0.1.
-    np.testing.assert_allclose(check.lower.per_example, evidence, atol=0.6)
-    np.testing.assert_allclose(check.upper.per_example, evidence, atol=0.6)
-    assert abs(check.gap.mean) < 0.1
-
-
-@pytest.mark.full
 def test_the_bounds_are_equal_from_the_exact_posterior(cases):
+    tf.config.run_functions_eagerly(True)
     truth = cases.truth()
     case = cases.exact(truth, truth.sample(1), kv.posteriors.FullCovarianceNormal(2))
-    check = bidirectional(case, 5, num_distributions=3, num_chains=2, start="posterior")
+    check = bidirectional(case, 5, num_distributions=2, num_chains=2, start="posterior")
     np.testing.assert_allclose(check.lower.per_example, truth.log_evidence(check.x), **EXACT)
     np.testing.assert_allclose(check.upper.per_example, truth.log_evidence(check.x), **EXACT)
 
 
 @pytest.mark.full
 def test_the_seed_decides(cases):
+    tf.config.run_functions_eagerly(True)
     case = copies_of_one(cases)
-    kwargs = {"num_distributions": 3, "num_chains": 1, "num_leapfrog_steps": 1}
+    kwargs = {"num_distributions": 2, "num_chains": 1, "num_leapfrog_steps": 1}
     first, same, other = (bidirectional(case, 4, seed=seed, **kwargs) for seed in (1, 1, 2))
     assert np.array_equal(first.lower.per_example, same.lower.per_example)
     assert np.array_equal(first.upper.per_example, same.upper.per_example)
@@ -122,18 +108,18 @@ def test_the_seed_decides(cases):
     assert len(np.unique(first.lower.per_example)) == 4
 
 
-@pytest.mark.parametrize(
-    ("argument", "value"),
-    [("num_distributions", 0), ("num_chains", 0), ("num_leapfrog_steps", 0)]
-    + [("start", "encoder"), ("seed", -1), ("batch_size", 0)],
-)
-def test_bad_numbers_are_refused(cases, argument, value):
+BAD = [("num_distributions", 0), ("num_chains", 0), ("num_leapfrog_steps", 0)]
+BAD += [("start", "encoder"), ("seed", -1), ("batch_size", 0)]
+
+
+def test_bad_numbers_are_refused(cases):
     case = copies_of_one(cases)
-    arguments = {"num_distributions": 2, "num_chains": 1, argument: value}
-    with pytest.raises(ValueError, match=f"`{argument}` must be"):
-        kv.evaluation.annealed_importance_sampling(case.model, case.x[:2], **arguments)
-    with pytest.raises(ValueError, match=f"`{argument}` must be"):
-        kv.evaluation.bidirectional_check(case.model, 2, **arguments)
+    for argument, value in BAD:
+        arguments = {"num_distributions": 2, "num_chains": 1, argument: value}
+        with pytest.raises(ValueError, match=f"`{argument}` must be"):
+            kv.evaluation.annealed_importance_sampling(case.model, case.x[:2], **arguments)
+        with pytest.raises(ValueError, match=f"`{argument}` must be"):
+            kv.evaluation.bidirectional_check(case.model, 2, **arguments)
 
 
 def test_discrete_z_and_no_data_are_refused(cases):
@@ -165,12 +151,19 @@ def test_labels_condition_prior_and_likelihood():
         likelihood=kv.likelihoods.Normal((5,)),
     )
     labels = np.array([0, 1, 2, 1, 0])
-    check = kv.evaluation.bidirectional_check(conditional, 5, 100, 8, y=labels, batch_size=3)
+    check = kv.evaluation.bidirectional_check(
+        conditional, 5, 100, 8, y=labels, batch_size=3, num_leapfrog_steps=3
+    )
+    tf.config.run_functions_eagerly(True)
     reference = kv.evaluation.log_likelihood(conditional, (check.x, labels), 5000)
+    # After a long way the bounds meet.
     np.testing.assert_allclose(check.lower.per_example, reference.per_example, atol=0.6)
+    np.testing.assert_allclose(check.upper.per_example, reference.per_example, atol=0.6)
+    assert abs(check.gap.mean) < 0.1
+    # With a single step there is nothing but the likelihood of x and y under draws of p(z|y).
     found = kv.evaluation.annealed_importance_sampling(
-        conditional, tf.data.Dataset.from_tensor_slices((check.x, labels)).batch(3), 100, 8
+        conditional, tf.data.Dataset.from_tensor_slices((check.x, labels)).batch(3), 1, 5000
     )
     np.testing.assert_allclose(found.per_example, reference.per_example, atol=0.6)
-    alike = [kv.evaluation.bidirectional_check(conditional, 2, 3, 2, y=y) for y in (1, [1, 1])]
+    alike = [kv.evaluation.bidirectional_check(conditional, 2, 1, 2, y=y) for y in (1, [1, 1])]
     np.testing.assert_array_equal(alike[0].x, alike[1].x)

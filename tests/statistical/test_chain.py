@@ -238,8 +238,6 @@ ELBO, ImportanceWeighted = kv.objectives.ELBO, kv.objectives.ImportanceWeighted
     ("objective", "brute_force"),
     [
         (lambda: ImportanceWeighted(3, "doubly_reparameterized"), lambda: ImportanceWeighted(3)),
-        (lambda: ImportanceWeighted(3, "score_function"), lambda: ImportanceWeighted(3)),
-        (lambda: ELBO(estimator="sticking_the_landing"), lambda: ELBO()),
         (lambda: ELBO(estimator="score_function", num_samples=3), lambda: ELBO(num_samples=3)),
     ],
 )
@@ -248,30 +246,27 @@ def test_estimators_have_the_gradient_of_the_bound(objective, brute_force):
     one, other = (gradients(model, make(), repeats, 20) for make in (objective, brute_force))
     difference = one - other
     error = difference.std(axis=0, ddof=1) / np.sqrt(repeats)
-    # 39 weights, of which 22 are q's, 4 cases: 156 * 9e-5 (t, 199 degrees) = 1.4e-2 for a new seed.
+    # 39 weights, of which 22 are q's, 2 cases: 78 * 9e-5 (t, 199 degrees) = 7e-3 for a new seed.
     assert np.all(np.abs(difference.mean(axis=0)) < 4.0 * error + 1e-12)
     scale = np.abs(other.mean(axis=0)).max()
     assert np.median(error) < 0.05 * scale, "the test would not see an error"
 
 
-@pytest.mark.first_is_quick
-@pytest.mark.parametrize(
-    "objective",
-    [
-        lambda: ELBO(estimator="sticking_the_landing"),
-        lambda: ImportanceWeighted(3, "doubly_reparameterized"),
-    ],
-)
-def test_no_noise_at_the_exact_posterior(objective):
+def test_no_noise_at_the_exact_posterior():
+    tf.config.run_functions_eagerly(True)
     model = two_layers()
-    found = gradients(model, objective(), repeats=3, copies=1)
     mine = {id(weight) for weight in model.posterior_head.trainable_variables}
     is_posterior = np.concatenate(
         [np.full(np.size(weight), id(weight) in mine) for weight in model.trainable_variables]
     )
     assert is_posterior.sum() == 22
-    np.testing.assert_allclose(found[:, is_posterior], 0.0, atol=1e-9)
-    assert np.abs(found[:, ~is_posterior]).max() > 1e-3
+    for objective in (
+        ELBO(estimator="sticking_the_landing"),
+        ImportanceWeighted(3, "doubly_reparameterized"),
+    ):
+        found = gradients(model, objective, repeats=1, copies=1)
+        np.testing.assert_allclose(found[:, is_posterior], 0.0, atol=1e-9)
+        assert np.abs(found[:, ~is_posterior]).max() > 1e-3
 
 
 def test_the_sampled_kl_of_each_group_has_its_gradient_through_z_alone():
@@ -383,34 +378,6 @@ def test_the_prior_is_fitted_to_draws():
     assert after > before + 0.1 and after > best - 0.05
 
 
-class WithoutNoise(kv.VAE):
-    """Takes z at the means along the chain."""
-
-    def compute_terms(self, x, num_samples=1, training=False, seed=0, y=None):
-        q, p_z = self._posterior(x, None, training), self._prior(None, training)
-        z = self.posterior_head.mean(q)[tf.newaxis]
-        log_p_x = self._likelihood(z, None, training).log_prob(x)
-        by_group = kv.bounds.sampled_kl(q.log_prob_by_group(z), p_z.log_prob_by_group(z))
-        return kv.Terms(log_p_x, p_z.log_prob(z), q.log_prob(z), by_group)
-
-
-@pytest.mark.full
-def test_two_replicas_equal_one_device(replicas):
-    x = np.random.default_rng(0).integers(0, 2, (12, PIXELS)).astype("float64")
-    objective = lambda: ELBO(beta=0.5, free_bits=0.01, kl_balancing=(2.0, 1.0))  # noqa: E731
-    one = small_model(WithoutNoise, objective())
-    with replicas.scope():
-        two = small_model(WithoutNoise, objective())
-    start = [weight.numpy() for weight in one.trainable_variables]
-    for model in (one, two):
-        with model.distribute_strategy.scope():
-            model.compile(keras.optimizers.SGD(0.05), run_eagerly=model is one)
-        model.fit(x, batch_size=6, shuffle=False, verbose=0)
-    for before, a, b in zip(start, one.trainable_variables, two.trainable_variables, strict=True):
-        assert np.abs(a.numpy() - before).max() > 1e-6, a.path
-        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=0, atol=1e-9)
-
-
 def test_chains_of_other_groups_do_not_fit():
     with pytest.raises(ValueError, match=r"`prior` must have the groups of the posterior"):
         kv.VAE(
@@ -432,10 +399,8 @@ def test_arguments_are_checked(kind):
 
 
 @pytest.mark.full
-def test_evaluation_another_prior_and_export(tmp_path):
+def test_active_units_another_prior_and_export(tmp_path):
     x, model = data(), two_layers()
-    found = kv.evaluation.log_likelihood(model, x, num_samples=3)
-    np.testing.assert_allclose(found.mean, EVIDENCE.logpdf(x).mean(), **EXACT)
     means = model.posterior_head.mean(model.encode(x)).numpy()
     variances = kv.evaluation.active_units(model, x).variances
     np.testing.assert_allclose(variances, means.var(axis=0), **EXACT)

@@ -63,9 +63,8 @@ def train(case):
     return case.model.fit(data, epochs=EPOCHS, callbacks=[rule], verbose=0).history
 
 
-@pytest.mark.parametrize("start", [0.01, pytest.param(100.0, marks=pytest.mark.full)])
-def test_training_ends_on_the_constraint_at_the_least_rate(cases, start):
-    case = constrained(cases, start, kv.objectives.ELBO(num_samples=16))
+def test_training_ends_on_the_constraint_at_the_least_rate(cases):
+    case = constrained(cases, 100.0, kv.objectives.ELBO(num_samples=16))
     exact = Lagrangian(case)
     multiplier = exact.solve()
     history = train(case)
@@ -209,26 +208,24 @@ class LatentCost(kv.objectives.Constraint):
         return tf.constant(1.0, tf.float64)
 
 
-@pytest.mark.parametrize("constraint", [SquaredError(0.8), LatentCost()], ids=["x", "log q"])
-@pytest.mark.parametrize("estimator", ["score_function", "sticking_the_landing"])
-def test_mean_gradient_of_other_estimators(cases, constraint, estimator):
-    # 16 weights, each within 4.5 standard errors: fails by chance once in 9000 seeds.
+def test_mean_gradient_of_other_estimators(cases):
+    # 16 weights, each within 4.5 standard errors, twice: fails by chance once in 4500 seeds.
     truth = cases.truth(num_pixels=3, latent_dim=1)
     found = []
-    for bound in (
-        kv.objectives.ELBO(num_samples=2),
-        kv.objectives.ELBO(num_samples=2, estimator=estimator),
-    ):
+    for estimator in ("reparameterized", "score_function", "sticking_the_landing"):
         keras.utils.set_random_seed(1)
-        objective = GECO(constraint, bound, 2.0)
+        bound = kv.objectives.ELBO(num_samples=2, estimator=estimator)
+        # A distance of x and its mean, and one of log q itself.
+        objective = GECO([SquaredError(0.8), LatentCost()], bound, [2.0, 2.0])
         case = cases.with_decoder(truth, truth.sample(3), objective=objective)
         case.model.decoder.trainable = False
         _, gradients = case.sampled(100, copies=100)
         error = gradients.std(axis=0) / np.sqrt(len(gradients))
         found.append((gradients.mean(axis=0), error))
-    (expected, e), (mean, f) = found
-    assert np.all(np.abs(mean - expected) <= 4.5 * np.hypot(e, f) + 1e-9)
-    assert np.any(np.abs(expected) > 10.0 * np.hypot(e, f)), "the test has power"
+    expected, e = found[0]
+    for mean, f in found[1:]:
+        assert np.all(np.abs(mean - expected) <= 4.5 * np.hypot(e, f) + 1e-9)
+        assert np.any(np.abs(expected) > 10.0 * np.hypot(e, f)), "the test has power"
 
 
 @pytest.mark.parametrize(
@@ -298,16 +295,13 @@ def test_a_distance_of_another_shape_is_refused(generic, function):
         loss_of(generic, GECO(function))
 
 
-@pytest.mark.parametrize("given", [SquaredError, 3.0, None, [], [SquaredError(1.0), "x"]])
-def test_what_is_no_constraint_is_refused(given):
-    with pytest.raises(ValueError, match="`(constraint|initial_multiplier)` must .*Received"):
-        GECO(given)
-
-
-@pytest.mark.parametrize("given", [0.0, -1.0, np.nan, np.inf, "1", None, True, [1.0, 2.0], []])
-def test_bad_multipliers_are_refused(given):
-    with pytest.raises(ValueError, match="`initial_multiplier` must .*Received"):
-        GECO(SquaredError(1.0), initial_multiplier=given)
+def test_what_is_no_constraint_or_multiplier_is_refused():
+    for given in (SquaredError, 3.0, None, [], [SquaredError(1.0), "x"]):
+        with pytest.raises(ValueError, match="`(constraint|initial_multiplier)` must .*Received"):
+            GECO(given)
+    for given in (0.0, -1.0, np.nan, np.inf, "1", None, True, [1.0, 2.0], []):
+        with pytest.raises(ValueError, match="`initial_multiplier` must .*Received"):
+            GECO(SquaredError(1.0), initial_multiplier=given)
 
 
 def test_labels_that_numbers_do_not_keep_apart_are_refused():

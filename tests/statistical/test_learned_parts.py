@@ -108,20 +108,9 @@ def two_clusters(cases):
 
 
 PRIORS = {
-    "mixture": lambda: kv.priors.MixtureOfNormals(2, num_components=4),
     "flow": lambda: kv.priors.AutoregressiveFlow(2, num_flows=2, hidden_units=(32,)),
     "VampPrior": lambda: kv.priors.VampPrior(2, num_pseudo_inputs=24, activation="linear"),
 }
-
-
-def elbo_of_trained_prior(cases, truth, x, prior, learns=True):
-    """Return the mean ELBO and its standard error, after training with this prior."""
-    likelihood = kv.likelihoods.Normal((5,), scale="shared")
-    case = cases.untrained(truth, x, likelihood=likelihood, prior=prior)
-    prior.trainable = learns
-    train(case.model, x, steps=1000)
-    log_w = case.model.log_weights(x, num_samples=50, seed=2).numpy()
-    return log_w.mean(), log_w.mean(axis=1).std() / np.sqrt(len(log_w))
 
 
 @pytest.mark.full
@@ -132,18 +121,13 @@ def test_a_learned_prior_beats_every_standard_normal_on_two_clusters(cases, name
     # mixture gains on it must be won, by the ELBO, which is below the log-likelihood.
     best_of_standard_normal = principal_components(x, latent_dim=2)[1]
     assert exact - best_of_standard_normal > 0.7
-    elbo, error = elbo_of_trained_prior(cases, truth, x, PRIORS[name]())
+    likelihood = kv.likelihoods.Normal((5,), scale="shared")
+    case = cases.untrained(truth, x, likelihood=likelihood, prior=PRIORS[name]())
+    train(case.model, x, steps=1000)
+    log_w = case.model.log_weights(x, num_samples=50, seed=2).numpy()
+    elbo, error = log_w.mean(), log_w.mean(axis=1).std() / np.sqrt(len(log_w))
     assert elbo - 4.0 * error > (exact + best_of_standard_normal) / 2.0
     assert elbo - 4.0 * error < exact + 0.1  # nor is there more to win, but by overfitting
-
-
-@pytest.mark.full
-def test_the_standard_normal_prior_stays_below_principal_components_on_two_clusters(cases):
-    truth, x, _ = two_clusters(cases)
-    elbo, error = elbo_of_trained_prior(cases, truth, x, kv.priors.StandardNormal(2))
-    best = principal_components(x, latent_dim=2)[1]
-    # The lower margin is for what is left to learn; the gain of a learned prior is above 0.7.
-    assert best - 0.25 < elbo < best + 4.0 * error
 
 
 def test_gradients_of_a_mixture_prior_are_those_of_its_density(cases):
@@ -261,15 +245,6 @@ def test_the_best_diagonal_posterior_has_the_mean_field_gap(cases):
     gap = case.truth.log_evidence(case.x) - case.truth.elbo(case.x, best)
     np.testing.assert_allclose(gap, case.truth.mean_field_gap(), rtol=1e-6)
     assert case.truth.mean_field_gap() > 0.5
-
-
-@pytest.mark.full
-def test_a_diagonal_posterior_ends_at_the_mean_field_gap(cases):
-    case = correlated_case(cases, kv.posteriors.DiagonalNormal(2))
-    train(case.model, case.x, steps=1500, learning_rate=0.05)
-    gap = case.truth.log_evidence(case.x) - case.truth.elbo(case.x, case.q())
-    np.testing.assert_allclose(gap.mean(), case.truth.mean_field_gap(), atol=0.01)
-    assert gap.min() > case.truth.mean_field_gap() - 1e-9
 
 
 @pytest.mark.full

@@ -68,6 +68,7 @@ def record_weights(monkeypatch, model):
 
 @pytest.mark.full
 def test_one_sample_of_the_exact_posterior_is_exact(cases):
+    tf.config.run_functions_eagerly(True)
     case = exact_case(cases)
     evidence = case.truth.log_evidence(case.x)
     result = kv.evaluation.log_likelihood(case.model, case.x, num_samples=1, batch_size=4)
@@ -77,14 +78,15 @@ def test_one_sample_of_the_exact_posterior_is_exact(cases):
     np.testing.assert_allclose(result.effective_sample_size, 1.0, **EXACT)
 
 
-@pytest.mark.parametrize("num_samples, chunk_size", [(7, 3), (6, 3), (3, 7)])
-def test_more_samples_of_the_exact_posterior_change_nothing(cases, num_samples, chunk_size):
+def test_more_samples_of_the_exact_posterior_change_nothing(cases):
+    tf.config.run_functions_eagerly(True)
     case = exact_case(cases)
-    result = kv.evaluation.log_likelihood(
-        case.model, case.x, num_samples=num_samples, chunk_size=chunk_size
-    )
-    np.testing.assert_allclose(result.per_example, case.truth.log_evidence(case.x), **EXACT)
-    np.testing.assert_allclose(result.effective_sample_size, num_samples, **EXACT)
+    for num_samples, chunk_size in [(7, 3), (6, 3), (3, 7)]:
+        result = kv.evaluation.log_likelihood(
+            case.model, case.x, num_samples=num_samples, chunk_size=chunk_size
+        )
+        np.testing.assert_allclose(result.per_example, case.truth.log_evidence(case.x), **EXACT)
+        np.testing.assert_allclose(result.effective_sample_size, num_samples, **EXACT)
 
 
 def test_a_partial_last_batch_counts_by_its_examples(cases):
@@ -142,13 +144,12 @@ def check_gap(case, draws, num_samples):
     assert abs(draws.mean() - expected) < tolerance
 
 
-@pytest.mark.parametrize("num_samples", [100, 400])
-def test_the_gap_of_many_samples_is_the_variance_of_the_weights_by_2k(cases, num_samples):
+def test_the_gap_of_many_samples_is_the_variance_of_the_weights_by_2k(cases):
     case = wide_case(cases)
-    check_gap(case, estimates(case, num_samples, chunk_size=100), num_samples)
+    check_gap(case, estimates(case, num_samples=100, chunk_size=50), num_samples=100)
 
 
-@pytest.mark.parametrize("chunk_size", [3, 10, 16])
+@pytest.mark.parametrize("chunk_size", [3, 16])
 def test_chunks_leave_the_mean_weight_unbiased(cases, chunk_size):
     case = wide_case(cases)
     relative = np.exp(estimates(case, 10, chunk_size=chunk_size) - case.truth.log_evidence(case.x))
@@ -183,16 +184,13 @@ def test_eager_and_graph_give_the_same_estimate(cases):
 
 
 @pytest.mark.full
-def test_every_example_of_every_batch_has_noise_of_its_own(cases):
-    draws = estimates(wide_case(cases), num_samples=1)  # 4 batches of copies of one x
-    assert len(np.unique(draws)) == COPIES
-
-
-@pytest.mark.full
-def test_the_seed_decides_the_estimate(cases):
-    case = wide_case(cases, copies=4)
-    assert np.array_equal(estimates(case, 5, seed=1), estimates(case, 5, seed=1))
-    assert not np.any(estimates(case, 5, seed=1) == estimates(case, 5, seed=2))
+def test_every_example_of_every_batch_has_noise_of_its_own_by_the_seed(cases):
+    tf.config.run_functions_eagerly(True)
+    case = wide_case(cases, copies=1000)
+    draws = estimates(case, num_samples=1)  # 2 batches of copies of one x
+    assert len(np.unique(draws)) == 1000
+    assert np.array_equal(draws, estimates(case, num_samples=1))
+    assert not np.any(draws == estimates(case, num_samples=1, seed=2))
 
 
 def test_effective_sample_size_is_one_over_the_second_moment_of_the_weights(cases):

@@ -96,6 +96,18 @@ def assert_same(found, expected):
         np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
+def prepared(**options):
+    """Return a model with slots, and with averages that are not those of the beginning."""
+    model = make()
+    model.compile(keras.optimizers.Adam(0.05), **options)
+    model.build((None, *SHAPE))
+    model.optimizer.build(model.trainable_variables)
+    for variable in [*model.non_trainable_variables, *model.optimizer.variables]:
+        if variable.dtype == "float32" and "learning_rate" not in variable.name:
+            variable.assign(np.full(variable.shape, 0.5))
+    return model
+
+
 OPTIMIZERS = {
     "adam": lambda: keras.optimizers.Adam(0.05),
     "accumulating": lambda: keras.optimizers.SGD(0.05, gradient_accumulation_steps=2),
@@ -106,12 +118,10 @@ OPTIMIZERS = {
 @pytest.mark.parametrize(
     ("options", "optimizer"),
     [
-        pytest.param({"run_eagerly": True}, "adam", marks=pytest.mark.full),
-        ({"jit_compile": False, "steps_per_execution": 3}, "adam"),
-        ({"jit_compile": True}, "adam"),
+        ({"jit_compile": True, "steps_per_execution": 3}, "adam"),
         ({"run_eagerly": True}, "accumulating"),
     ],
-    ids=["eager", "graph, one execution", "xla", "accumulating"],
+    ids=["xla, one execution", "accumulating"],
 )
 def test_a_skipped_step_leaves_no_trace(x, bad_x, options, optimizer):
     # Weights, BatchNorm's averages, the multiplier and its average, slots and iterations are those
@@ -134,23 +144,16 @@ def test_a_skipped_step_leaves_no_trace(x, bad_x, options, optimizer):
 
 
 @pytest.mark.full
-def test_a_step_that_is_bad_on_one_replica_is_skipped_by_all(x, bad_x, replicas):
+def test_a_step_that_is_bad_on_one_replica_is_skipped_by_all(bad_x, replicas):
     # The bad example is of the second replica, whose name for it the first has to learn.
     with replicas.scope():
-        model = make()
-        model.compile(keras.optimizers.Adam(0.05))
-    rule = WithRule(non_finite.Skip)
-    assert fit(model, bad_x, kv.callbacks.GECO(), rule)["skipped_steps"] == [1]
+        model = prepared()
+    before, rule = state(model), WithRule(non_finite.Skip)
+    assert fit(model, bad_x[BATCH : 2 * BATCH], kv.callbacks.GECO(), rule)["skipped_steps"] == [1]
     assert rule.name == "log p(x|z)"
-    assert int(model.optimizer.iterations.numpy()) == 2
-
-    with replicas.scope():
-        other = make()
-        other.compile(keras.optimizers.Adam(0.05))
-    fit(other, x[:BATCH], kv.callbacks.GECO())
-    other.trained_batches.assign_add(1)
-    fit(other, x[2 * BATCH :], kv.callbacks.GECO())
-    assert_same(state(model), state(other))
+    for name, value in state(model).items():
+        if "ined_batches" not in name:  # which counts batches that are read
+            np.testing.assert_array_equal(value, before[name], err_msg=name)
 
 
 @pytest.mark.first_is_quick
@@ -176,7 +179,7 @@ def test_what_follows_within_one_execution(x, bad_x, kind):
 def test_the_rule_is_that_of_one_training(x):
     model = make()
     model.compile("sgd", run_eagerly=True)
-    before = model.non_finite
+    x, before = x[:BATCH], model.non_finite
     fit(model, x, WithRule(non_finite.Skip))
     assert model.non_finite is before
 
@@ -190,13 +193,11 @@ def test_the_rule_is_that_of_one_training(x):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("mode", ["graph", "xla", "observed", "replicas"])
-def test_without_a_rule_the_training_ends_before_anything_moves(x, bad_x, mode, replicas):
+@pytest.mark.parametrize("mode", ["xla", "observed", "replicas"])
+def test_without_a_rule_the_training_ends_before_anything_moves(bad_x, mode, replicas):
     # BatchNorm's averages, too, which the forward pass moves before anything is known.
     with replicas.scope() if mode == "replicas" else contextlib.nullcontext():
-        model = make()
-        model.compile(keras.optimizers.Adam(0.05), jit_compile=mode in ("xla", "observed"))
-    fit(model, x[:BATCH])
+        model = prepared(jit_compile=mode != "replicas")
     before = state(model)
     callbacks = (
         [kv.callbacks.GradientMonitor(log_dir=tempfile.mkdtemp())] if mode == "observed" else []
@@ -221,9 +222,9 @@ def test_overflow_under_loss_scaling_is_keras_own_affair(x):
     inner = keras.optimizers.SGD(0.0)
     scaled = keras.optimizers.LossScaleOptimizer(inner, initial_scale=2.0**127)
     model.compile(scaled, run_eagerly=True)
-    history = fit(model, 30.0 * x, rule, epochs=2)
-    assert history["skipped_steps"] == [0, 0]
-    assert int(inner.iterations.numpy()) < 6, "no step overflowed"
+    history = fit(model, 30.0 * x, rule)
+    assert history["skipped_steps"] == [0]
+    assert int(inner.iterations.numpy()) < 3, "no step overflowed"
 
 
 NAN, INF = float("nan"), float("inf")

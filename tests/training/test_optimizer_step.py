@@ -35,8 +35,14 @@ def images(factor=1.0):
     return (factor * x).astype("float32")
 
 
-@pytest.mark.parametrize("case", BAD_STEPS)
-@pytest.mark.parametrize("rule", [None, non_finite.Skip, non_finite.Stop])
+@pytest.mark.parametrize(
+    ("case", "rule"),
+    [
+        ("squares overflow", None),
+        ("squares overflow", non_finite.Stop),
+        *((case, non_finite.Skip) for case in BAD_STEPS),
+    ],
+)
 def test_a_step_is_judged_by_what_it_would_write(case, rule):
     optimizer, factor, name = BAD_STEPS[case]
     model = make(optimizer(), run_eagerly=True)
@@ -57,19 +63,20 @@ def test_a_step_is_judged_by_what_it_would_write(case, rule):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("mode", ["graph", "xla", "replicas"])
+@pytest.mark.parametrize("mode", ["xla", "replicas"])
 def test_a_bad_step_leaves_no_trace_in_any_mode(mode, replicas):
     with replicas.scope() if mode == "replicas" else contextlib.nullcontext():
         model = make(ADAM(0.01), jit_compile=mode == "xla")
-    fit(model, images())
+        model.build((None, *SHAPE))
+        model.optimizer.build(model.trainable_variables)
+    for slot in model.optimizer.variables[2:]:
+        slot.assign(np.full(slot.shape, 0.5))
     before, rule = state(model), WithRule(non_finite.Skip)
     assert fit(model, images(1e15), rule)["skipped_steps"] == [1]
     assert "new value of adam/" in model.names_of_quantities[int(rule.first.numpy())]
     for key, value in state(model).items():
         if "ined_batches" not in key:
             np.testing.assert_array_equal(value, before[key], err_msg=key)
-    fit(model, images())
-    assert int(model.optimizer.iterations.numpy()) == 2
 
 
 @pytest.mark.parametrize("option", ["global_clipnorm", "clipnorm"])
@@ -99,7 +106,7 @@ def test_gradients_that_need_no_clipping_stay_as_they_are():
 def test_a_pixel_that_is_far_too_bright_is_clipped_as_any_other():
     x = images()
     x[0, 0, 0] = 3e12
-    model = make(ADAM(0.01, global_clipnorm=1.0), jit_compile=False)
+    model = make(ADAM(0.01, global_clipnorm=1.0), run_eagerly=True)
     fit(model, x)
     assert all(np.isfinite(value).all() for value in state(model).values())
     assert int(model.optimizer.iterations.numpy()) == 1
