@@ -52,7 +52,7 @@ def data(file):
 
 
 def measure(model, x, y):
-    tf.config.run_functions_eagerly(True)
+    tf.config.run_functions_eagerly(True)  # also draws, which else are traced for each model
     outputs = {
         "call": np.array(model(x, y=y)),
         "reconstruct": np.array(model.reconstruct(x, y=y)),
@@ -60,6 +60,7 @@ def measure(model, x, y):
         "sample": np.array(model.sample(len(x), seed=2, y=y)),
         "iterations": model.optimizer.iterations.numpy(),
     }
+    tf.config.run_functions_eagerly(False)
     history = model.fit(x, y, batch_size=8, epochs=1, shuffle=False, verbose=0).history
     outputs |= {f"next {name}": value for name, value in history.items()}
     return outputs | {f"then {i}": w.numpy() for i, w in enumerate(model.trainable_variables)}
@@ -118,7 +119,7 @@ USERS = {
 
 
 def models():
-    """Return models that have every head and network, every preset, and some more."""
+    """Return models that have every head and network, some presets, and parts of users."""
     made = {}
     for name, classes in registry.COMBINATIONS.items():
         made[name] = lambda classes=classes: registry.small_model(classes)
@@ -154,7 +155,7 @@ def results(tmp_path_factory):
                 name: measuring.measure(model, *measuring.data(f"{file}.data.npz"))
                 for name, (file, model) in originals.items()
             }
-            _, errors = process.communicate(timeout=300)
+            _, errors = process.communicate(timeout=900)
         there = {
             name: dict(np.load(f"{file}.result.npz"))
             for name, (file, _) in originals.items()
