@@ -115,7 +115,7 @@ def _at_distance(squares: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
 
 
 def _log_density(normal: Any, x: Any) -> tf.Tensor:
-    """Returns the log-density of x, as TFP does, in a fifth of the operations.
+    """Returns the log-density of x, as TFP does, in a third of the operations.
 
     What TFP has between the lines is for bijectors of all kinds, whose Jacobian may be anything.
     """
