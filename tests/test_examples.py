@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import json
 import pathlib
 import re
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -21,7 +23,7 @@ SHORTEST = {
     "monitoring": ["--epochs", "2", "--every", "2"],
     "train_classifier": ["--data", "digits", "--epochs", "3"],
     "mixture_of_gaussians": ["--epochs", "3", "--examples", "500"],
-    "vae_gan": ["--epochs", "1"],
+    "vae_gan": ["--epochs", "1", "--batch-size", "1000"],
 }
 CHECKS = {"check_saved_model"}  # Run on what the others write.
 
@@ -122,3 +124,17 @@ def test_classifier_gives_features_of_images_it_tells_apart(tmp_path):
     assert results["accuracy"] > 0.5  # of ten classes
     features = kv.evaluation.classifier_features(tmp_path / "digits.keras")
     assert features(np.zeros([3, 8, 8, 1])).shape == (3, 64)
+
+
+@pytest.mark.full
+def test_a_vae_gan_is_drawn_and_judged_beside_a_vae(tmp_path):
+    layers = [keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(4, "relu")]
+    keras.Sequential([*layers, keras.layers.Dense(10)]).save(tmp_path / "classifier.keras")
+    paths = ["--classifier", str(tmp_path / "classifier.keras"), "--runs", str(tmp_path)]
+    results = _load("vae_gan").main([*SHORTEST["vae_gan"], *paths])
+    assert list(results) == ["VAE", "VAE-GAN"]
+    assert all(np.isfinite(value) for row in results.values() for value in row.values())
+    assert json.loads((tmp_path / "results.json").read_text()) == results
+    drawn = {path.stem for path in tmp_path.glob("*.png")}
+    of_each = {f"{what}_{n}" for what in ("samples", "reconstructions") for n in ("vae", "vae_gan")}
+    assert drawn == {"balance", *of_each}
