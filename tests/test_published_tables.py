@@ -42,43 +42,8 @@ def small(folder, *options, passes=1):
 
 
 @pytest.mark.full
-def test_a_row_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
-    table, training, row = load("taming_vaes"), load("training"), "geco_own"
-    options = ["--rows", row, "--seeds", "3", "--every", "2"]
-    whole = table.main(small(tmp_path / "whole", *options, passes=4))[row]["3"]
-    keep = training.SaveEpochs.on_epoch_end
-
-    def interrupted(self, epoch, logs=None):
-        keep(self, epoch, logs)
-        if epoch == 2:  # One pass after the last copy, which is made again.
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(training.SaveEpochs, "on_epoch_end", interrupted)
-    broken = small(tmp_path / "broken", *options, passes=4)
-    with pytest.raises(KeyboardInterrupt):
-        table.main(broken)
-    monkeypatch.undo()
-    assert not (tmp_path / "broken" / "results.json").exists()
-    again = table.main(broken)[row]["3"]
-    folder = tmp_path / "broken" / f"{row}_seed_3"
-    assert [line["epoch"] for line in training.logs(folder)] == [0, 1, 2, 3]
-    assert len((folder / "logs.jsonl").read_text().splitlines()) == 5
-    # The same command gives the same numbers, interrupted or not.
-    clocks = ("training_seconds", "examples_per_second")
-    assert {**again, **dict.fromkeys(clocks)} == {**whole, **dict.fromkeys(clocks)}
-    before = (tmp_path / "broken" / "results.json").read_text()
-    table.main(broken)  # Nothing is left to do.
-    assert (tmp_path / "broken" / "results.json").read_text() == before
-    assert str(tmp_path) not in before, "a path of the machine"
-    # What is only judged on another machine was not trained there.
-    (tmp_path / "broken" / "results.json").unlink()
-    monkeypatch.setattr(load("records"), "processor", lambda: "another")
-    assert table.main(broken)[row]["3"]["machines"] == whole["machines"]
-
-
-@pytest.mark.full
 @pytest.mark.default_execution
-def test_a_row_goes_on_after_a_real_kill(tmp_path):
+def test_a_row_goes_on_after_a_real_kill(tmp_path, monkeypatch):
     options = ["--rows", "vae_1", "--seeds", "3", "--every", "2"]
     broken = small(tmp_path / "broken", *options, passes=12)
     command = [sys.executable, "-m", "benchmarks.iwae_table", *broken]
@@ -94,11 +59,22 @@ def test_a_row_goes_on_after_a_real_kill(tmp_path):
     assert run.wait() == -signal.SIGKILL
     trained = lines.read_text().count("\n")
     assert 3 <= trained < 12 and not (tmp_path / "broken" / "results.json").exists()
-    again = load("iwae_table").main(broken)["vae_1"]["3"]
+    table = load("iwae_table")
+    again = table.main(broken)["vae_1"]["3"]
     assert 12 <= lines.read_text().count("\n") <= 14  # It began after the last copy, not anew.
-    whole = load("iwae_table").main(small(tmp_path / "whole", *options, passes=12))["vae_1"]["3"]
+    assert [line["epoch"] for line in load("training").logs(lines.parent)] == list(range(12))
+    # The same command gives the same numbers, interrupted or not.
+    whole = table.main(small(tmp_path / "whole", *options, passes=12))["vae_1"]["3"]
     clocks = ("training_seconds", "examples_per_second")
     assert {**again, **dict.fromkeys(clocks)} == {**whole, **dict.fromkeys(clocks)}
+    before = (tmp_path / "broken" / "results.json").read_text()
+    table.main(broken)  # Nothing is left to do.
+    assert (tmp_path / "broken" / "results.json").read_text() == before
+    assert str(tmp_path) not in before, "a path of the machine"
+    # What is only judged on another machine was not trained there.
+    (tmp_path / "broken" / "results.json").unlink()
+    monkeypatch.setattr(load("records"), "processor", lambda: "another")
+    assert table.main(broken)["vae_1"]["3"]["machines"] == whole["machines"]
 
 
 @pytest.mark.full

@@ -28,7 +28,7 @@ def rolled(z, seed):
 
 
 @pytest.mark.full
-def test_objectives_in_every_mode(monkeypatch):
+def test_objectives_are_the_same_compiled(monkeypatch):
     monkeypatch.setattr(kv.adversaries, "permute_dimensions", rolled)
     x = normal_values(6, PIXELS, dtype="float32")
     contracts.check_objectives(linear(make_mean_vae), x, contracts.objectives())
@@ -47,7 +47,7 @@ def test_objectives_in_other_precisions(policy):
 
 
 @pytest.mark.full
-def test_the_exact_marginal_in_every_mode():
+def test_the_exact_marginal_is_the_same_compiled():
     posterior, prior = (registry.example(f"{room}.Bernoulli") for room in ("posteriors", "priors"))
     model = linear(make_vae, posterior=posterior, prior=prior)
     made = {"ExactMarginal": kv.objectives.ExactMarginal(max_points=9)}
@@ -55,7 +55,7 @@ def test_the_exact_marginal_in_every_mode():
 
 
 @pytest.mark.full
-def test_the_learned_similarity_in_every_mode():
+def test_the_learned_similarity_is_the_same_compiled():
     model = make_mean_vae(
         encoder=keras.layers.Dense(PIXELS),
         decoder=keras.layers.Dense(PIXELS),
