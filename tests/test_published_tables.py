@@ -102,13 +102,12 @@ def test_rows_stand_beside_what_was_published(tmp_path):
 
 
 @pytest.mark.full
-def test_priors_and_flows_are_trained(tmp_path):
-    names = ["flow_posterior", "vamp_prior"]
-    rows = load("priors_table").main(small(tmp_path, "--rows", *names))
-    assert list(rows) == names
-    for row in rows.values():
-        # L_3 is a tighter bound than the ELBO, by the same densities.
-        assert 0.0 < row["0"]["nll"] < -row["0"]["test"]["elbo"] - 0.5
+def test_priors_are_trained(tmp_path):
+    rows = load("priors_table").main(small(tmp_path, "--rows", "vamp_prior"))
+    assert list(rows) == ["vamp_prior"]
+    # L_3 is a tighter bound than the ELBO, by the same densities.
+    row = rows["vamp_prior"]["0"]
+    assert 0.0 < row["nll"] < -row["test"]["elbo"] - 0.5
 
 
 @pytest.mark.full
@@ -352,8 +351,8 @@ def test_other_rows_stay_out_of_a_table(given, wanted, capsys):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("row", ["mnist_vae", "omniglot_flow_prior"])
-def test_baselines_are_trained(row, tmp_path, tfds_data_dir):
+def test_baselines_are_trained(tmp_path, tfds_data_dir):
+    row = "omniglot_flow_prior"
     data = load("baselines").ROWS[row].data.name
     if not (pathlib.Path(tfds_data_dir) / data).is_dir():
         pytest.skip(f"{data} is not prepared in TFDS_DATA_DIR={tfds_data_dir}")
