@@ -5,6 +5,7 @@ import logging
 import keras
 import pytest
 import tensorflow as tf
+from tensorflow.python.eager.polymorphic_function import polymorphic_function
 
 import keras_vae as kv
 from keras_vae.training.execution import Compiled, steps_per_call
@@ -33,8 +34,10 @@ def traces_of(model, function):
 
 
 @pytest.fixture
-def warnings_of_tensorflow():
-    """Return a list of what TensorFlow warns of from now on."""
+def warnings_of_tensorflow(monkeypatch):
+    """Return a list of what TensorFlow warns of from now on, whatever was traced before."""
+    fresh = polymorphic_function._FrequentTracingDetectorManager()
+    monkeypatch.setattr(polymorphic_function, "_frequent_tracing_detector_manager", fresh)
     found = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: found.append(record.getMessage())
