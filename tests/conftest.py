@@ -76,9 +76,9 @@ def pytest_collection_modifyitems(config, items):
             if test in begun:
                 item.add_marker(pytest.mark.full)
             begun.add(test)
-    chosen = [item for item in items if is_in_part(item.path, config)]
-    config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
-    items[:] = chosen
+    of_others = [item for item in items if not is_in_part(item.path, config)]
+    config.hook.pytest_deselected(items=of_others)
+    items[:] = [item for item in items if is_in_part(item.path, config)]
 
 
 # Two logical CPUs, so that MirroredStrategy(["CPU:0", "CPU:1"]) stands in for two GPUs. They share

@@ -14,6 +14,8 @@ from keras_vae.core.numerics import inverse_scale
 
 tfd = tfp.distributions
 
+_HALF_LOG_TAU = 0.5 * math.log(2.0 * math.pi)
+
 
 class MultivariateNormalDiag(tfd.MultivariateNormalDiag):
     """`tfd.MultivariateNormalDiag` with draws that are fast under XLA and moments that export.
@@ -110,7 +112,7 @@ def log_densities(q: tfd.Distribution, z: tf.Tensor) -> tf.Tensor:
 
 def _at_distance(squares: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
     """Returns the log-density of normals at squared distances `[K, C]`, for scales `[C, D]`."""
-    log_scales = tf.math.log(scale) + math.log(2.0 * math.pi) / 2.0
+    log_scales = tf.math.log(scale) + _HALF_LOG_TAU
     return -squares / 2.0 - tf.reduce_sum(log_scales, axis=-1)
 
 
@@ -120,8 +122,7 @@ def _log_density(normal: Any, x: Any) -> tf.Tensor:
     What TFP has between the lines is for bijectors of all kinds, whose Jacobian may be anything.
     """
     noise = normal.bijector.inverse(x)  # of its own draws: what they were made of
-    constant = tf.constant(0.5 * math.log(2.0 * math.pi), noise.dtype)
-    standard = tf.reduce_sum(-0.5 * tf.square(noise) - constant, axis=-1)
+    standard = tf.reduce_sum(-0.5 * tf.square(noise) - _HALF_LOG_TAU, axis=-1)
     return standard - normal.scale.log_abs_determinant()
 
 

@@ -159,7 +159,7 @@ class Codebook(Head):
         return _gather(self.vectors, codes)
 
     def scores(self, z: tf.Tensor) -> tf.Tensor:
-        """Returns what the nearest vector to z `[R, D]` has least of, `[R, K]`."""
+        """Returns the scores of all vectors for z `[R, D]`, `[R, K]`: the nearest has the least."""
         return scores(z, self.vectors)
 
     def assign(self, z: tf.Tensor) -> tf.Tensor:

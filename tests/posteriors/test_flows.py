@@ -175,7 +175,7 @@ def test_gradients_reach_every_weight(direction):
     def mapped():
         return [getattr(masked_autoregressive_flow(networks, context), direction)(u)]
 
-    contracts.check_modes(mapped, weights, modes=["xla"])
+    contracts.check_modes(mapped, weights)
 
 
 def test_inverse_and_log_determinant_share_one_pass():
