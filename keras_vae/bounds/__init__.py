@@ -21,6 +21,7 @@ from keras_vae.bounds.floors import (
 from keras_vae.bounds.rate import (
     closed_form_kl,
     conditional_kl,
+    conditional_kl_of_dimensions,
     estimated_kl,
     factors,
     log_prob_by_group,
@@ -35,6 +36,7 @@ __all__ = [
     "bits_per_dimension",
     "closed_form_kl",
     "conditional_kl",
+    "conditional_kl_of_dimensions",
     "elbo",
     "estimated_kl",
     "factors",

@@ -166,15 +166,45 @@ def conditional_kl(q: tfd.Distribution, p: tfd.Distribution, z: tf.Tensor) -> tf
     References:
         Soenderby et al., 2016, section 2, arXiv:1602.02282.
     """
+    columns = _conditional_kls(q, p, z)
+    if columns is None:
+        return None
+    totals = [tf.reduce_sum(column, axis=-1) for column in columns]
+    return tf.reduce_mean(tf.stack(totals, axis=-1), axis=0)
+
+
+def conditional_kl_of_dimensions(
+    q: tfd.Distribution, p: tfd.Distribution, z: tf.Tensor
+) -> tf.Tensor | None:
+    """The KL of each dimension in closed form, given draws of the groups before its own.
+
+    Args:
+        q: Distribution with batch [B] and event [D].
+        p: Distribution with batch [] or [B] and event [D].
+        z: Draws of q, `[S, B, D]`, over which the expectation is taken.
+
+    Returns:
+        Tensor `[B, D]`, nats; None where `conditional_kl` is, or a group has a joint KL alone.
+    """
+    columns = _conditional_kls(q, p, z)
+    if columns is None or sum(int(column.shape[-1]) for column in columns) != z.shape[-1]:
+        return None
+    return tf.reduce_mean(tf.concat(columns, axis=-1), axis=0)
+
+
+def _conditional_kls(
+    q: tfd.Distribution, p: tfd.Distribution, z: tf.Tensor
+) -> list[tf.Tensor] | None:
+    """Returns the KL of each group given the others, `[S, B, D_l]` or `[S, B, 1]`, or None."""
     if not _draw_alike(q, p):
         return None
     pairs = zip(q.walk_along(z), p.walk_along(z), strict=True)
     columns = [closed_form_kl(q_l, p_l) for (q_l, _), (p_l, _) in pairs]
     if any(column is None for column in columns):
         return None
-    every_draw = tf.zeros(tf.shape(z)[:-1], z.dtype)  # that of the first group is the same for all
-    totals = [tf.reduce_sum(column, axis=-1) + every_draw for column in columns]
-    return tf.reduce_mean(tf.stack(totals, axis=-1), axis=0)
+    # That of the first group is the same for all draws.
+    every_draw = tf.zeros(tf.shape(z)[:-1], z.dtype)[..., tf.newaxis]
+    return [column + every_draw for column in columns if column is not None]
 
 
 def estimated_kl(q: tfd.Distribution, p: tfd.Distribution, z: tf.Tensor) -> tf.Tensor:

@@ -33,8 +33,7 @@ _LARGEST_SHAPE = 2**28
 
 def integer(argument: str, value: Any, minimum: int = 1, maximum: int = _LARGEST) -> int:
     """Returns `value` as an int, or raises unless it is a whole number within the bounds."""
-    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not is_integer or int(value) < minimum:
+    if not _is_integer(value) or int(value) < minimum:
         raise invalid(argument, f"must be an integer >= {minimum}", value)
     if int(value) > maximum:
         raise invalid(argument, f"must be an integer <= {maximum}", value)
@@ -100,9 +99,13 @@ def shape(argument: str, value: Any) -> tuple[int, ...]:
     return entries
 
 
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
 def _positive_integers(argument: str, value: Any) -> tuple[int, ...]:
     entries = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else ()
-    valid = entries and all(isinstance(n, numbers.Integral) and int(n) > 0 for n in entries)
+    valid = entries and all(_is_integer(n) and int(n) > 0 for n in entries)
     if not valid:
         raise invalid(argument, "must be a non-empty tuple of positive integers", value)
     return tuple(int(n) for n in entries)

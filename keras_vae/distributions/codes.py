@@ -79,6 +79,32 @@ class CodeGroups:
         return tf.stack([tf.reduce_sum(v, axis=-1) for v in self.split(values)], axis=-1)
 
 
+def checked_codes(argument: str, codes: tf.Tensor, counts: Any) -> tf.Tensor:
+    """Returns integers as int32 codes, or raises unless there are such codes, where that is known.
+
+    Args:
+        argument: The name of the argument.
+        codes: Integers `[..., N]`.
+        counts: The number of codes, one for all or one for each position.
+
+    Raises:
+        ValueError: If the numbers are no integers, or no codes.
+
+    Example:
+        >>> checked_codes("z", tf.constant([0, 3]), 3)
+        Traceback (most recent call last):
+        ValueError: Argument `z` must hold codes in 0 .. 2. Received: values in [0 .. 3]
+    """
+    if not codes.dtype.is_integer:
+        raise checks.invalid(argument, "must hold codes, which are integers", codes.dtype.name)
+    if tf.executing_eagerly() and not np.all((codes.numpy() >= 0) & (codes.numpy() < counts)):
+        known = " and ".join(f"0 .. {count - 1}" for count in dict.fromkeys(np.ravel(counts)))
+        found = f"[{np.min(codes)} .. {np.max(codes)}]"
+        rule = f"must hold codes in {known}. Received: values in {found}"
+        raise ValueError(f"Argument `{argument}` {rule}")
+    return tf.cast(codes, tf.int32)
+
+
 class Codes(tfd.Distribution):
     """The base of distributions of codes: int32 vectors `[N]` in groups of maps.
 

@@ -116,6 +116,12 @@ class GroupedDistribution(tfd.Distribution):
     def _event_shape_tensor(self) -> tf.Tensor:
         return tf.constant([sum(self._sizes)], tf.int32)
 
+    def _mean(self) -> tf.Tensor:
+        raise NotImplementedError(
+            f"The mean of a {type(self).__name__} has no closed form, as each group depends on "
+            "those drawn before it. `means_along()` has the mean of each, given those of the others"
+        )
+
     def _sample_n(self, n: Any, seed: Any = None) -> tf.Tensor:
         return self.draw_groups([n], seed)
 

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vae.core import checks
-from keras_vae.distributions.codes import CodeGroups
+from keras_vae.distributions.codes import CodeGroups, checked_codes
 from keras_vae.terms import checked_z
 from keras_vae.training.data import Data, check_not_symbolic
 from keras_vae.training.replicas import sum_over_replicas
@@ -31,8 +31,11 @@ def check_objective(objective: Any) -> None:
         raise checks.invalid("objective", rule, objective.num_samples)
 
 
-def check_num_codes(posterior: Any, prior: Any) -> None:
-    """Raises a `ValueError` if a prior of codes is over more or fewer codes than the posterior."""
+def check_prior(posterior: Any, prior: Any) -> None:
+    """Raises a `ValueError` if a prior is over other codes than the posterior, or of labels."""
+    if getattr(prior, "condition_shape", None) is not None:
+        rule = "must have no condition: a model of codes has no labels, only keras_vae.PriorModel"
+        raise checks.invalid("prior", rule, f"one built for {prior.condition_shape}")
     layout = getattr(prior, "groups", posterior.groups)
     if layout.num_codes != posterior.groups.num_codes:
         raise ValueError(
@@ -44,15 +47,7 @@ def check_num_codes(posterior: Any, prior: Any) -> None:
 def checked(layout: CodeGroups, z: Any) -> tf.Tensor:
     """Returns codes as int32 `[..., N]`, or raises a `ValueError`; values are checked eagerly."""
     check_not_symbolic("z", z)
-    z = tf.convert_to_tensor(z)
-    if not z.dtype.is_integer:
-        raise checks.invalid("z", "must hold codes, which are integers", z.dtype.name)
-    z = checked_z(tf.cast(z, tf.int32), (layout.size,))
-    if tf.executing_eagerly() and not bool(tf.reduce_all((z >= 0) & (z < layout.counts))):
-        known = " and ".join(f"0 .. {count - 1}" for count in dict.fromkeys(layout.num_codes))
-        found = f"[{int(tf.reduce_min(z))} .. {int(tf.reduce_max(z))}]"
-        raise ValueError(f"Argument `z` must hold codes in {known}. Received: values in {found}")
-    return z
+    return checked_codes("z", checked_z(tf.convert_to_tensor(z), (layout.size,)), layout.counts)
 
 
 def measure(layout: CodeGroups, codes: tf.Tensor, dtype: tf.DType) -> dict[str, tf.Tensor]:

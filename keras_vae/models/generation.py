@@ -6,12 +6,14 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from keras_vae.core import checks
 from keras_vae.core.numerics import to_dtype
 from keras_vae.distributions import groups
+from keras_vae.distributions.codes import Codes, checked_codes
 from keras_vae.terms import Latents
 
 tfd = tfp.distributions
@@ -42,7 +44,7 @@ def draw_latents(
         ValueError: If a name is unknown, a value not as above, or p cannot do it.
     """
     temperatures = _checked_temperatures(temperature, latents)
-    values = _checked_given({} if given is None else given, latents, num_samples, p.dtype)
+    values = _checked_given({} if given is None else given, latents, num_samples, p)
     if len(values) == len(latents) and len(latents) > 1:
         return tf.concat([values[position] for position in sorted(values)], axis=-1)
     if len(latents) > 1 and not hasattr(p, "draw_groups"):
@@ -75,17 +77,22 @@ def _checked_temperatures(
 
 
 def _checked_given(
-    given: Mapping[str, Any], latents: Latents, num_samples: int | tf.Tensor, dtype: tf.DType
+    given: Mapping[str, Any], latents: Latents, num_samples: int | tf.Tensor, p: tfd.Distribution
 ) -> dict[int, tf.Tensor]:
-    """Returns the given groups by their positions: vectors, unless z has but one group."""
+    """Returns the given groups by their positions: vectors, unless z is a map itself."""
     if not isinstance(given, Mapping):
         raise checks.invalid("given", f"must map names of the groups {list(latents)}", given)
     checked_names("given", given, latents)
-    return {
-        position: _rows(name, given[name], shape, num_samples, dtype, flat=len(latents) > 1)
+    flat = p.event_shape.rank == 1
+    rows = {
+        position: _rows(name, given[name], shape, num_samples, flat)
         for position, (name, shape) in enumerate(latents.items())
         if name in given
     }
+    if isinstance(p, Codes):
+        counts = p.groups.num_codes
+        return {at: checked_codes("given", values, counts[at]) for at, values in rows.items()}
+    return {at: to_dtype(values, p.dtype) for at, values in rows.items()}
 
 
 def _rows(
@@ -93,11 +100,14 @@ def _rows(
     value: Any,
     shape: tuple[int, ...],
     num_samples: int | tf.Tensor,
-    dtype: tf.DType,
     flat: bool,
 ) -> tf.Tensor:
     """Returns the values of a group, one row for each draw."""
-    value = to_dtype(value, dtype)
+    if not tf.is_tensor(value):
+        value = checks.array("given", value)
+        if not np.all(np.isfinite(value)):
+            raise checks.invalid("given", f"must hold finite numbers for {name!r}", value)
+    value = tf.convert_to_tensor(value)
     count = tf.get_static_value(tf.convert_to_tensor(num_samples))
     one = value.shape.is_compatible_with(shape)
     if not one and not value.shape.is_compatible_with([count, *shape]):

@@ -16,6 +16,7 @@ from keras_vae.models.vae import VAE
 from keras_vae.networks import LadderEncoder, MLPDecoder
 from keras_vae.objectives import Objective
 from keras_vae.posteriors import Ladder
+from keras_vae.posteriors.ladder import checked_widths
 from keras_vae.priors import Chain, Prior
 
 
@@ -73,7 +74,7 @@ class LadderVAE(VAE):
         **kwargs: Any,
     ):
         instance("likelihood", likelihood, Likelihood)
-        hidden, depth = checks.sizes("hidden", hidden), checks.integer("depth", depth)
+        hidden, depth = checked_widths(hidden, latent_dims), checks.integer("depth", depth)
         options = {"activation": activation, "dtype": likelihood.dtype_policy}
         prior = Chain(latent_dims, [(width,) * depth for width in hidden[1:]], **options)
         super().__init__(

@@ -108,7 +108,7 @@ class VQVAE(VAE):
     def _check_parts(self) -> None:
         of_codes.check_objective(self.objective)
         check_latent(self.posterior_head, self.prior_head)
-        of_codes.check_num_codes(self.posterior_head, self.prior_head)
+        of_codes.check_prior(self.posterior_head, self.prior_head)
 
     # Terms, and the state that follows from them.
 

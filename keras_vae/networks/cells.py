@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras_vae.core import checks
 from keras_vae.networks.bottleneck_cell import BottleneckCell
+from keras_vae.networks.scales import Shape
 
 
 class CellRow(keras.layers.Layer):
@@ -33,10 +34,19 @@ class CellRow(keras.layers.Layer):
         for cell in self.cells:
             cell.build(input_shape)
         for cell in self.cells[:1]:
-            output = cell(keras.KerasTensor(input_shape, dtype=cell.compute_dtype))
-            if tuple(output.shape) != tuple(input_shape):
-                rule = f"must keep the shape of maps, {tuple(input_shape)}"
-                raise checks.invalid("cell", rule, tuple(output.shape))
+            self._check_shape(cell, tuple(input_shape))
+            # Each run would move them: random numbers of the gradient would be others.
+            if self.recompute and cell.non_trainable_variables:
+                rule = "must be False for a cell with random numbers or statistics of its own"
+                raise checks.invalid("recompute", rule, True)
+
+    def _check_shape(self, cell: keras.layers.Layer, shape: Shape) -> None:
+        try:
+            output = cell(keras.KerasTensor(shape, dtype=cell.compute_dtype))
+        except ValueError as error:
+            raise checks.invalid("cell", f"must take maps {shape}: {error}", cell) from error
+        if tuple(output.shape) != shape:
+            raise checks.invalid("cell", f"must keep the shape of maps, {shape}", output.shape)
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns the output of the last cell."""
@@ -77,8 +87,10 @@ class CellFactory:
         return CellRow(cells, self._recompute, dtype=self._policy)
 
     def _make_cell(self) -> keras.layers.Layer:
+        if isinstance(self._cell, keras.Model):
+            return keras.models.clone_model(self._cell)
         config = {**self._cell.get_config(), "dtype": self._policy}
-        del config["name"]
+        config.pop("name", None)
         if config.get("last_scale", 0.0) is None:
             config["last_scale"] = self.last_scale
         return type(self._cell).from_config(config)

@@ -50,7 +50,10 @@ def by_scale(argument: str, values: Mapping[Any, Any], rule: str) -> dict[int, A
         raise checks.invalid(argument, rule, values)
     if not all(str(scale).isdecimal() and int(scale) > 0 for scale in values):
         raise checks.invalid(argument, rule, dict(values))
-    return {int(scale): value for scale, value in values.items()}
+    found = {int(scale): value for scale, value in values.items()}
+    if len(found) < len(values):
+        raise checks.invalid(argument, f"{rule}, each scale once", dict(values))
+    return found
 
 
 def check_divides(argument: str, scale: int, side: int, what: str) -> None:

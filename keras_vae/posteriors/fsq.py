@@ -73,6 +73,8 @@ class FSQ(MapQuantizer):
         """Returns f(z) `[..., D]`, whose rounded values are the levels."""
         levels = np.asarray(self.levels, np.float64)
         half = (levels - 1.0) * (1.0 + _MARGIN) / 2.0
+        # The upper of two levels, 0, would else be the end of the range, and the shift infinite.
+        half = np.where(levels == 2.0, 1.0 - _MARGIN, half)
         offset = np.where(levels % 2 == 0, 0.5, 0.0)
         half, offset, shift = map(self.to_density, (half, offset, np.arctanh(offset / half)))
         return half * tf.tanh(z + shift) - offset

@@ -69,10 +69,7 @@ class Ladder(Posterior):
     ):
         dims = checks.sizes("latent_dims", latent_dims)
         super().__init__(sum(dims), **kwargs)
-        self.hidden = checks.sizes("hidden", hidden)
-        if len(self.hidden) != len(dims):
-            rule = f"must have a width for each of the {len(dims)} levels"
-            raise checks.invalid("hidden", rule, self.hidden)
+        self.hidden = checked_widths(hidden, dims)
         self.depth = checks.integer("depth", depth)
         if top_down is None:
             widths = perceptrons(self.hidden, self.depth)
@@ -133,6 +130,15 @@ class Ladder(Posterior):
         del config["latent_dim"]  # the sum of `latent_dims`
         own = {"latent_dims": chain["latent_dims"], "activation": chain["activation"]}
         return {**config, **own, "hidden": self.hidden, "depth": self.depth}
+
+
+def checked_widths(hidden: Any, latent_dims: Sequence[int]) -> tuple[int, ...]:
+    """Returns the widths of the levels, or raises unless there is one for each."""
+    widths, levels = checks.sizes("hidden", hidden), checks.sizes("latent_dims", latent_dims)
+    if len(widths) != len(levels):
+        rule = f"must have a width for each of latent_dims, {levels}"
+        raise checks.invalid("hidden", rule, widths)
+    return widths
 
 
 def perceptrons(hidden: Sequence[int], depth: int) -> tuple[tuple[int, ...], ...]:

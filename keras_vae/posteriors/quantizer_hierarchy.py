@@ -91,7 +91,7 @@ class QuantizerHierarchy(Quantizer):
     def codebooks(self) -> list[Any]:
         """All codebooks, from the top on."""
         owners = (self.top, self.bottom)
-        return [book for owner in owners for book in getattr(owner, "codebooks", [])]
+        return [book for owner in owners if _has_codebook(owner) for book in owner.codebooks]
 
     def build(self, features_shape: Sequence[int | None]) -> None:
         """Builds convolutions and quantizers for features of this shape, `[B, H, W, C]`."""
@@ -153,10 +153,15 @@ class QuantizerHierarchy(Quantizer):
         yield from self.bottom.state_updates(of_prefix("bottom", sums))
 
     def initialize(self, features: tf.Tensor, seed: int) -> None:
+        if not self.codebooks:
+            return super().initialize(features, seed)  # which raises
         reduced = self._reduce(features)
-        self.top.initialize(reduced, seed)
-        embedded = self.top.quantize_features(reduced).embedded
-        self.bottom.initialize(self._merge(features, embedded), seed)
+        if _has_codebook(self.top):
+            self.top.initialize(reduced, seed)
+        if _has_codebook(self.bottom):
+            embedded = self.top.quantize_features(reduced).embedded
+            self.bottom.initialize(self._merge(features, embedded), seed)
+        return None
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""
@@ -180,3 +185,7 @@ def _halvings(fine: tuple[int, ...], coarse: tuple[int, ...]) -> int:
     if size != coarse or not count or len(fine) != 2:
         raise checks.invalid("bottom", f"must be the map {coarse} of the top, doubled", fine)
     return count
+
+
+def _has_codebook(quantizer: Quantizer) -> bool:
+    return bool(getattr(quantizer, "codebooks", []))

@@ -70,12 +70,12 @@ class SkipSpikes:
 
     @property
     def median(self) -> tf.Tensor:
-        """The median of the last norms, a scalar; infinite while there are too few."""
+        """The median of the last norms, a scalar; infinite while there are too few, or it is 0."""
         filled = tf.minimum(self._seen, WINDOW)
         known = tf.range(WINDOW) < filled
         ordered = tf.sort(tf.where(known, self._norms, tf.float32.max))
         median = tf.gather(ordered, tf.maximum(filled - 1, 0) // 2)
-        return tf.where(filled < LEAST, float("inf"), median)
+        return tf.where((filled < LEAST) | (median == 0.0), float("inf"), median)
 
     def admit(
         self, gradients: Sequence[Any], calm: tf.Tensor, scale: tf.Tensor, good: tf.Tensor

@@ -167,9 +167,9 @@ class TrainingStep:
         }
         calm = non_finite.are_calm(gradients)
         # Loss scaling makes gradients overflow on purpose, and skips those steps itself.
-        scales = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+        judged_gradients = [] if self._scales_loss else gradients
         quantities = [*terms.quantities, *by_part.values()]
-        first_bad = non_finite.first_bad_of(quantities, [] if scales else gradients, calm)
+        first_bad = non_finite.first_bad_of(quantities, judged_gradients, calm)
         made, statistics = tf.ones_like(weights), terms.statistics
         judged = first_bad, calm, remembered
         return Attempt(gradients, measures, statistics, weights, made, *judged)
@@ -241,8 +241,9 @@ class TrainingStep:
         for variable, before in zip(self._floating_state(), attempt.remembered, strict=True):
             variable.assign(tf.where(good, variable, before))
         # After the optimizer, which may move the same state: codes that begin anew, for instance.
+        made = good & attempt.calm if self._scales_loss else good
         for variable, value in self._model.state_updates(sums) if sums else ():
-            variable.assign(tf.where(good, value, variable))
+            variable.assign(tf.where(made, value, variable))
         first_bad = tf.where(attempt.first_bad < 0, written, attempt.first_bad)
         counts = first_bad < 0 if self.policy.raises else True
         self._model.trained_batches.assign_add(tf.cast(counts, tf.int64))
@@ -381,6 +382,10 @@ class TrainingStep:
 
     def _seed(self, what_for: str, count: Any, replica: tf.Tensor) -> tf.Tensor:
         return fold(seed_tensor(self._model.seed), count, replica, purpose(what_for))
+
+    @property
+    def _scales_loss(self) -> bool:
+        return isinstance(self._model.optimizer, keras.optimizers.LossScaleOptimizer)
 
     def _all_hooks(self) -> list[StepHook]:
         return [*self._model.objective.controllers, *self.hooks]

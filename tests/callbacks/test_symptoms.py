@@ -317,6 +317,15 @@ def test_a_group_that_explodes_is_named():
     assert judge(latent.kl_explosion, evidence(grouped(1200.0, 3.0, 100.0))) is None
 
 
+def test_a_single_dimension_of_a_large_group_is_seen_to_explode():
+    seen = grouped(150.0, 3.0, 20.0)
+    kl = np.concatenate([[150.0], np.zeros(39), np.full(8, 3.0 / 8), [10.0, 10.0]])
+    one = dataclasses.replace(seen, kl=kl, dimensions=50)
+    text = judge(latent.kl_explosion, evidence(one))
+    assert text.startswith("a latent dimension of the group z1 has a KL of 150 nats")
+    assert judge(latent.kl_explosion, evidence(seen)) is None
+
+
 def test_spikes_are_told_once_most_steps_are_skipped():
     def judged(skipped, count):
         spikes = Skips(skipped, count, "the norm of the gradient", stops=False)

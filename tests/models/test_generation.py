@@ -123,6 +123,8 @@ draws_z2 = {"z2": np.zeros((16, 2), "float32")}
         ({"temperature": {"z3": 1.0}}, r"`temperature` must be of the groups \['z1', 'z2'\]"),
         ({"given": {"z": 0.0}}, r"`given` must be of the groups \['z1', 'z2'\]"),
         ({"given": 1.0}, r"`given` must map names of the groups \['z1', 'z2'\]"),
+        ({"given": {"z2": "a"}}, "`given` must be an array of numbers. Received"),
+        ({"given": {"z2": [0.0, np.nan]}}, "`given` must hold finite numbers for 'z2'"),
         ({"given": {"z2": np.zeros((4, 2))}}, r"`given` must hold 'z2' of shape \[16, 2\], or"),
         ({"given": {"z2": np.zeros((16, 3))}}, r"or \[2\] for all draws. Received: shape=\(16, 3"),
     ],

@@ -7,6 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import keras_vae as kv
+from keras_vae.callbacks.health.examiner import Examiner
 from tests.small_models import binary_images, randomize
 
 tfd = tfp.distributions
@@ -26,6 +27,11 @@ def hierarchy(model_class=kv.HierarchicalVAE, groups=GROUPS, likelihood=None, to
     )
     randomize(model.bottom_up, model.top_down, scale=0.3)
     return model
+
+
+def of_four_by_four():
+    maps = keras.Input((4, 4, 8))
+    return keras.Model(maps, keras.layers.Dense(8)(maps))
 
 
 @pytest.fixture(scope="module")
@@ -212,6 +218,45 @@ def test_networks_of_ones_own(x):
     assert all(gradient is not None for gradient in gradients)
 
 
+def test_cells_are_copies_of_a_model(x, tmp_path):
+    """One of several layers, for maps of every size."""
+    cell = keras.Sequential([keras.layers.LayerNormalization(), keras.layers.Dense(8, "tanh")])
+    model = hierarchy(top={"cell": cell, "channels": {4: 8}})
+    gradients = gradients_of(model, tf.constant(x))
+    assert all(gradient is not None for gradient in gradients)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded.log_weights(x, 2), model.log_weights(x, 2))
+
+
+def test_a_single_group_of_maps_is_given_and_kept(x):
+    model = kv.HierarchicalVAE(
+        kv.networks.BottomUp({4: 6}, blocks=1),
+        kv.networks.TopDown({4: (1, 2)}),
+        kv.likelihoods.Bernoulli((8, 8, 1)),
+    )
+    randomize(model.bottom_up, model.top_down, scale=0.3)
+    z = model.encode(x).means_along()
+    given = {"z1": tf.reshape(z, [-1, 4, 4, 2])}
+    np.testing.assert_allclose(model.sample(6, given=given), model.decode(z).mean(), **EXACT)
+    np.testing.assert_allclose(model.reconstruct(x, keep="z1"), model.reconstruct(x), **EXACT)
+
+
+def test_the_health_check_sees_the_kl_of_each_dimension(x):
+    """So that one pixel of a map is found, of which the mean over the group shows nothing."""
+    model = hierarchy()
+    seen = Examiner(model)(tf.constant(x), None, posterior_learns=True)
+    terms = model.compute_terms(tf.constant(x))
+    assert seen.kl.shape == (seen.dimensions,)
+    groups = [group.kl for group in seen.groups]
+    np.testing.assert_allclose(groups, tf.reduce_mean(terms.kl, axis=0), rtol=1e-4)
+
+
+def test_the_mean_of_z_is_refused_with_what_there_is(x):
+    with pytest.raises(NotImplementedError, match="each group depends on those drawn before it"):
+        hierarchy().encode(x).mean()
+
+
 def test_parts_have_every_variable_once():
     model = hierarchy()
     parts = model.trainable_parts
@@ -310,6 +355,16 @@ IMAGE = kv.likelihoods.Bernoulli((8, 8, 1))
             lambda: hierarchy(top={"cell": keras.layers.Conv2D(3, 1)}),
             r"`cell` must keep the shape of maps, \(None, 1, 1, 8\)",
         ),
+        (
+            lambda: hierarchy(top={"cell": of_four_by_four()}),
+            r"`cell` must take maps \(None, 1, 1, 8\)",
+        ),
+        (
+            lambda: hierarchy(top={"cell": keras.layers.Dropout(0.5), "recompute": True}),
+            "`recompute` must be False for a cell with random numbers or statistics",
+        ),
+        (lambda: kv.networks.TopDown({1: (1, 2), "1": (3, 4)}), "each scale once"),
+        (lambda: kv.networks.TopDown({1: (True, 2)}), "must be a non-empty tuple of positive int"),
         (
             lambda: hierarchy().with_prior(kv.priors.StandardNormal(67)),
             "shares its pass with p",

@@ -149,6 +149,8 @@ def test_its_log_likelihood_is_exact_with_any_number_of_samples():
         (lambda m: m.fit(CODES[:0]), "Argument `x` must hold at least one"),
         (lambda m: m.sample(0), "Argument `num_samples` must be an integer >= 1"),
         (lambda m: m.sample(1, temperature=-1.0), "Argument `temperature` must be"),
+        (lambda m: m.sample(1, given={"z": [[9, 0], [0, 0]]}), "must hold codes in 0 .. 2"),
+        (lambda m: m.sample(1, given={"z": [[1.5, 0], [0, 0]]}), "must hold codes, which are"),
         (lambda m: kv.PriorModel(kv.priors.StandardNormal(4)), "Argument `prior` must be an inst"),
         (lambda m: kv.PriorModel(m.prior_head, condition=2), "must be new, or built for"),
     ],

@@ -240,6 +240,17 @@ def test_every_way_of_running_makes_the_same_codebook(jit_compile):
         np.testing.assert_allclose(b, a, rtol=1e-4, atol=2e-6)
 
 
+def test_an_overflow_under_loss_scaling_leaves_the_codebook_as_it_was():
+    keras.config.set_dtype_policy("mixed_float16")
+    model = make("ema")
+    before = [v.numpy() for v in model.posterior_head.codebook.weights]
+    sgd = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(1e-3), initial_scale=1e38)
+    fit(model, X[:8], epochs=1, optimizer=sgd)
+    assert int(model.optimizer.iterations) == 0
+    for a, b in zip(before, model.posterior_head.codebook.weights, strict=True):
+        np.testing.assert_array_equal(b, a)
+
+
 @pytest.mark.full
 def test_codebooks_are_in_float32_under_mixed_precision():
     keras.config.set_dtype_policy("mixed_bfloat16")
@@ -280,6 +291,17 @@ def test_an_interrupted_training_goes_on(tmp_path):
 
 
 # Where codebooks start.
+
+
+def test_k_means_passes_by_what_has_no_codebook():
+    posterior = P.QuantizerHierarchy(P.VectorQuantizer((1, 1), 4, 2), P.FSQ((2, 2), (3, 2)))
+    model = make(posterior)
+    before = posterior.top.codebook.embeddings.numpy()
+    model.initialize_codebook(X)
+    assert np.abs(posterior.top.codebook.embeddings.numpy() - before).max() > 1e-3
+    neither = P.QuantizerHierarchy(P.FSQ((1, 1), (3, 2)), P.FSQ((2, 2), (3, 2)))
+    with pytest.raises(ValueError, match="must have a codebook that can be initialized"):
+        make(neither).initialize_codebook(X)
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -353,12 +375,28 @@ def test_a_vae_refuses_a_quantizer():
     [
         (np.zeros((2, 4)), "must hold codes, which are integers"),
         (np.zeros((2, 5), "int32"), r"must have shape \[..., 4\]"),
+        (np.full((2, 4), 2**32), r"must hold codes in 0 .. 5. Received: values in \[4294967296"),
         (np.full((2, 4), 6), r"must hold codes in 0 .. 5. Received: values in \[6 .. 6\]"),
     ],
 )
 def test_what_are_no_codes_is_refused(codes, message):
     with pytest.raises(ValueError, match=message):
         make().decode_codes(codes)
+
+
+def test_a_map_is_given_and_kept():
+    model = make()
+    codes = model.codes(X[:3])
+    given = model.split(codes)  # the map, 2x2
+    np.testing.assert_array_equal(model.sample(3, given=given), model.decode_codes(codes))
+    np.testing.assert_array_equal(model.reconstruct(X[:3], keep="z"), model.reconstruct(X[:3]))
+
+
+def test_a_prior_of_labels_is_refused():
+    prior = kv.priors.PixelCNN((2, 2), 6, filters=4, num_layers=1)
+    prior.build_for("prior", (None, 3))
+    with pytest.raises(ValueError, match="`prior` must have no condition"):
+        make().with_prior(prior)
 
 
 def test_another_prior_shares_the_rest():

@@ -196,6 +196,14 @@ def test_every_combination_of_levels_is_a_code(levels):
     np.testing.assert_allclose(head.bound(tf.zeros([1, len(levels)], "float64")), 0.0, atol=1e-12)
 
 
+@pytest.mark.parametrize("levels", [2, 3, 4, 8])
+def test_every_level_occurs_near_zero(levels):
+    head = P.FSQ(MAPS, (levels,), dtype="float64")
+    bounded = head.bound(tf.constant(normal_values(4000, 1)))
+    _, counts = np.unique(np.round(bounded), return_counts=True)
+    assert len(counts) == levels and counts.min() > 4000 / (20 * levels)
+
+
 def test_rounded_values_are_those_of_their_codes():
     head = P.FSQ(MAPS, (8, 5, 4), dtype="float64")
     made(head, 3)

@@ -42,6 +42,11 @@ def test_a_step_is_held_against_the_median_of_those_before():
     assert not any(made[255:300]) and all(made[250 + WINDOW // 2 + 20 :])
 
 
+def test_a_median_of_zero_says_nothing():
+    guard = SkipSpikes(5.0)
+    assert all(admitted(guard, [*[0.0] * (LEAST + 4), *[1.0] * 8]))
+
+
 def test_overflows_under_loss_scaling_are_no_spikes():
     guard, scale = SkipSpikes(5.0), tf.constant(2.0**15)
     for _ in range(LEAST + 1):

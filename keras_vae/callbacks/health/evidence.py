@@ -142,9 +142,14 @@ class Examination:
 
     @property
     def largest_group(self) -> LatentGroup | None:
-        """The group whose dimensions have the most KL, if several have a KL of their own."""
+        """The group of the dimension that has most KL, if several have a KL of their own."""
         known = [one for one in self.groups if one.kl is not None]
-        return max(known, key=_kl_of_dimension) if len(known) > 1 else None
+        if len(known) < 2:
+            return None
+        if len(self.kl) < self.dimensions:
+            return max(known, key=_kl_of_dimension)
+        ends = np.cumsum([one.dimensions for one in self.groups])
+        return self.groups[int(np.searchsorted(ends, np.argmax(self.kl), side="right"))]
 
     @property
     def decoder_ignores_z(self) -> bool:

@@ -11,13 +11,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_vae import bounds
 from keras_vae.callbacks.health.evidence import Codes, DataRange, Examination, Modes
 from keras_vae.core.hyperparameters import Steerable
 from keras_vae.evaluation.active_units import units_of
 from keras_vae.evaluation.code_usage import count_codes
 from keras_vae.evaluation.latent_groups import latent_groups
 from keras_vae.models import VAE
-from keras_vae.terms import Terms
+from keras_vae.terms import Draws, Terms
 
 _MODES = tuple(f"modes.{field.name}" for field in dataclasses.fields(Modes))
 
@@ -106,7 +107,7 @@ class Examiner:
         count = tf.cast(tf.shape(x)[0], x.dtype)
         found = {
             "means": z,
-            "kl": tf.reduce_mean(terms.kl, axis=0),
+            "kl": tf.reduce_mean(_kl_of_dimensions(terms.kl, draws), axis=0),
             "error": _mean_square(x - mean),
             # Of the data that the examples are drawn from: unbiased.
             "mean_error": _mean_square(x - tf.reduce_mean(x, axis=0)) * count / (count - 1.0),
@@ -131,6 +132,14 @@ class Examiner:
             trained = self._model.compute_terms(x, 1, True, 0, y)
         means = (trained.kl_total, trained.elbo, evaluated.kl_total, evaluated.elbo)
         return dict(zip(_MODES, map(tf.reduce_mean, means), strict=True))
+
+
+def _kl_of_dimensions(kl: tf.Tensor, draws: Draws) -> tf.Tensor:
+    """Returns the KL of each dimension, or of each group where it has no closed form."""
+    if kl.shape[-1] == draws.z.shape[-1]:
+        return kl
+    found = bounds.conditional_kl_of_dimensions(draws.q, draws.p_z, draws.z)
+    return kl if found is None else found
 
 
 @contextlib.contextmanager
