@@ -119,11 +119,18 @@ FITTED = ("hinge", "adaptive")
 COLUMNS = {
     "seconds": ("s", 0),
     "frechet_samples": ("Fréchet, samples", 2),
-    "frechet_draws": ("of draws", 2),
-    "frechet_reconstructions": ("of reconstructions", 2),
-    "frechet_second": ("by a second network", 2),
-    "kernel_samples": ("kernel distance", 3),
-    "coverage": ("coverage", 3),
+    "frechet_draws": ("draws", 2),
+    "frechet_reconstructions": ("reconstructions", 2),
+    "kernel_samples": ("kernel distance, samples", 3),
+    "kernel_draws": ("draws", 3),
+    "coverage_samples": ("coverage, samples", 3),
+    "coverage_draws": ("draws", 3),
+    "second_frechet_samples": ("second network: Fréchet, samples", 2),
+    "second_frechet_draws": ("draws", 2),
+    "second_kernel_samples": ("kernel distance, samples", 3),
+    "second_kernel_draws": ("draws", 3),
+    "second_coverage_samples": ("coverage, samples", 3),
+    "second_coverage_draws": ("draws", 3),
     "squared_error": ("squared error", 2),
     "log_likelihood": ("log p(x), pixel model", 1),
 }
@@ -169,28 +176,39 @@ def judge(name: str, model: kv.VAE, digits: np.ndarray, args: argparse.Namespace
         prior = kv.priors.MixtureOfNormals(LATENT_DIM, 50, covariance="full")
         model = model.with_prior(kv.evaluation.fit_prior(model, data, prior))
     extract = kv.evaluation.classifier_features(str(args.classifier))
-    samples = batches(lambda seed, n: model.sample(n, seed=seed), len(digits))
-    draws = batches(lambda seed, n: model.sample(n, seed=seed, mean=False), len(digits))
+    made = {
+        "samples": batches(lambda seed, n: model.sample(n, seed=seed), len(digits)),
+        "draws": batches(lambda seed, n: model.sample(n, seed=seed, mean=False), len(digits)),
+    }
     reconstructions = batches(
         lambda at, n: model.reconstruct(digits[500 * at : 500 * at + n]), len(digits)
     )
     measured = {
-        "frechet_samples": frechet(digits, samples, extract),
-        "frechet_draws": frechet(digits, draws, extract),
+        **distances(digits, made, extract),
         "frechet_reconstructions": frechet(digits, reconstructions, extract),
-        "kernel_samples": kv.evaluation.kernel_distance(
-            digits, samples, extract, verbose=False
-        ).distance,
-        "coverage": kv.evaluation.manifold_scores(digits, samples, extract, verbose=False).coverage,
         "squared_error": float(np.mean(np.sum((digits - reconstructions) ** 2, axis=(1, 2, 3)))),
         "log_likelihood": kv.evaluation.log_likelihood(
             model, digits[: args.num_likelihood], num_samples=args.num_samples, verbose=False
         ).mean,
     }
     if args.second is not None:
-        second = kv.evaluation.classifier_features(str(args.second))
-        measured["frechet_second"] = frechet(digits, samples, second)
+        found = distances(digits, made, kv.evaluation.classifier_features(str(args.second)))
+        measured |= {f"second_{name}": value for name, value in found.items()}
     return measured
+
+
+def distances(
+    digits: np.ndarray, made: dict[str, np.ndarray], extract: keras.Model
+) -> dict[str, float]:
+    """Returns how far each kind of images is from digits, by the features of a network."""
+    found = {}
+    for kind, images in made.items():
+        given = digits, images, extract
+        kernel = kv.evaluation.kernel_distance(*given, verbose=False)
+        found[f"frechet_{kind}"] = frechet(*given)
+        found[f"kernel_{kind}"] = kernel.distance
+        found[f"coverage_{kind}"] = kv.evaluation.manifold_scores(*given, verbose=False).coverage
+    return found
 
 
 def frechet(digits: np.ndarray, images: np.ndarray, extract: keras.Model) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import itertools
 import json
 import pathlib
 import sys
@@ -411,16 +412,19 @@ def test_adversarial_models_stand_beside_vaes(tmp_path):
     benchmark = load("adversaries")
     layers = [keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(4, "relu")]
     classifier = keras.Sequential([*layers, keras.layers.Dense(10)])
-    classifier.save(tmp_path / "classifier.keras")
+    classifier.save(file := tmp_path / "classifier.keras")
     given = ["--data", "mnist_5k", "--train", "train[:200]", "--test", "test[:60]"]
     given += ["--epochs", "1", "--num-samples", "2", "--num-likelihood", "10"]
-    given += ["--classifier", str(tmp_path / "classifier.keras"), "--runs", str(tmp_path / "runs")]
-    given += ["--results", str(tmp_path / "results.json")]
+    given += [argument for name in ("--classifier", "--second") for argument in (name, str(file))]
+    given += ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results.json")]
     with pytest.raises(SystemExit, match=r"needs the rows \['vae', 'vae_gan'\]"):
         benchmark.main([*given, "--rows", "vae_long"])
     rows = benchmark.main([*given, "--rows", "vae", "vae_gan", "vae_long"])
     assert list(rows) == ["vae", "vae_gan", "vae_long"]
-    measured = {"frechet_samples", "frechet_draws", "coverage", "squared_error", "log_likelihood"}
+    measured = {"squared_error", "log_likelihood", "frechet_reconstructions"}
+    kinds = itertools.product(("frechet", "kernel", "coverage"), ("samples", "draws"))
+    judged = {"_".join(pair) for pair in kinds}
+    measured |= judged | {f"second_{name}" for name in judged}
     for name, row in rows.items():
         assert row["0"].keys() >= measured, name
         assert all(np.isfinite(value) for value in row["0"].values()), name
