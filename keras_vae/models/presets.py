@@ -199,6 +199,10 @@ class VAEGAN(VAE):
         loss: `"non_saturating"`, `"hinge"` or `"least_squares"`.
         feature_layer: Name of the layer of the discriminator whose output is f; None for the last
             hidden one.
+        beta: Weight >= 0 of the KL.
+        num_samples: Number S of samples of z for every x.
+        r1: Weight >= 0 of R1, the penalty of the discriminator's slope at the data.
+        lecam: Weight >= 0 of the LeCam regularization.
         **kwargs: Passed on to `VAE`, such as `seed`.
 
     Example:
@@ -232,14 +236,28 @@ class VAEGAN(VAE):
         gamma: float = 1.0,
         loss: str = "non_saturating",
         feature_layer: str | None = None,
+        beta: float = 1.0,
+        num_samples: int = 1,
+        r1: float = 0.0,
+        lecam: float = 0.0,
         **kwargs: Any,
     ):
-        objective = LearnedSimilarity(discriminator, gamma, loss=loss, feature_layer=feature_layer)
+        objective = LearnedSimilarity(
+            discriminator,
+            gamma,
+            beta=beta,
+            loss=loss,
+            feature_layer=feature_layer,
+            num_samples=num_samples,
+            r1=r1,
+            lecam=lecam,
+        )
         super().__init__(encoder, decoder, posterior, likelihood, prior, objective, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         given = self.objective.get_config()
-        names = ("discriminator", "gamma", "loss", "feature_layer")
+        own = ("discriminator", "gamma", "loss", "feature_layer")
+        names = (*own, "beta", "num_samples", "r1", "lecam")
         arguments = {name: given[name] for name in names}
         return _with_arguments_for_objective(super().get_config(), arguments)
 

@@ -55,7 +55,8 @@ class Adversarial(AroundObjective):
             such as `networks.PatchDiscriminator()`.
         loss: `"hinge"`, `"non_saturating"` or `"least_squares"`.
         weight: Weight >= 0 of G, drivable as `"weight"`.
-        adaptive: Whether the weight is multiplied by λ.
+        adaptive: Whether the weight is multiplied by λ, that of the whole batch, whatever the
+            weights of its examples.
         perceptual: φ, any Keras model, or a list of layers of one whose outputs are the φ_l, or
             None. Its weights are frozen, and the gradient flows through it to x'.
         perceptual_weight: Weight >= 0 of the distance of features, drivable by its name.

@@ -110,11 +110,12 @@ class Adversary(Objective):
         """Builds the discriminator.
 
         Raises:
-            ValueError: If it does not take what it is to judge, or has batch statistics, which
-                replicas would not share.
+            ValueError: If it does not take what it is to judge, assigns its kernels in the forward
+                pass, or has batch statistics, which replicas would not share.
         """
         if not self.discriminator.built:
             _build(self.discriminator, self.judged_shape(model))
+        _check_kernels_stay(self.discriminator)
         if model.distribute_strategy.num_replicas_in_sync > 1:
             _check_no_batch_statistics(self.discriminator)
         self._scale = getattr(getattr(model, "likelihood_head", None), "encoder_input", None)
@@ -237,14 +238,6 @@ class Adversary(Objective):
             "lecam": self._initial_lecam,
         }
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Adversary:
-        def revive(value: Any) -> Any:
-            is_object = isinstance(value, dict) and "class_name" in value
-            return keras.saving.deserialize_keras_object(value) if is_object else value
-
-        return cls(**{name: revive(value) for name, value in config.items()})
-
 
 class AroundObjective(Adversary):
     """Base of objectives that add the term of a discriminator to the loss of another objective.
@@ -325,6 +318,16 @@ def _build(discriminator: keras.layers.Layer, shape: tuple[int, ...] | None) -> 
     except Exception as error:
         rule = f"must take inputs of shape {(None, *shape)}, but fails with: {error}"
         raise checks.invalid("discriminator", rule, discriminator) from error
+
+
+def _check_kernels_stay(discriminator: keras.layers.Layer) -> None:
+    for layer in discriminator._flatten_layers():
+        if isinstance(layer, keras.layers.SpectralNormalization):
+            rule = (
+                "must have no keras.layers.SpectralNormalization, which assigns the kernel in the "
+                "forward pass, also of steps that are not made: use networks.SpectralNormalization"
+            )
+            raise checks.invalid("discriminator", rule, layer.name)
 
 
 def _check_no_batch_statistics(discriminator: keras.layers.Layer) -> None:

@@ -79,6 +79,16 @@ class Objective(Steerable):
         """Returns the loss `[B]`, and what `measure_names` tells of, each `[B]`."""
         return self.loss(terms), {}
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Objective:
+        """Returns the objective of a configuration, whose layers may be configurations, too."""
+
+        def revive(value: Any) -> Any:
+            is_object = isinstance(value, dict) and "class_name" in value
+            return keras.saving.deserialize_keras_object(value) if is_object else value
+
+        return cls(**{name: revive(value) for name, value in config.items()})
+
 
 def draws_of_prior(draws: Draws, seed: tf.Tensor) -> tf.Tensor:
     """Returns as many draws of p(z) as there are of q(z|x), `[S, B, D]`.

@@ -17,6 +17,7 @@ from keras_vae.objectives.adversary import AroundObjective, Verdict
 from keras_vae.objectives.base import Objective, draws_of, draws_of_prior
 from keras_vae.objectives.elbo import ELBO
 from keras_vae.terms import Terms
+from keras_vae.training import replicas
 
 
 class LatentAdversary(AroundObjective):
@@ -51,8 +52,8 @@ class FactorVAE(LatentAdversary):
 
     The critic returns the logit of D(z), the probability that z is a code and not one whose
     dimensions were permuted over the batch, each by itself. All of it is of one forward pass, where
-    the paper draws a second batch for z'. On replicas each permutes its own codes. The critic is
-    the part `"discriminator"` of the model; the paper trains it by `Adam(1e-4, beta_1=0.5,
+    the paper draws a second batch for z'. The batch is that of all replicas. The critic is the
+    part `"discriminator"` of the model; the paper trains it by `Adam(1e-4, beta_1=0.5,
     beta_2=0.9)`, all else by `Adam(1e-4)` (see `optimizers.by_part`).
 
     Logs hold `adversarial`, the estimate of the total correlation in nats; `discriminator_loss`,
@@ -106,8 +107,7 @@ class FactorVAE(LatentAdversary):
 
     def added(self, terms: Terms) -> tuple[tf.Tensor, Verdict, dict[str, tf.Tensor]]:
         draws = draws_of(terms, "FactorVAE")
-        seed = fold(seed_tensor(draws.seed), purpose("permutation"))
-        permuted = adversaries.permute_dimensions(draws.z, seed)
+        permuted = _permute_batch(draws.z, fold(seed_tensor(draws.seed), purpose("permutation")))
         verdict = self.judge(draws.z, [permuted], terms.log_p_x.dtype, draws.training)
         return tf.cast(self.gamma, verdict.loss.dtype) * verdict.adversarial, verdict, {}
 
@@ -198,3 +198,11 @@ class AdversarialPosterior(LatentAdversary):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "weight": self._initial_weight}
+
+
+def _permute_batch(z: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Returns z `[S, B, D]`, each dimension permuted over the batch of all replicas."""
+    # Of the first replica, so that all permute alike.
+    seed = replicas.gather(tf.convert_to_tensor(seed)[tf.newaxis])[0]
+    permuted = adversaries.permute_dimensions(replicas.gather(z, axis=1), seed)
+    return tf.gather(permuted, replicas.gathered_rows(tf.shape(z)[1]), axis=1)

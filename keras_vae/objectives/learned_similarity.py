@@ -148,7 +148,10 @@ def _similarity(features: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
 
 def _with_features(discriminator: Any, name: str | None) -> Callable[..., Any]:
     """Returns the discriminator as a function of images to logits and features."""
-    if name is None and hasattr(discriminator, "judge"):
+    if hasattr(discriminator, "judge"):
+        if name is not None:
+            rule = "must be None for a network of keras_vae, of which f is the last convolution"
+            raise checks.invalid("feature_layer", rule, name)
         return lambda images, training: discriminator.judge(images)
     try:
         last = discriminator.layers[-1].input if name is None else None

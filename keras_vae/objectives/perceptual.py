@@ -47,9 +47,18 @@ class PerceptualDistance(keras.layers.Layer):
             self.network.trainable = False
 
     def build_network(self, shape: tuple[int, ...] | None) -> None:
-        """Builds the network for images of a shape, where that is known and it is not built yet."""
-        if not self.network.built and shape is not None:
-            self.network(keras.KerasTensor((None, *shape), dtype=self.network.compute_dtype))
+        """Builds the network for images of a shape, where that is known, or raises."""
+        if shape is not None:
+            given = keras.KerasTensor((None, *shape), dtype=self.network.compute_dtype)
+            rule = f"must take images of shape {given.shape}"
+            inputs = getattr(self.network, "inputs", None)
+            if inputs and not tf.TensorShape(inputs[0].shape).is_compatible_with(given.shape):
+                raise checks.invalid("perceptual", rule, f"one for {inputs[0].shape}")
+            try:
+                self.network(given)
+            except Exception as error:
+                rule = f"{rule}, but fails with: {error}"
+                raise checks.invalid("perceptual", rule, self.network.name) from error
         self.network.trainable = False
 
     def call(self, x: tf.Tensor, other: tf.Tensor) -> tf.Tensor:

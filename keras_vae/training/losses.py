@@ -53,8 +53,37 @@ def gradients(tape: tf.GradientTape, totals: Mapping[str, tf.Tensor], model: Any
     return [found[id(variable)] for variable in variables]
 
 
+def own_losses(
+    added: Sequence[tf.Tensor], part: str, layers: Mapping[str, Sequence[Any]]
+) -> list[tf.Tensor]:
+    """Returns those losses that layers added by themselves which a part minimizes.
+
+    What a discriminator adds of its activities, for instance, depends on the images it is shown,
+    but is nothing to the part that makes them.
+
+    Args:
+        added: `losses` of the model.
+        part: The part.
+        layers: The layers of the objective, by parts that have a loss of their own.
+    """
+    found = {name: [loss for one in own for loss in one.losses] for name, own in layers.items()}
+    if part in found:
+        return found[part]
+    foreign = {id(loss) for own in found.values() for loss in own}
+    return [loss for loss in added if id(loss) not in foreign]
+
+
+def total(added: Sequence[tf.Tensor], dtype: tf.DType) -> tf.Tensor:
+    """Returns the sum of losses that layers added by themselves, a scalar."""
+    return tf.add_n([tf.zeros((), dtype), *(tf.cast(loss, dtype) for loss in added)])
+
+
 def check_parts(objective: Any, model: Any) -> None:
-    """Raises a `ValueError` if the objective has a loss for a part that the model does not have."""
+    """Raises a `ValueError` unless an objective's own parts are built, and the model has others."""
+    unbuilt = [one.name for own in objective.parts.values() for one in own if not one.built]
+    if unbuilt:
+        rule = "must build the layers of its parts in `build_for`, or be given layers with an Input"
+        raise checks.invalid("objective", rule, unbuilt)
     parts = list(objective.loss_parts)
     if not parts:
         return

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import keras
@@ -152,12 +152,13 @@ class TrainingStep:
             parts = self._model.objective.loss_parts
             by_part = losses.by_part(loss, parts, terms.penalty)  # each [B]
             regularization = self._regularization(by_part[""].dtype)
-            # Replicas add up their gradients, so each divides by what all of them hold. Every loss
-            # has all regularizers, of which a variable gets what depends on it, once.
-            shared = regularization / model.distribute_strategy.num_replicas_in_sync
+            # Replicas add up their gradients, so each divides by what all of them hold.
+            count = model.distribute_strategy.num_replicas_in_sync
             scaled = {
-                part: model.optimizer.scale_loss(tf.reduce_sum(weights * own) / batch_size + shared)
-                for part, own in by_part.items()
+                part: model.optimizer.scale_loss(
+                    tf.reduce_sum(weights * own) / batch_size + added / count
+                )
+                for part, own, added in self._with_own_losses(by_part, regularization)
             }
         gradients = losses.gradients(tape, scaled, model)
         measures = {
@@ -397,8 +398,20 @@ class TrainingStep:
 
     def _regularization(self, dtype: tf.DType) -> tf.Tensor:
         """Returns the sum of regularizers and of what layers added by `add_loss`."""
-        added = [tf.cast(loss, dtype) for loss in self._model.losses]
-        return tf.add_n([tf.zeros((), dtype), *added])
+        return losses.total(self._model.losses, dtype)
+
+    def _with_own_losses(
+        self, by_part: Mapping[str, tf.Tensor], regularization: tf.Tensor
+    ) -> Iterator[tuple[str, tf.Tensor, tf.Tensor]]:
+        """Yields each part, its loss, and what the layers that minimize it added by themselves."""
+        parts = self._model.objective.parts
+        layers = {part: own for part, own in parts.items() if part in by_part}
+        for part, loss in by_part.items():
+            if not layers:
+                yield part, loss, regularization
+                continue
+            own = losses.own_losses(self._model.losses, part, layers)
+            yield part, loss, losses.total(own, regularization.dtype)
 
 
 def _without_weight_unless(good: tf.Tensor, attempt: Attempt) -> Attempt:

@@ -354,7 +354,71 @@ def test_a_discriminator_that_never_moves_is_told(x):
         train(model, x[: 2 * SIZE], callbacks=[kv.callbacks.HealthCheck()])
 
 
+@pytest.mark.full
+def test_dimensions_are_permuted_over_all_replicas(x, replicas):
+    """Three batches, the last of a single example: one replica has none."""
+    trained = []
+    for strategy in (tf.distribute.get_strategy(), replicas):
+        keras.utils.set_random_seed(1)
+        critic = keras.Sequential([keras.layers.Dense(5, "tanh"), keras.layers.Dense(1)])
+        with strategy.scope():
+            model = make(FactorVAE(critic, gamma=5.0), run_eagerly=True)
+            model.compile(SGD(1e-2), run_eagerly=True)
+        train(model, x[: 2 * SIZE + 1])
+        trained.append(model)
+    one, two = trained
+    assert_equal(two, values(one))
+
+
+def test_a_preset_takes_all_that_its_objective_does(x):
+    options = {"gamma": 0.5, "beta": 2.0, "num_samples": 2, "r1": 0.3, "lecam": 0.2}
+    parts = {name: getattr(make_vae(), f"{name}_head") for name in ("posterior", "likelihood")}
+    networks = {"encoder": make_vae().encoder, "decoder": make_vae().decoder}
+    model = kv.VAEGAN(**parts, **networks, discriminator=discriminator(), **options)
+    copy = kv.VAEGAN.from_config(model.get_config())
+    config = copy.objective.get_config()
+    assert {name: config[name] for name in options} == options
+
+
+@keras.saving.register_keras_serializable("tests")
+class Wasserstein(ELBO):
+    """As in `docs/adversaries.md`, and saved."""
+
+    loss_parts = ("critic",)
+
+    def __init__(self, critic, **kwargs):
+        super().__init__(**kwargs)
+        self.critic = critic
+
+    @property
+    def parts(self):
+        return {"critic": (self.critic,)}
+
+    def loss(self, terms):
+        gap = (self.critic(terms.draws.x) - self.critic(terms.draws.p_x.mean()[0]))[:, 0]
+        return {"": super().loss(terms) + gap, "critic": -gap}
+
+    def get_config(self):
+        return {**super().get_config(), "critic": self.critic}
+
+
+def test_an_objective_of_ones_own_is_saved_with_its_critic(x, tmp_path):
+    critic = keras.Sequential([keras.Input(SHAPE), keras.layers.Flatten(), keras.layers.Dense(1)])
+    model = make_vae(objective=Wasserstein(critic))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    for one, other in zip(values(model), values(loaded), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert len(loaded.trainable_parts["critic"]) == 2
+
+
 # Refusals.
+
+
+def test_a_critic_that_nobody_builds_is_refused():
+    critic = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(1, name="judge")])
+    with pytest.raises(ValueError, match="`objective` must build the layers of its parts"):
+        make_vae(objective=Wasserstein(critic)).compile("sgd")
 
 
 def test_objectives_that_do_not_fit_are_refused():
@@ -392,6 +456,15 @@ def test_models_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="`feature_layer` must name a layer"):
         layers = [keras.layers.Flatten(), keras.layers.Dense(1)]
         make_vae(objective=LearnedSimilarity(keras.Sequential(layers), feature_layer="hidden"))
+    with pytest.raises(ValueError, match="`feature_layer` must be None for a network of keras_vae"):
+        own = kv.networks.ConvDiscriminator((4,))
+        make_vae(objective=LearnedSimilarity(own, feature_layer="judge"))
+    with pytest.raises(ValueError, match="`discriminator` must have no keras.layers.SpectralNorm"):
+        layers = [keras.layers.SpectralNormalization(keras.layers.Dense(4)), keras.layers.Dense(1)]
+        make_vae(objective=Adversarial(ELBO(), keras.Sequential([keras.layers.Flatten(), *layers])))
+    with pytest.raises(ValueError, match=r"`perceptual` must take images of shape \(None, 8, 8, 1"):
+        of_colours = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3)])
+        make_vae(objective=Adversarial(ELBO(), discriminator(), perceptual=of_colours))
     with pytest.raises(ValueError, match="`adaptive` must be False for a model without"):
         decoder = keras.Sequential([kv.networks.OutputBias(), keras.layers.Reshape(SHAPE)])
         make_vae(

@@ -320,6 +320,33 @@ def test_the_loss_of_the_discriminator_moves_no_other_part_by_one_bit(x):
         assert is_own or np.array_equal(one, other)
 
 
+@pytest.mark.parametrize(
+    ("objective", "shape"),
+    [
+        (lambda judge: Adversarial(ELBO(), judge), SHAPE),
+        (lambda judge: LearnedSimilarity(judge, feature_layer="judge"), SHAPE),
+        (FactorVAE, (2,)),
+        (AdversarialPosterior, (2,)),
+    ],
+)
+def test_what_a_discriminator_adds_by_itself_is_its_own_affair(x, objective, shape):
+    """A penalty of its activities depends on what others make. It moves them by not one bit."""
+    gradients = []
+    for weight in (1e-6, 10.0):
+        keras.utils.set_random_seed(1)
+        penalty = keras.regularizers.L2(weight)
+        hidden = keras.layers.Dense(5, "tanh", activity_regularizer=penalty, name="judge")
+        layers = [keras.Input(shape), keras.layers.Flatten(), hidden, keras.layers.Dense(1)]
+        model = make(objective(keras.Sequential(layers)))
+        found = attempt(model, x)
+        own = {id(v) for v in model.trainable_parts["discriminator"]}
+        pairs = zip(model.trainable_variables, found.gradients, strict=True)
+        gradients.append([(id(v) in own, g.numpy()) for v, g in pairs])
+    pairs = list(zip(*gradients, strict=True))
+    assert any(is_own and np.any(one != other) for (is_own, one), (_, other) in pairs)
+    assert all(is_own or np.array_equal(one, other) for (is_own, one), (_, other) in pairs)
+
+
 def test_kinds_seen_in_one_batch_are_judged_as_each_by_itself(x, monkeypatch):
     keras.utils.set_random_seed(0)
     discriminator = kv.networks.ConvDiscriminator((8, 8), 3, 6, "group")
