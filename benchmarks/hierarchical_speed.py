@@ -89,7 +89,7 @@ def measure(
 ) -> dict[str, list[float]]:
     """Returns the speeds of all contenders in a row, one of each repetition."""
     batch_size = hierarchy_shape.BATCH_SIZE
-    split = f"train[:{EXAMPLES[name]}]" if args.data == "mnist" else "train"
+    split = f"train[:{args.examples or EXAMPLES[name]}]"
     data = kv.data.load(args.data, split, batch_size, binarize="static")
     examples = len(data) * batch_size
     if name == "hierarchy":
@@ -138,6 +138,7 @@ def main(arguments: list[str] | None = None) -> dict[str, dict[str, list[float]]
     parser.add_argument("--rows", nargs="+", choices=EXAMPLES, default=list(EXAMPLES))
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of a repetition, at least")
+    parser.add_argument("--examples", type=int, help="in place of those of the rows")
     parser.add_argument("--without-torch", action="store_true")
     parser.add_argument("--data", default="mnist", help='or "mnist_5k", without a download')
     parser.add_argument("--environments", type=pathlib.Path, default=environment.FOLDER)

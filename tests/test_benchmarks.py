@@ -247,6 +247,7 @@ def test_contenders_take_turns(tmp_path, capsys):
 def test_hierarchies_and_layers_take_turns(tmp_path, capsys):
     benchmark, path = load("hierarchical_speed"), tmp_path / "speed.json"
     sizes = ["--data", "mnist_5k", "--rows", "hierarchy", "layers_5", "--repetitions", "1"]
+    sizes += ["--examples", "256"]
     rows = benchmark.main([*sizes, "--seconds", "0.1", "--without-torch", "--results", str(path)])
     assert list(rows["hierarchy"]) == ["fit"]
     assert sorted(rows["layers_5"]) == ["one_layer", "two_layers"]
@@ -436,7 +437,7 @@ def test_adversarial_models_stand_beside_vaes(tmp_path):
 
 def test_steps_of_a_vae_gan_are_timed(tmp_path, capsys):
     given = ["--data", "mnist_5k", "--repetitions", "1", "--seconds", "0.1"]
-    given += ["--batch-size", "1000", "--without", "jax", "torch", "pythae"]
+    given += ["--batch-size", "100", "--examples", "200", "--without", "jax", "torch", "pythae"]
     row = load("vaegan_speed").main([*given, "--results", str(tmp_path / "results.json")])
     assert set(row["speeds"]) == {"vae", "fit"}
     assert all(speed > 0.0 for speeds in row["speeds"].values() for speed in speeds)

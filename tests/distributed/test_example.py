@@ -16,6 +16,7 @@ EXAMPLE = pathlib.Path(__file__).parents[2] / "examples" / "multi_worker"
 def test_example_trains_exports_and_goes_on(script, tmp_path):
     def run(epochs):
         options = ["--workers", 2, "--network", "mlp", "--epochs", epochs, "--runs", tmp_path]
+        options += ["--batch-size", 500]
         done = script("cluster").call(EXAMPLE / "train.py", *options)
         assert done.returncode == 0, done.output[-3000:]
         assert done.output.count("Held out: ELBO") == 1  # of the chief alone

@@ -41,7 +41,7 @@ def adversarial(**changes):
 def make(objective=None, model=make_mean_vae, **options):
     likelihood = kv.likelihoods.Laplace(SHAPE, 0.5)
     model = model(objective=objective or adversarial(), likelihood=likelihood)
-    optimizers = {"default": SGD(1e-3), "discriminator": SGD(0.1)}
+    optimizers = {"default": SGD(1e-3), "discriminator": SGD(0.02, momentum=0.9)}
     every, start = {"discriminator": 2}, {"discriminator": 3}
     model.compile(kv.optimizers.by_part(model, **optimizers, every=every, start=start), **options)
     return model

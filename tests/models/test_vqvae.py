@@ -184,9 +184,11 @@ def test_evaluation_leaves_the_codebook_alone():
         np.testing.assert_array_equal(a, b)
 
 
-def test_data_that_are_not_finite_leave_the_codebook_as_it_was():
+@pytest.mark.parametrize("where", ["encoder", "decoder"])
+def test_data_that_are_not_finite_leave_the_codebook_as_it_was(where):
     model = make()
-    bias = model.decoder.chain[-1].bias
+    network = model.decoder if where == "decoder" else model.encoder.layers[0]
+    bias = network.chain[-1].bias
     bias.assign(tf.fill(bias.shape, np.nan))
     before = [v.numpy() for v in model.posterior_head.weights]
     with pytest.raises(ArithmeticError, match="is not finite"):

@@ -229,7 +229,7 @@ def test_the_adaptive_weight_balances_the_slopes_at_the_last_kernel(x, with_perc
 
 
 @pytest.mark.first_is_quick
-@pytest.mark.parametrize("loss", ["hinge", "non_saturating"])
+@pytest.mark.parametrize("loss", FORMULAS)
 def test_learned_similarity(x, loss):
     discriminator = dense_discriminator("features")
     options = {"loss": loss, "feature_layer": "features" if loss == "hinge" else None}

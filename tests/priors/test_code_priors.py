@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_vae.distributions.causal_network import CausalNetwork
 from keras_vae.distributions.groups import tempered
 from keras_vae.priors import Hierarchy, PixelCNN, PixelSNAIL
 from tests.small_models import randomize
@@ -187,6 +188,19 @@ def test_drawing_step_by_step_computes_what_a_full_pass_does(make, maps):
     prior = built(make, maps, 5)
     codes = prior().sample(6, seed=4)
     np.testing.assert_allclose(replayed(prior, codes), prior().logits(codes), rtol=0, atol=1e-13)
+
+
+@every_prior
+def test_drawing_makes_no_full_pass(make, monkeypatch):
+    prior = built(make)
+
+    def passed(*args, **kwargs):
+        raise AssertionError("a full pass")
+
+    monkeypatch.setattr(CausalNetwork, "call", passed)
+    assert prior().sample(3, seed=1).shape == (3, prior.latent_dim)
+    with pytest.raises(AssertionError, match="a full pass"):
+        prior().log_prob(np.zeros((1, prior.latent_dim), "int32"))
 
 
 @pytest.mark.parametrize("make", [pixel_cnn, pixel_snail])
