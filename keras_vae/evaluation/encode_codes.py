@@ -35,8 +35,9 @@ def encode_codes(
     Args:
         model: A `VQVAE`, which stays as it is.
         data: Array `[N, *E]`, pair `(x, y)`, or dataset of batches as `fit` takes it.
-        path: Folder for the codes, which are then read from there as they are needed; it is written
-            whole or not at all, and one that exists is replaced. None keeps them in memory.
+        path: Folder for the codes, which are gathered in memory once, and then read from there as
+            they are needed; it is written whole or not at all, and one that exists is replaced.
+            None keeps them in memory.
         batch_size: Examples at once, where `data` is an array.
         verbose: Whether to show a progress bar, once it takes more than five seconds.
 

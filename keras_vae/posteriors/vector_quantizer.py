@@ -26,7 +26,8 @@ class VectorQuantizer(MapQuantizer):
     The codebook follows what is assigned to it: by moving averages (`learning="ema"`), or by the
     gradient of sum_p |stop_gradient(z_p) - e_k|^2 (`"gradient"`). Codes that are hardly used begin
     anew at vectors of the batch (`restart_below`). `model.initialize_codebook(data)` sets it by
-    k-means before the training. All of this is in float32 at least.
+    k-means before the training. All of this is in float32 at least. Every example of a step that is
+    made counts alike, whatever its weight, also where gradients accumulate over several batches.
 
     Args:
         maps: Shape of the map of codes, such as `(8, 8)`.
