@@ -185,6 +185,15 @@ def conditional_kl_of_dimensions(
 
     Returns:
         Tensor `[B, D]`, nats; None where `conditional_kl` is, or a group has a joint KL alone.
+
+    Example:
+        >>> from keras_vae.distributions.chain import Chain
+        >>> first = tfd.MultivariateNormalDiag([[0.0]], [[1.0]])
+        >>> one, other = (
+        ...     Chain(first, [lambda g, a=a: tfd.MultivariateNormalDiag(a * g, [1.0])], (1, 1))
+        ...     for a in (1.0, 0.0))
+        >>> conditional_kl_of_dimensions(one, other, tf.ones([5, 1, 2])).numpy()
+        array([[0. , 0.5]], dtype=float32)
     """
     columns = _conditional_kls(q, p, z)
     if columns is None or sum(int(column.shape[-1]) for column in columns) != z.shape[-1]:
