@@ -4,6 +4,7 @@ Rows, all with the encoder and the decoder of `examples/mnist_5k.py`, on grey di
 
     vae         VAE, Bernoulli likelihood
     vae_long    the same for as long as `vae_gan` took, once that is done
+    vae_prior   the same as `vae`, with a fitted prior
     vae_gan     VAE-GAN: features of a discriminator in place of pixels
     hinge       Laplace likelihood and a small KL, and a patch discriminator with a constant weight
     adaptive    the same with the adaptive weight, as in the autoencoders of latent diffusion
@@ -11,14 +12,14 @@ Rows, all with the encoder and the decoder of `examples/mnist_5k.py`, on grey di
     aae         adversarial autoencoder
 
     python examples/train_classifier.py --data mnist
-    python -m benchmarks.adversaries --rows vae vae_gan vae_long --seeds 0 1 2
+    python -m benchmarks.adversaries --rows vae vae_gan vae_long vae_prior --seeds 0 1 2
     python -m benchmarks.adversaries --rows hinge adaptive wae_mmd aae --seeds 0
 
-A mixture of Gaussians is fitted afterwards as the prior of `hinge` and `adaptive`. Distances are
-those of held-out digits to as many samples, by the features of `--classifier`, and of a second
-network where `--second` names the file of one. Results go to `benchmarks/results/adversaries.json`
-and `.md`, models and logs to `runs/adversaries`. A training that was interrupted goes on after its
-last epoch; a row that is done is not repeated.
+A mixture of Gaussians is fitted afterwards as the prior of `vae_prior`, `hinge` and `adaptive`.
+Distances are those of held-out digits to as many samples, by the features of `--classifier`, and of
+a second network where `--second` names the file of one. Results go to
+`benchmarks/results/adversaries.json` and `.md`, models and logs to `runs/adversaries`. A training
+that was interrupted goes on after its last epoch; a row that is done is not repeated.
 """
 
 from __future__ import annotations
@@ -110,12 +111,13 @@ ROWS: dict[str, Callable[[int, int], kv.VAE]] = {
     "vae": vae,
     "vae_gan": vae_gan,
     "vae_long": vae,
+    "vae_prior": vae,
     "hinge": lambda seed, steps: autoencoder(seed, steps, adaptive=False),
     "adaptive": lambda seed, steps: autoencoder(seed, steps, adaptive=True),
     "wae_mmd": wae_mmd,
     "aae": aae,
 }
-FITTED = ("hinge", "adaptive")
+FITTED = ("vae_prior", "hinge", "adaptive")
 COLUMNS = {
     "seconds": ("s", 0),
     "frechet_samples": ("Fréchet, samples", 2),

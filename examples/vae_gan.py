@@ -97,8 +97,6 @@ def table(results: dict[str, dict[str, float]]) -> str:
 
 def draw(models: dict[str, kv.VAE], history: dict[str, list[float]], folder: pathlib.Path) -> None:
     """Draws samples and reconstructions of each model, and the course of the discriminator."""
-    from matplotlib import pyplot
-
     digits = held_out()[:30]
     for name, model in models.items():
         file = name.lower().replace("-", "_")
@@ -109,14 +107,20 @@ def draw(models: dict[str, kv.VAE], history: dict[str, list[float]], folder: pat
         kv.plotting.reconstructions(digits, model.reconstruct(digits)).savefig(
             folder / f"reconstructions_{file}.png"
         )
-    figure, axes = pyplot.subplots(figsize=(7.0, 3.0))
+    draw_balance(history, folder / "balance.png")
+
+
+def draw_balance(history: dict[str, list[float]], path: pathlib.Path) -> None:
+    """Draws how the discriminator fared."""
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8.0, 3.0), layout="constrained")
     for name in WATCHED:
-        axes.plot(history[name], label=name)
+        axes.plot(range(1, len(history[name]) + 1), history[name], label=name)
     axes.axhline(np.log(2.0), color="grey", linewidth=0.5, linestyle="--", label="ln 2")
     axes.set_xlabel("epoch")
-    axes.legend(frameon=False)
-    figure.tight_layout()
-    figure.savefig(folder / "balance.png")
+    figure.legend(frameon=False, loc="outside right upper")
+    figure.savefig(path)
 
 
 def held_out() -> np.ndarray:
