@@ -4,7 +4,7 @@ Rows: beta-VAEs trained on the images of TFDS (`TFDS_DATA_DIR`, or downloaded), 
 that are made of the factors themselves, of which it is known what they should get:
 
     beta_1, beta_8  means of the posterior of a beta-VAE with 10 latent dimensions
-    factor_35       those of a FactorVAE with gamma = 35, of the same networks
+    factor_35       those of a FactorVAE of the same networks, gamma growing to 35
     perfect         every factor in a dimension of its own, and noise in five more
     duplicated      every factor in two dimensions
     rotated         every factor and five dimensions of noise, turned by a random rotation
@@ -87,7 +87,26 @@ def train(name: str, seed: int, folder: pathlib.Path, args: argparse.Namespace) 
         options = {"batch_size": args.batch_size, "shuffle": True, "seed": seed}
         return kv.data.load("dsprites", args.train, initial_epoch=done, **options)
 
-    return training.fit(folder, lambda steps: build(name, seed, steps, args), load, args.epochs)
+    return training.fit(
+        folder,
+        lambda steps: build(name, seed, steps, args),
+        load,
+        args.epochs,
+        callbacks=lambda steps: warm_up(name, steps),
+    )
+
+
+def warm_up(name: str, steps: int) -> list[keras.callbacks.Callback]:
+    """Returns what lets γ of a FactorVAE grow over a fifth of the steps.
+
+    From γ = 10 on, codes whose dimensions have anything in common with each other cost more, at
+    first, than they say of x, and no code says anything for the whole training.
+    """
+    kind, _, weight = name.partition("_")
+    if kind != "factor":
+        return []
+    growth = kv.schedules.Linear(0.0, float(weight), steps=steps // 5)
+    return [kv.callbacks.HyperparameterSchedule("gamma", growth)]
 
 
 def constructed(name: str, data: kv.data.FactorData, seed: int) -> Callable[[Any], Any]:
