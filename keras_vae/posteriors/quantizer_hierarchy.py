@@ -154,14 +154,13 @@ class QuantizerHierarchy(Quantizer):
 
     def initialize(self, features: tf.Tensor, seed: int) -> None:
         if not self.codebooks:
-            return super().initialize(features, seed)  # which raises
+            super().initialize(features, seed)  # which raises
         reduced = self._reduce(features)
         if _has_codebook(self.top):
             self.top.initialize(reduced, seed)
         if _has_codebook(self.bottom):
             embedded = self.top.quantize_features(reduced).embedded
             self.bottom.initialize(self._merge(features, embedded), seed)
-        return None
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""

@@ -406,12 +406,11 @@ class TrainingStep:
         """Yields each part, its loss, and what the layers that minimize it added by themselves."""
         parts = self._model.objective.parts
         layers = {part: own for part, own in parts.items() if part in by_part}
+        added = self._model.losses if layers else []  # Each time it computes all regularizers.
         for part, loss in by_part.items():
-            if not layers:
-                yield part, loss, regularization
-                continue
-            own = losses.own_losses(self._model.losses, part, layers)
-            yield part, loss, losses.total(own, regularization.dtype)
+            own = losses.own_losses(added, part, layers)
+            total = losses.total(own, regularization.dtype) if layers else regularization
+            yield part, loss, total
 
 
 def _without_weight_unless(good: tf.Tensor, attempt: Attempt) -> Attempt:
