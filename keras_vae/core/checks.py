@@ -129,10 +129,10 @@ def array(argument: str, value: Any, shape: str = "") -> np.ndarray:
     return found
 
 
-def path(argument: str, value: Any) -> pathlib.Path:
+def path(argument: str, value: Any, rule: str = "must be a path") -> pathlib.Path:
     """Returns `value` as a path, or raises unless it is one that is not empty."""
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
-        raise invalid(argument, "must be a path", value)
+        raise invalid(argument, rule, value)
     return pathlib.Path(value)
 
 
@@ -149,6 +149,17 @@ def instance(argument: str, value: Any, kind: type | tuple[type, ...]) -> Any:
         kinds = kind if isinstance(kind, tuple) else (kind,)
         raise invalid(argument, f"must be a {' or '.join(one.__name__ for one in kinds)}", value)
     return value
+
+
+def output_of(
+    argument: str, network: keras.layers.Layer, shape: tuple[int | None, ...], kind: str = "inputs"
+) -> Any:
+    """Builds a network for inputs of a shape and returns its symbolic outputs, or raises."""
+    try:
+        return network(keras.KerasTensor(shape, dtype=network.compute_dtype))
+    except Exception as error:
+        told = invalid(argument, f"must take {kind} of shape {shape}", network)
+        raise ValueError(f"{told}, which fails with: {error}") from error
 
 
 def regularizer(argument: str, value: Any) -> Any:

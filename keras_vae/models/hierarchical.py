@@ -235,13 +235,7 @@ class GenerativePass(Prior):
 
 def _shapes_of_maps(network: keras.layers.Layer, shape: tuple[int | None, ...]) -> list[Any]:
     """Builds a bottom-up network and returns the shapes of its maps."""
-    try:
-        outputs = network(keras.KerasTensor(shape, dtype=network.compute_dtype))
-    except Exception as error:
-        raise ValueError(
-            f"Argument `bottom_up` must take images of shape {shape}. "
-            f"Received: bottom_up={network!r}, which fails with: {error}"
-        ) from error
+    outputs = checks.output_of("bottom_up", network, shape, "images")
     if not isinstance(outputs, (list, tuple)):
         rule = "must return a list of maps, one for each scale"
         raise checks.invalid("bottom_up", rule, outputs)

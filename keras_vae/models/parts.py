@@ -29,13 +29,7 @@ def instance(argument: str, value: Any, kind: type) -> Any:
 
 def output_shape(argument: str, network: keras.layers.Layer, input_shape: Shape) -> Shape:
     """Builds a network and returns the shape of its output."""
-    try:
-        output = network(keras.KerasTensor(input_shape, dtype=network.compute_dtype))
-    except Exception as error:
-        raise ValueError(
-            f"Argument `{argument}` must take inputs of shape {input_shape}. "
-            f"Received: {argument}={network!r}, which fails with: {error}"
-        ) from error
+    output = checks.output_of(argument, network, input_shape)
     shape = getattr(output, "shape", None)
     if shape is None or len(shape) < 2 or 0 in shape:
         raise ValueError(

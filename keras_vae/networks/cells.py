@@ -41,10 +41,7 @@ class CellRow(keras.layers.Layer):
                 raise checks.invalid("recompute", rule, True)
 
     def _check_shape(self, cell: keras.layers.Layer, shape: Shape) -> None:
-        try:
-            output = cell(keras.KerasTensor(shape, dtype=cell.compute_dtype))
-        except ValueError as error:
-            raise checks.invalid("cell", f"must take maps {shape}: {error}", cell) from error
+        output = checks.output_of("cell", cell, shape, "maps")
         if tuple(output.shape) != shape:
             raise checks.invalid("cell", f"must keep the shape of maps, {shape}", output.shape)
 

@@ -139,8 +139,7 @@ class Adversary(Objective):
         """
         network = functools.partial(self.discriminator, training=training)
         on_real, *on_fakes = self.see(network, [real, *fakes], dtype)
-        look = functools.partial(self.look, dtype=dtype, training=training)
-        return self.verdict(on_real, on_fakes, self.slope(look, real))
+        return self.verdict(on_real, on_fakes, self.slope(real, dtype, training))
 
     def look(self, examples: tf.Tensor, dtype: tf.DType, training: bool) -> tf.Tensor:
         """Returns the logits `[S, B, P]` of examples `[S, B, ...]`."""
@@ -176,10 +175,11 @@ class Adversary(Objective):
 
         return list(map(split_like, kinds, found))
 
-    def slope(self, look: Callable[[tf.Tensor], tf.Tensor], real: tf.Tensor) -> tf.Tensor | None:
+    def slope(self, real: tf.Tensor, dtype: tf.DType, training: bool) -> tf.Tensor | None:
         """Returns R1 of data `[S, B, ...]`, `[B]`, or None where it has no weight."""
         if self._initial_r1 == 0.0:
             return None
+        look = functools.partial(self.look, dtype=dtype, training=training)
         penalty = adversaries.gradient_penalty(look, real, batch_dims=2)
         return tf.reduce_mean(penalty, axis=0)
 
@@ -313,11 +313,7 @@ def _build(discriminator: keras.layers.Layer, shape: tuple[int, ...] | None) -> 
     if shape is None:
         rule = "must be built, as the model does not say the shape of its data"
         raise checks.invalid("discriminator", rule, discriminator)
-    try:
-        discriminator(keras.KerasTensor((None, *shape), dtype=discriminator.compute_dtype))
-    except Exception as error:
-        rule = f"must take inputs of shape {(None, *shape)}, but fails with: {error}"
-        raise checks.invalid("discriminator", rule, discriminator) from error
+    checks.output_of(PART, discriminator, (None, *shape))
 
 
 def _check_kernels_stay(discriminator: keras.layers.Layer) -> None:

@@ -106,14 +106,13 @@ class LearnedSimilarity(Adversary):
 
     def loss_and_measures(self, terms: Terms) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         draws, dtype = draws_of(terms, "LearnedSimilarity"), terms.log_p_x.dtype
-        look = functools.partial(self.look, dtype=dtype, training=draws.training)
         x, fakes = self.scaled(draws.x)[tf.newaxis], self.scaled(draws.p_x.mean())
         z = draws_of_prior(draws, fold(seed_tensor(draws.seed), purpose("prior")))
         of_prior = self.scaled(draws.likelihood(z).mean())
         judge = functools.partial(self._checked_judge(), training=draws.training)
         seen = self.see(judge, [x, fakes, of_prior], dtype)
         (real, features), (fake, fake_features), (other, _) = seen
-        verdict = self.verdict(real, [fake, other], self.slope(look, x))
+        verdict = self.verdict(real, [fake, other], self.slope(x, dtype, draws.training))
         similarity = _similarity(features, fake_features)
         gamma, beta = tf.cast(self.gamma, dtype), tf.cast(self.beta, dtype)
         losses = {

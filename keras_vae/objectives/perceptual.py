@@ -49,16 +49,11 @@ class PerceptualDistance(keras.layers.Layer):
     def build_network(self, shape: tuple[int, ...] | None) -> None:
         """Builds the network for images of a shape, where that is known, or raises."""
         if shape is not None:
-            given = keras.KerasTensor((None, *shape), dtype=self.network.compute_dtype)
-            rule = f"must take images of shape {given.shape}"
-            inputs = getattr(self.network, "inputs", None)
-            if inputs and not tf.TensorShape(inputs[0].shape).is_compatible_with(given.shape):
+            given, inputs = (None, *shape), getattr(self.network, "inputs", None)
+            if inputs and not tf.TensorShape(inputs[0].shape).is_compatible_with(given):
+                rule = f"must take images of shape {given}"
                 raise checks.invalid("perceptual", rule, f"one for {inputs[0].shape}")
-            try:
-                self.network(given)
-            except Exception as error:
-                rule = f"{rule}, but fails with: {error}"
-                raise checks.invalid("perceptual", rule, self.network.name) from error
+            checks.output_of("perceptual", self.network, given, "images")
         self.network.trainable = False
 
     def call(self, x: tf.Tensor, other: tf.Tensor) -> tf.Tensor:

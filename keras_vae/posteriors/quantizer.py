@@ -50,6 +50,7 @@ class Quantizer(Posterior):
 
     Attributes:
         groups: How the codes are laid out in z: shapes and numbers of codes by group.
+        codebooks: Those that k-means can set, if there are any.
 
     Example:
         Signs of features as codes, with the gradient passed on:
@@ -70,6 +71,7 @@ class Quantizer(Posterior):
 
     discrete = True
     is_point_mass = True
+    codebooks: Sequence[Any] = ()
 
     def __init__(self, groups: CodeGroups, **kwargs: Any):
         super().__init__(checks.instance("groups", groups, CodeGroups).size, **kwargs)

@@ -91,7 +91,7 @@ class QuantizerHierarchy(Quantizer):
     def codebooks(self) -> list[Any]:
         """All codebooks, from the top on."""
         owners = (self.top, self.bottom)
-        return [book for owner in owners if _has_codebook(owner) for book in owner.codebooks]
+        return [book for owner in owners for book in owner.codebooks]
 
     def build(self, features_shape: Sequence[int | None]) -> None:
         """Builds convolutions and quantizers for features of this shape, `[B, H, W, C]`."""
@@ -156,9 +156,9 @@ class QuantizerHierarchy(Quantizer):
         if not self.codebooks:
             super().initialize(features, seed)  # which raises
         reduced = self._reduce(features)
-        if _has_codebook(self.top):
+        if self.top.codebooks:
             self.top.initialize(reduced, seed)
-        if _has_codebook(self.bottom):
+        if self.bottom.codebooks:
             embedded = self.top.quantize_features(reduced).embedded
             self.bottom.initialize(self._merge(features, embedded), seed)
 
@@ -184,7 +184,3 @@ def _halvings(fine: tuple[int, ...], coarse: tuple[int, ...]) -> int:
     if size != coarse or not count or len(fine) != 2:
         raise checks.invalid("bottom", f"must be the map {coarse} of the top, doubled", fine)
     return count
-
-
-def _has_codebook(quantizer: Quantizer) -> bool:
-    return bool(getattr(quantizer, "codebooks", []))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 import tempfile
 from typing import Any
@@ -112,11 +111,7 @@ class Monitor(keras.callbacks.Callback):
 
 def path_of(argument: str, path: Any) -> pathlib.Path | None:
     """Returns a path, or None for None."""
-    if path is None:
-        return None
-    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
-        raise checks.invalid(argument, "must be a path, or None", path)
-    return pathlib.Path(path)
+    return None if path is None else checks.path(argument, path, "must be a path, or None")
 
 
 def make_folder(argument: str, folder: pathlib.Path) -> None:
