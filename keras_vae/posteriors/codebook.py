@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -262,5 +263,20 @@ def k_means(vectors: np.ndarray, size: int, seed: int) -> np.ndarray:
     """
     from sklearn.cluster import MiniBatchKMeans
 
+    rows = np.asarray(vectors, np.float64)
+    _warn_of_equal(rows, size)
     clusters = MiniBatchKMeans(size, batch_size=4096, n_init=1, random_state=seed)
-    return clusters.fit(np.asarray(vectors, np.float64)).cluster_centers_
+    return clusters.fit(rows).cluster_centers_
+
+
+def _warn_of_equal(rows: np.ndarray, size: int) -> None:
+    """Warns if fewer vectors than codes differ by more than rounding."""
+    largest = max(float(np.abs(rows).max()), _TINY)
+    different = len(np.unique(np.round(rows / largest, 5), axis=0))
+    if different < size:
+        text = (
+            f"The number of different vectors, {different}, is less than that of codes, {size}: "
+            "several codes begin at the same vector, and all but one of them go unused. Are the "
+            "examples all alike, or does the encoder not tell them apart?"
+        )
+        warnings.warn(text, RuntimeWarning, stacklevel=2)

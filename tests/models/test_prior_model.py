@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import keras_vae as kv
+from tests.callbacks.test_resume import Interrupt
 from tests.small_models import trainable_weights_of
 
 CODES = np.random.default_rng(0).integers(0, 3, (20, 4)).astype("int32")
@@ -130,6 +131,26 @@ def test_files_hold_all_of_it(tmp_path):
     fit(model, codes, y)
     fit(copy, codes, y)
     assert_equal(model, copy)
+
+
+@pytest.mark.full
+def test_an_interrupted_training_goes_on(tmp_path):
+    def train(folder, *callbacks):
+        model = make(condition=2, compiled={"run_eagerly": True})
+        resume = kv.callbacks.Resume(folder, every=1)
+        options = {"initial_epoch": resume.epoch, "callbacks": [*callbacks, resume]}
+        return model, fit(model, CODES[:16], LABELS[:16], epochs=2, shuffle=True, **options)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "broken", Interrupt(1, 1))
+    found = kv.callbacks.Resume(tmp_path / "broken")
+    assert (found.epoch, found.batch) == (1, 1)
+    resumed, history = train(tmp_path / "broken")
+    unbroken, expected = train(tmp_path / "unbroken")
+    assert history == expected and int(resumed.optimizer.iterations) == 4
+    of_both = ([*m.variables, *m.optimizer.variables] for m in (resumed, unbroken))
+    for a, b in zip(*of_both, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
 
 
 def test_its_log_likelihood_is_exact_with_any_number_of_samples():

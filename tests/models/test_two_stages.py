@@ -17,8 +17,11 @@ LABELS = np.arange(24) % 3
 def vqvae(posterior=None):
     """Return a model of four binary pixels and two codes of three, or of other codes."""
     keras.utils.set_random_seed(0)
+    encoder = kv.networks.MLPEncoder((5,))
+    if isinstance(posterior, kv.posteriors.QuantizerHierarchy):
+        encoder = keras.Sequential([kv.networks.MLPEncoder((12,)), keras.layers.Reshape((2, 2, 3))])
     model = kv.VQVAE(
-        encoder=kv.networks.MLPEncoder((5,)),
+        encoder=encoder,
         decoder=kv.networks.MLPDecoder(PIXELS, (5,)),
         posterior=posterior or kv.posteriors.VectorQuantizer((1, 2), 3, 3),
         likelihood=kv.likelihoods.Bernoulli(PIXELS),
@@ -35,17 +38,34 @@ def all_images():
     return np.array(list(itertools.product([0.0, 1.0], repeat=4)), "float32").reshape(16, *PIXELS)
 
 
-def test_the_model_with_its_prior_is_a_distribution_and_its_weights_a_bound():
-    model = vqvae().with_prior(pixel_cnn())
+def one_map():
+    """Return a quantizer of two codes, and a prior over them."""
+    return kv.posteriors.VectorQuantizer((1, 2), 3, 3), pixel_cnn()
+
+
+def two_maps():
+    """Return a quantizer of one code above four, and a prior over them."""
+    top = kv.posteriors.VectorQuantizer((1, 1), 3, 2)
+    bottom = kv.posteriors.VectorQuantizer((2, 2), 2, 2)
+    head = kv.posteriors.QuantizerHierarchy(top, bottom, filters=3)
+    return head, kv.priors.Hierarchy(pixel_cnn((1, 1)), pixel_cnn((2, 2), 2), filters=4)
+
+
+@pytest.mark.parametrize("parts", [one_map, two_maps])
+def test_the_model_with_its_prior_is_a_distribution_and_its_weights_a_bound(parts):
+    posterior, prior = parts()
+    model = vqvae(posterior).with_prior(prior)
     randomize(model.prior_head)
-    codes = np.array(list(itertools.product(range(3), repeat=2)))
-    log_p_z = model.prior().log_prob(codes)  # [9]
-    log_p_x_z = model.decode(codes).log_prob(all_images()[:, None])  # [16, 9]
+    codes = np.array(list(itertools.product(*map(range, posterior.groups.counts))))  # [Z, N]
+    log_p_z = model.prior().log_prob(codes)  # [Z]
+    np.testing.assert_allclose(tf.reduce_sum(tf.exp(log_p_z)), 1.0, rtol=1e-5)
+    log_p_x_z = model.decode(codes).log_prob(all_images()[:, None])  # [16, Z]
     log_p_x = tf.reduce_logsumexp(log_p_x_z + log_p_z, axis=1)
     np.testing.assert_allclose(tf.reduce_sum(tf.exp(log_p_x)), 1.0, rtol=1e-5)
     bound = model.log_weights(all_images())[0]
     assert np.all(bound <= log_p_x + 1e-6)
-    own = [int(3 * a + b) for a, b in model.codes(all_images()).numpy()]
+    numbers = {tuple(row): number for number, row in enumerate(codes.tolist())}
+    own = [numbers[tuple(row)] for row in model.codes(all_images()).numpy().tolist()]
     expected = log_p_z.numpy()[own] + log_p_x_z.numpy()[range(16), own]
     np.testing.assert_allclose(bound, expected, rtol=1e-5)
 

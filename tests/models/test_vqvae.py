@@ -147,6 +147,34 @@ def test_the_commitment_is_a_sum_for_each_example():
     )
 
 
+def test_the_weight_of_the_commitment_is_that_of_the_encoder_alone():
+    def slopes(commitment):
+        model = make("gradient", commitment=commitment)
+        model.posterior_head.entropy_weight = 0.0  # which moves both
+        head = model.posterior_head
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(model.compute_terms(tf.constant(X), training=True).penalty)
+        return tape.gradient(loss, [head.projection.kernel.value, head.codebook.embeddings.value])
+
+    (of_encoder, of_codebook), (twice, same) = slopes(1.0), slopes(2.0)
+    assert np.abs(of_encoder).max() > 0.1 and np.abs(of_codebook).max() > 0.1
+    np.testing.assert_allclose(twice, 2.0 * of_encoder, rtol=1e-5)
+    np.testing.assert_array_equal(same, of_codebook)
+
+
+def test_a_batch_that_holds_each_image_twice_makes_the_same_step():
+    # As long as no part of the loss is a sum over the batch, where another is a mean.
+    once, twice = make("gradient"), make("gradient")
+    for model, x in ((once, X[:8]), (twice, np.repeat(X[:8], 2, axis=0))):
+        # With restarts, codes would begin anew at other images.
+        model.posterior_head.codebook.restart_below = 0.0
+        model.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
+        loss = model.fit(x, batch_size=len(x), verbose=0).history["loss"]
+        np.testing.assert_allclose(loss, once.history.history["loss"], rtol=1e-5)
+    for a, b in zip(trainable_weights_of(once), trainable_weights_of(twice), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-6)
+
+
 def test_perplexity_and_usage_of_a_batch():
     model = make()
     measured = model.compute_terms(tf.constant(X)).measured
@@ -172,6 +200,35 @@ def test_the_codebook_moves_after_the_quantization_and_once_a_step():
     np.testing.assert_allclose(log["loss"], [np.mean(losses)], rtol=1e-6)
     for a, b in zip(model.posterior_head.codebook.weights, codebook.weights, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_vectors_that_learn_by_gradients_move_with_the_optimizer_and_then_begin_anew():
+    model, reference = make("gradient"), make("gradient")
+    fit(model, X[:8], 1, keras.optimizers.SGD(0.1))
+    codebook = reference.posterior_head.codebook
+    with tf.GradientTape() as tape:
+        terms = reference.compute_terms(tf.constant(X[:8]), training=True)
+        loss = tf.reduce_mean(-terms.elbo + terms.penalty)
+    codebook.embeddings.assign_sub(0.1 * tape.gradient(loss, codebook.embeddings.value))
+    moved = codebook.embeddings.numpy()
+    for variable, value in list(reference.state_updates(terms.statistics)):
+        variable.assign(value)
+    assert 0 < np.sum(np.any(codebook.embeddings.numpy() != moved, axis=1)) < 6
+    for a, b in zip(model.posterior_head.codebook.weights, codebook.weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_every_step_draws_vectors_of_its_own_to_begin_anew_at():
+    model = make()
+
+    def candidates(number):
+        model.trained_batches.assign(number)
+        terms = model.compute_terms(tf.constant(X), training=True)
+        return terms.statistics["candidates"].numpy()
+
+    np.testing.assert_array_equal(candidates(1), candidates(1))
+    # Of 96 vectors, a code gets the same one again in a step of 96.
+    assert np.mean(np.any(candidates(1) != candidates(2), axis=1)) > 0.5
 
 
 def test_evaluation_leaves_the_codebook_alone():
@@ -215,6 +272,16 @@ HEADS = {
 }
 
 
+def vectors_moved_by_restarts(model):
+    """Return for each codebook how many vectors are where they would not be without restarts."""
+    never = make("hierarchy")
+    for book in never.posterior_head.codebooks:
+        book.restart_below = 0.0
+    fit(never, epochs=1)
+    books = zip(model.posterior_head.codebooks, never.posterior_head.codebooks, strict=True)
+    return [np.sum(np.linalg.norm(a.embeddings - b.embeddings, axis=1) > 0.1) for a, b in books]
+
+
 @pytest.mark.full
 def test_two_replicas_equal_one_device(replicas):
     one = make("hierarchy")  # which holds both kinds of statistics
@@ -222,6 +289,7 @@ def test_two_replicas_equal_one_device(replicas):
     with replicas.scope():
         two = make("hierarchy")
     found = fit(two, epochs=1)
+    assert all(count > 0 for count in vectors_moved_by_restarts(one))
     for a, b in zip(state(one), state(two), strict=True):
         np.testing.assert_allclose(b, a, rtol=1e-4, atol=2e-6)
     for measure, values in expected.items():
@@ -331,6 +399,36 @@ def test_k_means_needs_a_codebook_and_enough_data():
     model = make()
     model.initialize_codebook(X, seed=2)
     assert len(np.unique(model.posterior_head.codebook.embeddings, axis=0)) == 6
+
+
+@pytest.mark.parametrize(("cause", "count"), [("data", 4), ("encoder", 1)])
+def test_k_means_warns_of_fewer_vectors_than_codes(cause, count):
+    # Codes of the same vector are none: all but the first of them are without use.
+    model, x = make(), X
+    if cause == "data":
+        x = np.ones_like(X)  # in a map of 4 positions
+    else:
+        for weight in model.encoder.weights:
+            weight.assign(tf.zeros_like(weight))
+    told = f"number of different vectors, {count}, is less than that of codes, 6: "
+    with pytest.warns(RuntimeWarning, match=told) as warned:
+        model.initialize_codebook(x)
+    assert len(warned) == 1
+    assert all(np.isfinite(value).all() for value in state(model))
+
+
+@pytest.mark.full
+def test_k_means_between_two_trainings_is_heeded_by_a_graph_and_not_repeated_in_it():
+    # As it would not be by a graph that holds a flag, of whether the codebook has been set.
+    eager, graph = make("ema"), make("ema")
+    fit(eager, epochs=1)
+    fit(graph, epochs=1, jit_compile=False)
+    for model in (eager, graph):
+        model.initialize_codebook(X, seed=2)
+        np.testing.assert_array_equal(model.posterior_head.codebook.usage, 1.0)
+        model.fit(X, batch_size=8, epochs=2, shuffle=False, verbose=0)
+    for a, b in zip(state(eager), state(graph), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-4, atol=2e-6)
 
 
 # What has no meaning.

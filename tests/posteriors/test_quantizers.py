@@ -113,6 +113,29 @@ def test_vectors_of_length_zero_have_finite_cosines():
     assert np.all(np.isfinite(of_z))
 
 
+@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+def test_vectors_that_are_codes_have_finite_gradients(distance):
+    # The root of a distance of zero has none.
+    head = vector_quantizer(distance=distance, learning="gradient")
+    z = tf.gather(head.codebook.vectors, np.arange(7 * 6).reshape(7, *MAPS) % SIZE)
+    for found in gradients(head, z, lambda found: found.commitment + found.penalty):
+        np.testing.assert_allclose(found, 0.0, atol=1e-12)
+
+
+def test_features_whose_squares_overflow_in_half_precision_have_finite_distances():
+    head = made(P.VectorQuantizer(MAPS, SIZE, DIM, dtype="mixed_float16"))
+    z = tf.cast(400.0 * Z, "float16")  # the largest float16 is 65,504
+    found, e = head.quantize_features(z), head.codebook.embeddings.numpy()
+    exact = z.numpy().astype("float64")
+    codes = np.argmin(np.sum((exact[..., None, :] - e) ** 2, axis=-1), axis=-1)
+    np.testing.assert_array_equal(found.codes, codes.reshape(7, -1))
+    expected = np.sum((exact - e[codes]) ** 2, axis=(1, 2, 3))
+    assert expected.max() > 65_504.0
+    np.testing.assert_allclose(found.commitment, expected, rtol=1e-5)
+    of_z, _ = gradients(head, z, lambda found: found.commitment)
+    np.testing.assert_allclose(of_z, 2.0 * (exact - e[codes]), rtol=1e-3, atol=1e-2)
+
+
 def test_the_entropy_penalty():
     head = vector_quantizer(entropy_weight=0.5)
     e = head.codebook.embeddings.numpy()

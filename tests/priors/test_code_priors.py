@@ -164,6 +164,18 @@ def test_a_map_below_depends_on_every_code_above():
     assert np.all(np.array(below) != prior().log_prob_by_group(codes)[1])
 
 
+@every_prior
+def test_maps_of_a_batch_do_not_see_each_other(make):
+    # As they do through a batch normalization, which is another function in training, too.
+    prior = built(make)
+    codes = all_codes(prior)[::17]
+    together = prior(training=True).log_prob(codes)
+    np.testing.assert_array_equal(prior().log_prob(codes), together)
+    alone = [prior(training=True).log_prob(codes[n : n + 1])[0] for n in range(3)]
+    np.testing.assert_allclose(alone, together[:3], rtol=1e-12)
+    assert not prior.non_trainable_weights
+
+
 # Drawing.
 
 
