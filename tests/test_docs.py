@@ -16,6 +16,7 @@ import pytest
 import tensorflow as tf
 
 import keras_vae as kv
+from keras_vae.callbacks.health.symptoms import SYMPTOMS
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -89,6 +90,11 @@ def anchors(text):
     """Return the anchors of a page's headings, as Markdown renderers make them."""
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_page_on_health_has_a_row_for_each_symptom():
+    rows = re.findall(r"^\| ([^|]+) \|", text("health"), re.MULTILINE)
+    assert set(SYMPTOMS) <= set(rows)
 
 
 def test_every_page_is_held():
