@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_vae.core import checks
 from keras_vae.core.head import serializable
-from keras_vae.networks.cells import CellFactory, checked_cell
+from keras_vae.networks.cells import CellFactory, Pattern
 from keras_vae.networks.scales import Reduce, Shape, by_scale, check_divides
 
 
@@ -70,7 +70,7 @@ class BottomUp(keras.Model):
         super().__init__(**kwargs)
         self.channels = None if channels is None else checked_channels(channels)
         self.blocks = checks.integer("blocks", blocks, minimum=0)
-        self.cell = checked_cell(cell)
+        self.pattern = Pattern(cell)
         self.activation = keras.activations.get(activation)
         self.recompute = checks.flag("recompute", recompute)
         self.kernel_regularizer = checks.regularizer("kernel_regularizer", kernel_regularizer)
@@ -87,7 +87,7 @@ class BottomUp(keras.Model):
         regularizer, policy = self.kernel_regularizer, self.dtype_policy
         options = {"activation": self.activation, "kernel_regularizer": regularizer}
         count = len(scales) * self.blocks
-        factory = CellFactory(self.cell, count, self.recompute, policy, **options)
+        factory = CellFactory(self.pattern, count, self.recompute, policy, **options)
         self.reductions, self.rows = [], []
         for scale in scales:
             check_divides("channels", scale, side, "the side of the larger maps")
@@ -120,7 +120,7 @@ class BottomUp(keras.Model):
             **super().get_config(),
             "channels": channels and {str(scale): count for scale, count in channels.items()},
             "blocks": self.blocks,
-            "cell": self.cell and keras.saving.serialize_keras_object(self.cell),
+            "cell": self.pattern.get_config(),
             "activation": keras.activations.serialize(self.activation),
             "recompute": self.recompute,
             "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),

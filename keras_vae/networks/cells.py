@@ -53,12 +53,29 @@ class CellRow(keras.layers.Layer):
         return inputs
 
 
+class Pattern:
+    """The cell of which a network makes copies. It is no layer of the network itself.
+
+    Args:
+        cell: Any layer that keeps the shape of maps and that Keras can serialize, its
+            configuration, or None for a `BottleneckCell`.
+    """
+
+    def __init__(self, cell: Any):
+        self.cell = keras.saving.deserialize_keras_object(cell) if isinstance(cell, dict) else cell
+        if self.cell is not None and not isinstance(self.cell, keras.layers.Layer):
+            raise checks.invalid("cell", "must be a Keras layer that keeps the shape of maps", cell)
+
+    def get_config(self) -> Any:
+        """Returns the configuration of the cell, or None."""
+        return self.cell and keras.saving.serialize_keras_object(self.cell)
+
+
 class CellFactory:
     """Makes the cells of a network, each with weights of its own.
 
     Args:
-        cell: Any layer that keeps the shape of maps and that Keras can serialize, or None for a
-            `BottleneckCell`.
+        pattern: Of which the cells are copies.
         count: Number N of cells in the network. The last kernel of a cell that leaves its scale to
             the network (`last_scale`) starts 1 / sqrt(N) times as large.
         recompute: That of the rows.
@@ -68,13 +85,13 @@ class CellFactory:
 
     def __init__(
         self,
-        cell: keras.layers.Layer | None,
+        pattern: Pattern,
         count: int,
         recompute: bool,
         policy: Any,
         **options: Any,
     ):
-        self._cell = BottleneckCell(**options) if cell is None else cell
+        self._cell = pattern.cell or BottleneckCell(**options)
         self._recompute, self._policy = recompute, policy
         self.last_scale = 1.0 / math.sqrt(max(1, count))
 
@@ -91,12 +108,3 @@ class CellFactory:
         if config.get("last_scale", 0.0) is None:
             config["last_scale"] = self.last_scale
         return type(self._cell).from_config(config)
-
-
-def checked_cell(cell: Any) -> keras.layers.Layer | None:
-    """Returns a cell, given a layer or its configuration, or None; raises for anything else."""
-    if isinstance(cell, dict):
-        cell = keras.saving.deserialize_keras_object(cell)
-    if cell is not None and not isinstance(cell, keras.layers.Layer):
-        raise checks.invalid("cell", "must be a Keras layer that keeps the shape of maps", cell)
-    return cell

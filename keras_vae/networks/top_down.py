@@ -14,7 +14,7 @@ from keras_vae.core import checks
 from keras_vae.core.head import Head, serializable
 from keras_vae.distributions.top_down import Visit
 from keras_vae.networks.bottom_up import checked_channels
-from keras_vae.networks.cells import CellFactory, checked_cell
+from keras_vae.networks.cells import CellFactory, Pattern
 from keras_vae.networks.latent_group import LatentGroup
 from keras_vae.networks.output_bias import OutputBias
 from keras_vae.networks.scales import Enlarge, Shape, by_scale, check_divides, on_maps
@@ -101,7 +101,7 @@ class TopDown(Head):
         if not bounds[0] < 1.0 < bounds[1]:
             raise checks.invalid("scale_bounds", "must have 1 between them", scale_bounds)
         self.scale_bounds = bounds
-        self.cell = checked_cell(cell)
+        self.pattern = Pattern(cell)
         self.activation = keras.activations.get(activation)
         self.recompute = checks.flag("recompute", recompute)
         self.kernel_regularizer = checks.regularizer("kernel_regularizer", kernel_regularizer)
@@ -182,7 +182,7 @@ class TopDown(Head):
         """Returns all groups, and a row of cells for each scale that has none."""
         options = {"activation": self.activation, "kernel_regularizer": self.kernel_regularizer}
         count = self.blocks * (len(self.latents) + len(states) - len(self.groups))
-        factory = CellFactory(self.cell, count, self.recompute, self.dtype_policy, **options)
+        factory = CellFactory(self.pattern, count, self.recompute, self.dtype_policy, **options)
         is_delta = self.posterior == "delta"
         groups, rows = [], []
         for scale, state in states.items():
@@ -272,7 +272,7 @@ class TopDown(Head):
             "blocks": self.blocks,
             "posterior": self.posterior,
             "scale_bounds": self.scale_bounds,
-            "cell": self.cell and keras.saving.serialize_keras_object(self.cell),
+            "cell": self.pattern.get_config(),
             "activation": keras.activations.serialize(self.activation),
             "recompute": self.recompute,
             "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),

@@ -8,7 +8,7 @@ import tensorflow_probability as tfp
 
 import keras_vae as kv
 from keras_vae.callbacks.health.examiner import Examiner
-from tests.small_models import binary_images, randomize
+from tests.small_models import binary_images, normal_values, randomize, trainable_weights_of
 
 tfd = tfp.distributions
 
@@ -16,11 +16,11 @@ EXACT = {"rtol": 1e-5, "atol": 1e-5}
 GROUPS = {1: (1, 3), 4: (2, 2)}
 
 
-def hierarchy(model_class=kv.HierarchicalVAE, groups=GROUPS, likelihood=None, top=None, **changes):
+def hierarchy(groups=GROUPS, likelihood=None, bottom=None, top=None, **changes):
     """Return a small model of three groups, whose weights are always the same."""
     keras.utils.set_random_seed(0)
-    model = model_class(
-        bottom_up=kv.networks.BottomUp({4: 6, 1: 8}, blocks=1),
+    model = kv.HierarchicalVAE(
+        bottom_up=kv.networks.BottomUp({4: 6, 1: 8}, blocks=1, **(bottom or {})),
         top_down=kv.networks.TopDown(groups, **(top or {})),
         likelihood=likelihood or kv.likelihoods.Bernoulli((8, 8, 1)),
         **changes,
@@ -32,6 +32,12 @@ def hierarchy(model_class=kv.HierarchicalVAE, groups=GROUPS, likelihood=None, to
 def of_four_by_four():
     maps = keras.Input((4, 4, 8))
     return keras.Model(maps, keras.layers.Dense(8)(maps))
+
+
+def dense(layer, value):
+    """Return what a dense layer makes of an array."""
+    kernel, *bias = (weight.numpy() for weight in layer.weights)
+    return value @ kernel + (bias[0] if bias else 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +96,6 @@ def test_the_pass_in_numpy():
 
     def elu(value):
         return np.where(value > 0.0, value, np.expm1(np.minimum(value, 0.0)))
-
-    def dense(layer, value):
-        kernel, *bias = (weight.numpy() for weight in layer.weights)
-        return value @ kernel + (bias[0] if bias else 0.0)
 
     def scale_of(raw):
         one = np.log(np.expm1(1.0 - 0.05))  # where the scale is 1
@@ -229,6 +231,26 @@ def test_cells_are_copies_of_a_model(x, tmp_path):
     np.testing.assert_array_equal(loaded.log_weights(x, 2), model.log_weights(x, 2))
 
 
+def of_any_size():
+    maps = keras.Input((None, None, 8))
+    return keras.Model(maps, keras.layers.Dense(8)(maps))
+
+
+@pytest.mark.parametrize("make", [kv.networks.BottleneckCell, of_any_size])
+def test_a_cell_that_is_copied_is_no_part_of_the_model(make, x):
+    """Else evaluations refuse a layer that is not built, and its weights are never trained."""
+    model = kv.HierarchicalVAE(
+        kv.networks.BottomUp({4: 8, 1: 8}, blocks=1, cell=make()),
+        kv.networks.TopDown(GROUPS, cell=make()),
+        kv.likelihoods.Bernoulli((8, 8, 1)),
+    )
+    gradients = gradients_of(model, tf.constant(x))
+    assert all(gradient is not None for gradient in gradients)
+    assert all(layer.built for layer in model._flatten_layers())
+    found = kv.evaluation.log_likelihood(model, x, num_samples=1, verbose=False)
+    assert np.isfinite(found.mean)
+
+
 def test_a_single_group_of_maps_is_given_and_kept(x):
     model = kv.HierarchicalVAE(
         kv.networks.BottomUp({4: 6}, blocks=1),
@@ -357,7 +379,7 @@ IMAGE = kv.likelihoods.Bernoulli((8, 8, 1))
         ),
         (
             lambda: hierarchy(top={"cell": of_four_by_four()}),
-            r"`cell` must take maps \(None, 1, 1, 8\)",
+            r"`cell` must take maps of shape \(None, 1, 1, 8\)",
         ),
         (
             lambda: hierarchy(top={"cell": keras.layers.Dropout(0.5), "recompute": True}),
@@ -389,3 +411,222 @@ def test_networks_of_a_line_each(shape, latents):
     x = np.random.default_rng(0).integers(0, 256, (2, *shape))
     assert np.all(np.isfinite(model.log_weights(x)))
     assert np.all(np.isfinite(model.compute_terms(*model._checked(x, None)[:1]).kl))
+
+
+# Networks: where they start, and what they are penalized for.
+
+
+def cells_of(network):
+    """Return the cells of a network, row by row."""
+    parts = [*network.rows, *(group.cells for group in getattr(network, "latent_groups", ()))]
+    return [cell for row in parts for cell in row.cells]
+
+
+def size_of(kernel):
+    """Return the largest entry of a kernel `[..., C, C']`, 1 where Glorot has its bound."""
+    return np.abs(kernel.numpy()).max() / np.sqrt(6.0 / sum(kernel.shape[-2:]))
+
+
+def test_last_kernels_start_small_by_the_number_of_cells():
+    """By 1 / sqrt(N), of all N cells on the way up, or of all that follow a group or a scale."""
+    model = kv.HierarchicalVAE(
+        kv.networks.BottomUp({4: 16, 2: 16, 1: 16}, blocks=3),
+        kv.networks.TopDown({1: (2, 8), 4: (1, 8)}, blocks=2),
+        IMAGE,
+    )
+    for network, count in ((model.bottom_up, 9), (model.top_down, 8)):
+        cells = cells_of(network)
+        assert len(cells) == count
+        # Of 128 uniform entries all are below 0.9 of the bound with a probability of 1.4e-6.
+        for cell in cells:
+            assert 0.9 < size_of(cell.first.kernel) < 1.001
+            assert 0.9 < count**0.5 * size_of(cell.last.kernel) < 1.001
+    for group in model.top_down.latent_groups:
+        assert 0.9 < 8**0.5 * size_of(group.of_latent.kernel) < 1.001
+
+
+@pytest.mark.parametrize("last_scale", [0.0, 0.5])
+def test_cells_of_ones_own_keep_the_scale_of_their_last_kernels(last_scale, x):
+    cell = kv.networks.BottleneckCell(bottleneck=1.0, last_scale=last_scale)
+    bottom_up = kv.networks.BottomUp({4: 12, 1: 12}, cell=cell)
+    model = kv.HierarchicalVAE(bottom_up, kv.networks.TopDown(GROUPS, cell=cell), IMAGE)
+    cells = [one for part in (model.bottom_up, model.top_down) for one in cells_of(part)]
+    lasts = [one.last.kernel for one in cells]
+    assert len(lasts) == 7
+    assert all(0.9 * last_scale <= size_of(last) <= 1.001 * last_scale for last in lasts)
+    model.compile(keras.optimizers.SGD(1e-3), run_eagerly=True)
+    model.fit(x, verbose=0)
+    assert all(np.any(last.numpy()) for last in lasts), "a cell stays the identity for ever"
+
+
+def test_squeeze_and_excite_in_numpy():
+    cell = kv.networks.BottleneckCell(0.75, 3, "tanh", squeeze_excite=True, dtype="float64")
+    maps = normal_values(2, 5, 4, 8).numpy()
+    cell.build(maps.shape)
+    randomize(cell)
+    assert cell.squeeze.units == 2
+    kernel, bias = cell.middle.weights
+    hidden = np.tanh(dense(cell.first, np.tanh(maps)))
+    hidden = np.tanh(tf.nn.conv2d(hidden, kernel, 1, "SAME") + bias)
+    added = dense(cell.last, hidden)
+    squeezed = np.tanh(dense(cell.squeeze, added.mean(axis=(1, 2))))
+    gates = 1.0 / (1.0 + np.exp(-dense(cell.excite, squeezed)))
+    expected = maps + added * gates[:, None, None, :]
+    np.testing.assert_allclose(cell(maps), expected, rtol=1e-9)
+    assert np.ptp(gates) > 0.1, "gates that are all alike would show nothing"
+
+
+def test_the_spectral_penalty_enters_the_loss_and_the_step(x):
+    """The loss has the largest singular value of every kernel more, and the step its slope."""
+    keras.config.set_dtype_policy("float64")
+
+    def one_step(weight):
+        options = {"kernel_regularizer": kv.networks.SpectralRegularizer(weight)}
+        model = hierarchy(bottom=options, top=options)
+        start = trainable_weights_of(model)
+        (logs,) = single_steps(model, x, rate=1.0, steps=1)
+        return model.trainable_variables, start, logs
+
+    (variables, start, plain), (others, _, penalized) = one_step(0.0), one_step(0.2)
+    total = 0.0
+    for variable, other, before in zip(variables, others, start, strict=True):
+        slope = np.zeros_like(before)
+        if variable.name == "kernel":
+            left, sizes, right = np.linalg.svd(before.reshape(-1, before.shape[-1]))
+            total += 0.2 * sizes[0]
+            slope = 0.2 * np.outer(left[:, 0], right[0]).reshape(before.shape)
+        np.testing.assert_allclose(variable - other, slope, atol=1e-6, err_msg=variable.path)
+    np.testing.assert_allclose(penalized["loss"] - plain["loss"], total, rtol=1e-6)
+    assert penalized["elbo"] == plain["elbo"] and total > 1.0
+
+
+# Objectives and what drives them.
+
+
+def single_steps(model, x, *callbacks, rate=1e-4, steps=2):
+    """Return the logs of so many steps, each of which has all data."""
+    model.compile(keras.optimizers.SGD(rate), run_eagerly=True)
+    options = {"batch_size": len(x), "epochs": steps, "shuffle": False, "verbose": 0}
+    history = model.fit(x, callbacks=list(callbacks), **options).history
+    logs = [
+        dict(zip(history, values, strict=True)) for values in zip(*history.values(), strict=True)
+    ]
+    assert all(np.isfinite(list(one.values())).all() for one in logs)
+    return logs
+
+
+def test_geco_moves_its_multiplier(x):
+    constraint = kv.objectives.SquaredError(2.0)
+    model = hierarchy(objective=kv.objectives.GECO(constraint, initial_multiplier=0.5))
+    rule = kv.callbacks.GECO(learning_rate=0.02, alpha=0.0, clip=(0.5, 2.0))
+    multiplier = 0.5
+    for logs in single_steps(model, x, rule):
+        expected = logs["kl"] + multiplier * logs["constraint"]
+        np.testing.assert_allclose(logs["loss"], expected, rtol=1e-5)
+        multiplier *= np.clip(np.exp(0.02 * logs["constraint"]), 0.5, 2.0)
+        np.testing.assert_allclose(logs["lambda"], multiplier, rtol=1e-5)
+    assert multiplier != 0.5
+
+
+def test_a_capacity_that_grows_is_that_of_all_groups(x):
+    model = hierarchy(objective=kv.objectives.Capacity(0.0, gamma=3.0))
+    schedule = kv.schedules.Linear(0.0, 6.0, steps=2)
+    grow = kv.callbacks.HyperparameterSchedule("capacity", schedule)
+    capacities = []
+    for logs in single_steps(model, x, grow):
+        distance = np.abs(logs["kl"] - logs["capacity"])
+        np.testing.assert_allclose(logs["loss"], logs["reconstruction"] + 3.0 * distance, rtol=1e-5)
+        capacities.append(logs["capacity"])
+    assert capacities == [0.0, 3.0]
+
+
+def test_a_controller_holds_the_kl_of_all_groups(x):
+    model = hierarchy(objective=kv.objectives.TargetKL(2.0, beta=0.1))
+    beta = integral = 0.1
+    for logs in single_steps(model, x, kv.callbacks.KLController(0.01, 1e-2)):
+        np.testing.assert_allclose(logs["loss"], logs["reconstruction"] + beta * logs["kl"], 1e-5)
+        error = 2.0 - logs["kl"]
+        integral -= 1e-2 * error
+        beta = 0.01 / (1.0 + np.exp(error)) + integral
+        np.testing.assert_allclose(logs["beta"], beta, rtol=1e-5)
+    assert beta != 0.1
+
+
+def test_the_mmd_is_that_of_the_whole_z(x):
+    model = hierarchy(objective=kv.objectives.InfoVAE(0.5, 10.0))
+    for logs in single_steps(model, x):
+        expected = logs["reconstruction"] + 0.5 * logs["kl"] + 9.5 * logs["mmd"]
+        np.testing.assert_allclose(logs["loss"], expected, rtol=1e-5)
+    terms = model.compute_terms(x, 1, seed=1)
+    prior = model.prior().sample([1, 6], seed=terms.draws.seed)
+    expected = kv.penalties.mmd(terms.draws.z, prior, "rbf", 67**0.5)  # 3 + 32 + 32 dimensions
+    _, measures = model.objective.loss_and_measures(terms)
+    np.testing.assert_allclose(measures["mmd"], np.repeat(expected, 6), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [
+        (
+            lambda: kv.objectives.BetaTC(dataset_size=6),
+            "`posterior` must factorize over dimensions for BetaTC",
+        ),
+        (
+            lambda: kv.objectives.DIP(1.0, 1.0),
+            "`posterior` must have a mean and a covariance in closed form for DIP",
+        ),
+    ],
+)
+def test_objectives_of_single_dimensions_are_refused(objective, message, x):
+    with pytest.raises(ValueError, match=message):
+        single_steps(hierarchy(objective=objective()), x)
+
+
+# Images of several channels.
+
+
+def test_pixels_of_three_channels_at_temperatures():
+    likelihood = kv.likelihoods.DiscretizedLogisticMixture((32, 32, 3), num_components=2)
+    model = hierarchy(likelihood=likelihood)
+
+    def drawn(temperature, seed=1, **options):
+        images = model.sample(4, seed=seed, temperature=temperature, **options).numpy()
+        assert images.shape == (4, 32, 32, 3)
+        assert images.min() >= 0.0 and images.max() <= 255.0
+        return images
+
+    coldest = drawn(0.0)
+    np.testing.assert_array_equal(coldest, drawn(0.0, seed=2))
+    np.testing.assert_allclose(coldest, np.repeat(coldest[:1], 4, axis=0), atol=1e-2)
+    cool, warm = drawn(0.5), drawn(1.0)
+    for images in (cool, warm):
+        assert np.ptp(images, axis=0).max() > 1.0, "all draws are alike"
+    assert np.abs(cool - warm).max() > 1.0 and np.abs(cool - drawn(0.5, seed=2)).max() > 1.0
+    # By name: all groups, none, and the top one alone.
+    np.testing.assert_array_equal(drawn(dict.fromkeys(model.latents, 0.5)), cool)
+    np.testing.assert_array_equal(drawn({}), warm)
+    some = drawn({"z1": 0.0})
+    assert min(np.abs(some - other).max() for other in (coldest, cool, warm)) > 1.0
+    # Draws of x have the noise of p(x|z) also at the coldest z.
+    pixels = drawn(0.0, mean=False)
+    np.testing.assert_array_equal(pixels, np.round(pixels))
+    assert np.any(pixels != drawn(0.0, seed=2, mean=False))
+
+
+def test_images_of_64_pixels_a_side():
+    """The scales that the networks are described with, of a few channels."""
+    model = kv.HierarchicalVAE(
+        kv.networks.BottomUp({32: 2, 16: 3, 8: 4, 1: 5}, blocks=1),
+        kv.networks.TopDown({1: (2, 3), 8: (2, 2), 16: (1, 2), 32: (1, 1)}),
+        kv.likelihoods.DiscretizedLogisticMixture((64, 64, 3), num_components=2),
+    )
+    sizes = [int(np.prod(shape)) for shape in model.latents.values()]
+    assert sizes == [3, 3, 128, 128, 512, 1024]
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3))
+    terms = model.compute_terms(model.standardize(images)[0], 2, seed=1)
+    assert terms.log_w.shape == (2, 2) and terms.kl.shape == (2, 6)
+    for values in (terms.log_w, terms.kl, model.reconstruct(images)):
+        assert np.all(np.isfinite(values))
+    # Two components of noise that is wide at the start: about 8 bits a pixel and channel.
+    bits = -np.mean(terms.elbo) / np.log(2.0) / (64 * 64 * 3)
+    assert 7.0 < bits < 12.0
