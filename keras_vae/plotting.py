@@ -19,6 +19,7 @@ __all__ = [
     "elbo_parts",
     "image_grid",
     "kl_by_dimension",
+    "kl_by_group",
     "latent_map",
     "latent_traversal",
     "learning_curves",
@@ -304,6 +305,36 @@ def kl_by_dimension(kl: Any, active: Any = None) -> Figure:
     if len(kl) <= _MOST_NAMES:
         axes.set_xticks(range(len(kl)), [str(dimension) for dimension in order], fontsize="x-small")
     axes.legend(frameon=False, fontsize="small")
+    return figure
+
+
+def kl_by_group(kl: Mapping[str, float]) -> Figure:
+    """Draws the KL of every group of latent variables, in the order in which they lie in z.
+
+    Args:
+        kl: Mean KL of each group, nats, by its name.
+
+    Returns:
+        A matplotlib `Figure`.
+
+    Raises:
+        ValueError: If there is no group, or a KL is not a number.
+
+    Example:
+        >>> figure = kl_by_group({"z1": 2.0, "z2": 0.5})
+        >>> [label.get_text() for label in figure.get_axes()[0].get_xticklabels()]
+        ['z1', 'z2']
+    """
+    checks.instance("kl", kl, Mapping)
+    heights = [checks.number("kl", value) for value in kl.values()]
+    if not heights:
+        raise checks.invalid("kl", "must hold a number for each group, by its name", kl)
+    figure = new_figure(7.0, 3.0)
+    axes = figure.subplots()
+    axes.bar(range(len(heights)), heights, color="C0")
+    frame_lightly(axes)
+    axes.set(xlabel="group of latent variables", ylabel="mean KL, nats")
+    axes.set_xticks(range(len(heights)), list(kl), fontsize="x-small")
     return figure
 
 

@@ -130,6 +130,8 @@ def test_tsne_keeps_clusters_apart():
         (lambda: kv.plotting.elbo_parts({}, "whole", {}), "`parts` must hold at least one"),
         (lambda: kv.plotting.kl_by_dimension([]), "`kl` must have shape"),
         (lambda: kv.plotting.kl_by_dimension([1.0], [True, True]), "`active` must have shape"),
+        (lambda: kv.plotting.kl_by_group({}), "`kl` must hold a number for each group"),
+        (lambda: kv.plotting.kl_by_group({"z1": np.nan}), "`kl` must be a finite number"),
         (lambda: kv.plotting.latent_map(np.zeros([3, 1])), "`means` must have shape"),
         (lambda: kv.plotting.latent_map(np.eye(3), [1]), "`labels` must have shape"),
         (lambda: kv.plotting.latent_map(np.eye(3), method="umap"), "`method` must be one of"),

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_vae.core.convolution import convolve
+from keras_vae.core.empty_batches import of_any_batch
 
 # What a layer remembers of a stream: tensors, nested or not; None for whole maps.
 Memory = Any
@@ -107,7 +107,7 @@ class GatedLayer(keras.layers.Layer):
         """
         seen = _extended(v, memory, self.reach, axis=1)
         sides = [[0, 0], [0, 0], [self.reach, self.reach], [0, 0]]
-        found = convolve(self.rows_conv, tf.pad(seen, sides))  # [R, h, W, 2C]
+        found = of_any_batch(self.rows_conv, tf.pad(seen, sides))  # [R, h, W, 2C]
         for_v, for_h = (0.0, 0.0) if shifts is None else tf.split(shifts, 2, axis=-1)
         v += self.rows_out(gate(found + for_v))
         return v, self.link(v) + for_h, seen[:, -self.reach :]
@@ -124,7 +124,7 @@ class GatedLayer(keras.layers.Layer):
             position: Number of the first position; here without use.
         """
         seen = _extended(h, memory, self.reach, axis=2)
-        found = convolve(self.columns_conv, seen) + across
+        found = of_any_batch(self.columns_conv, seen) + across
         return h + self.columns_out(gate(found)), seen[:, :, -self.reach :]
 
 

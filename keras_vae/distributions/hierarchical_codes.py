@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from keras_vae.core.convolution import convolve
+from keras_vae.core.empty_batches import of_any_batch
 from keras_vae.core.seeds import sampling_seed
 from keras_vae.distributions.causal_network import embed
 from keras_vae.distributions.codes import CodeGroups
@@ -113,7 +113,7 @@ class CodeFeatures(keras.layers.Layer):
         height, width = (1, *self.groups.maps[number])[-2:]
         embedded = embed(codes, self.embeddings[number])
         maps = tf.reshape(embedded, [-1, height, width, self.filters])
-        found = convolve(self.out[number], convolve(self.hidden[number], maps))
+        found = of_any_batch(self.out[number], of_any_batch(self.hidden[number], maps))
         rows, columns = (
             tf.range(large) * small // large
             for small, large in zip((height, width), self.maps, strict=True)

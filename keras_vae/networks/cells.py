@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from keras_vae.core import checks
+from keras_vae.core.empty_batches import of_any_batch
 from keras_vae.networks.bottleneck_cell import BottleneckCell
 from keras_vae.networks.scales import Shape
 
@@ -49,7 +50,7 @@ class CellRow(keras.layers.Layer):
         """Returns the output of the last cell."""
         for cell in self.cells:
             run = lambda maps, cell=cell: cell(maps, training=training)  # noqa: E731
-            inputs = keras.remat(run)(inputs) if self.recompute else run(inputs)
+            inputs = of_any_batch(keras.remat(run) if self.recompute else run, inputs)
         return inputs
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 
@@ -9,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from keras_vae.core import checks
+from keras_vae.core.empty_batches import of_any_batch
 
 
 class Chain(keras.Model):
@@ -41,9 +43,7 @@ class Chain(keras.Model):
         """Returns the output of the last layer."""
         if self.takes_vectors and len(inputs.shape) > 2:
             inputs = tf.reshape(inputs, [-1, math.prod(inputs.shape[1:])])
-        for layer in self.chain:
-            inputs = layer(inputs)
-        return inputs
+        return of_any_batch(functools.partial(apply_in_turn, self.chain), inputs)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         """Returns the shape of the output for inputs of this shape."""
@@ -57,3 +57,10 @@ class Chain(keras.Model):
         if self.takes_vectors:
             return batch, math.prod(size or 0 for size in event)
         return batch, *event
+
+
+def apply_in_turn(layers: Iterable[keras.layers.Layer], inputs: tf.Tensor) -> tf.Tensor:
+    """Returns the output of the last of some layers in a row."""
+    for layer in layers:
+        inputs = layer(inputs)
+    return inputs

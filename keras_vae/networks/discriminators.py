@@ -10,8 +10,9 @@ import keras
 import tensorflow as tf
 
 from keras_vae.core import checks
+from keras_vae.core.empty_batches import of_any_batch
 from keras_vae.core.head import serializable
-from keras_vae.networks.chain import Chain
+from keras_vae.networks.chain import Chain, apply_in_turn
 from keras_vae.networks.spectral import SpectralNormalization
 
 NORMALIZATIONS = ("none", "group", "spectral")
@@ -47,12 +48,11 @@ class Discriminator(Chain):
 
     def judge(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the logits, and the features of the last strided convolution, `[B, ...]`."""
-        for layer in self.chain[: self._depth]:
-            images = layer(images)
-        features = images
-        for layer in self.chain[self._depth :]:
-            images = layer(images)
-        return images, features
+        return of_any_batch(self._judge, images)
+
+    def _judge(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        features = apply_in_turn(self.chain[: self._depth], images)
+        return apply_in_turn(self.chain[self._depth :], features), features
 
     def _set_stages(self, head: Sequence[keras.layers.Layer]) -> None:
         """Sets the layers: halving stages, whose last output is the features, and a head."""

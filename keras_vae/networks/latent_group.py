@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from keras_vae.core.empty_batches import of_any_batch
 from keras_vae.core.head import Head
 from keras_vae.core.numerics import inverse_scale, positive_scale
 from keras_vae.distributions.normal import MultivariateNormalDiag
@@ -109,7 +111,8 @@ class LatentGroup(Head):
             context: What `context` returns, `[B, ...]`.
         """
         hidden = self.activation(on_maps(self.of_state, self.activation(state)) + context)
-        hidden = self.activation(on_maps(self.convolution, hidden))
+        convolve = functools.partial(of_any_batch, self.convolution)
+        hidden = self.activation(on_maps(convolve, hidden))
         loc, raw_scale = self._moments(on_maps(self.of_posterior, hidden))
         scale, prior_scale = self._bounded(raw_scale), p.stddev()
         if self.delta:

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_vae.core import checks
-from keras_vae.core.convolution import convolve
+from keras_vae.core.empty_batches import of_any_batch
 from keras_vae.core.seeds import fold
 from keras_vae.distributions.codes import CodeGroups
 from keras_vae.posteriors.base import serializable
@@ -112,12 +112,12 @@ class QuantizerHierarchy(Quantizer):
 
     def _reduce(self, features: tf.Tensor) -> tf.Tensor:
         for convolution in self.down:
-            features = convolve(convolution, features)
+            features = of_any_batch(convolution, features)
         return features
 
     def _merge(self, features: tf.Tensor, embedded: tf.Tensor) -> tf.Tensor:
         repeated = tf.cast(self._repeat(embedded), features.dtype)
-        return convolve(self.merge, tf.concat([features, repeated], axis=-1))
+        return of_any_batch(self.merge, tf.concat([features, repeated], axis=-1))
 
     def _repeat(self, embedded: tf.Tensor) -> tf.Tensor:
         """Returns a map `[..., h, w, D]` in the size of the bottom, each vector repeated."""

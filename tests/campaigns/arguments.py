@@ -89,6 +89,7 @@ def examples() -> dict[str, dict[str, Any]]:
         "plotting.latent_traversal": {"model": model, "x": x[:1]},
         "plotting.latent_map": {"means": rng.normal(size=(12, 2))},
         "plotting.kl_by_dimension": {"kl": [1.0, 0.5]},
+        "plotting.kl_by_group": {"kl": {"z1": 1.0, "z2": 0.5}},
         "plotting.elbo_parts": {"parts": {"a": 1.0}, "total": "elbo", "beside": {}},
     }
     others: dict[str, dict[str, Any]] = {

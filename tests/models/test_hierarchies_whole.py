@@ -214,6 +214,6 @@ def test_a_report_has_a_row_for_every_group(kind, tmp_path):
     assert sum(row.value for row in units) == value(report, "Latent code", "active units").value
     for rows in report.sections.values():
         assert all(np.isfinite(row.value) for row in rows)
-    drawn = {"Reconstructions", "Samples", "Traversals"}
+    drawn = {"Reconstructions", "Samples", "Traversals", "KL of each latent group"}
     assert drawn <= set(report.figures) or kind == "ladder"
     assert (tmp_path / "report" / "report.html").exists()

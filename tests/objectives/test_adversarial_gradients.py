@@ -358,3 +358,18 @@ def test_kinds_seen_in_one_batch_are_judged_as_each_by_itself(x, monkeypatch):
         np.testing.assert_allclose(at_once.measures[name], values, rtol=1e-9, err_msg=name)
     for one, other in zip(at_once.gradients, one_by_one.gradients, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-7, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_the_adaptive_weight_of_slopes_that_are_not_finite_is_zero(dtype):
+    """Fails for NaN of an overflow in half precision, and for a weight without a limit."""
+    one = tf.ones([2], dtype)
+    for bad in (np.inf, np.nan):
+        for pair in ((bad * one, one), (one, bad * one), (bad * one, bad * one)):
+            assert float(kv.adversaries.adaptive_weight(*pair)) == 0.0
+    assert float(kv.adversaries.adaptive_weight(0.0 * one, 0.0 * one)) == 0.0
+    assert float(kv.adversaries.adaptive_weight(3.0 * one, 0.0 * one)) == 1e4
+    with tf.GradientTape() as tape:
+        tape.watch(one)
+        weight = kv.adversaries.adaptive_weight(3.0 * one, one)
+    assert tape.gradient(weight, one) is None

@@ -142,7 +142,8 @@ def pixels(*rows):
     x = np.full((len(rows) * SIZE, 8, 8, 1), 0.5, "float32")
     for n, row in enumerate(rows):
         for i, mean in enumerate(row):
-            spread = min(mean, 1.0 - mean) * np.array([1.0, -1.0, 1.0, -1.0])
+            # Two examples a replica: that of one is above the mean, that of the other below.
+            spread = min(mean, 1.0 - mean) * np.array([1.0, 1.0, -1.0, -1.0])
             x[n * SIZE : (n + 1) * SIZE, i, 0, 0] = mean + spread
     return x
 
@@ -175,16 +176,40 @@ def test_the_equilibrium_holds_who_is_ahead():
             assert any(np.any(v.numpy() != old) for v, old in pairs) == moved
 
 
-@pytest.mark.full
-def test_the_equilibrium_is_that_of_all_replicas(replicas):
-    with replicas.scope():
-        model, callback = balanced(jit_compile=False)
-    logs = train(model, pixels(*(losses for losses, _ in BALANCE)), callbacks=[callback])
-    optimizer = model.optimizer
-    decoder, encoder = (sum(steps) for steps in zip(*(s for _, s in BALANCE), strict=True))
-    assert count(optimizer["decoder"].iterations) == logs["decoder_steps"][-1] == decoder
-    assert count(optimizer["encoder"].iterations) == logs["encoder_steps"][-1] == encoder
-    assert count(optimizer.iterations) == len(BALANCE)
+# With an accuracy of at most 0.7 for the discriminator, besides.
+GATES = [*((*losses, 0.5) for losses, _ in BALANCE), (0.6, 0.6, 0.8), (0.9, 0.6, 0.8)]
+GATED = {
+    "graph, 4 at a time": {"jit_compile": False, "steps_per_execution": 4},
+    "XLA, 4 at a time": {"jit_compile": True, "steps_per_execution": 4},
+    "replicas, 3 at a time": {"jit_compile": False, "steps_per_execution": 3},
+}
+
+
+def gated(**options):
+    """Return a model whose encoder stands in for the discriminator, and both gates."""
+    model = make(SGD())
+    parts = {"encoder": SGD(0.01, momentum=0.9), "decoder": SGD(0.01)}
+    model.compile(by_part(model, **parts), **options)
+    equilibrium = kv.callbacks.Equilibrium(0.2, 0.6, discriminator="encoder")
+    return model, [equilibrium, kv.callbacks.AccuracyGate(0.7, discriminator="encoder")]
+
+
+@pytest.mark.first_is_quick
+@pytest.mark.parametrize("way", GATED)
+def test_gates_are_of_the_step_and_of_all_replicas_in_every_way_of_running(replicas, way):
+    """Fails for a gate that decides once an execution, or by the batch of one replica."""
+    one, callbacks = gated(run_eagerly=True)
+    expected = train(one, pixels(*GATES), callbacks=callbacks)
+    with (replicas if "replicas" in way else tf.distribute.get_strategy()).scope():
+        two, callbacks = gated(**GATED[way])
+    logs = train(two, pixels(*GATES), callbacks=callbacks)
+    assert set(logs) == set(expected)
+    for name, value in {"decoder": 5, "encoder": 4}.items():
+        assert count(two.optimizer[name].iterations) == logs[f"{name}_steps"][-1] == value
+        assert expected[f"{name}_steps"] == [value]
+    assert count(two.optimizer.iterations) == len(GATES)
+    for mine, theirs in zip(values(two), values(one), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=2e-6)
 
 
 def test_the_accuracy_gate():

@@ -40,7 +40,7 @@ def all_figures(
     numbers = [row for section in rows.values() for row in section]
     return {
         **parts_of_the_elbo(numbers),
-        **kl_of_dimensions(said, units),
+        **kl_of_latents(compute.model, said, units),
         **curves_of(history),
         **map_of(said, examples, latent_map, options["seed"]),
         **images_of(compute.model, examples, units, options["seed"], options["batch_size"]),
@@ -60,13 +60,18 @@ def parts_of_the_elbo(rows: Sequence[Row]) -> dict[str, Figure]:
     return {"The parts of the ELBO": figure}
 
 
-def kl_of_dimensions(statistics: Statistics, units: ActiveUnits) -> dict[str, Figure]:
-    """Returns the figure of the KL of each dimension."""
-    kl = statistics.mean_kl
-    if len(kl) != len(units.variances):  # The KL is that of all dimensions together.
-        return {}
-    active = np.any(units.variances.reshape(len(kl), -1) > units.threshold, axis=1)
-    return {"KL of each latent dimension": plotting.kl_by_dimension(kl, active)}
+def kl_of_latents(model: VAE, statistics: Statistics, units: ActiveUnits) -> dict[str, Figure]:
+    """Returns the figure of the KL of each dimension or, where only that is known, of each group.
+
+    There is none where the KL is that of all dimensions together.
+    """
+    kl, names = statistics.mean_kl, list(model.latents)
+    if len(kl) == len(units.variances):
+        active = np.any(units.variances.reshape(len(kl), -1) > units.threshold, axis=1)
+        return {"KL of each latent dimension": plotting.kl_by_dimension(kl, active)}
+    if 1 < len(kl) == len(names):
+        return {"KL of each latent group": plotting.kl_by_group(dict(zip(names, kl, strict=True)))}
+    return {}
 
 
 def map_of(statistics: Statistics, examples: Examples, method: str, seed: int) -> dict[str, Figure]:
