@@ -1,6 +1,6 @@
 """Losses of discriminators and of what they judge, as pure functions of logits.
 
-Shapes: N judged examples, the dimensions after it patches or whatever else a discriminator returns.
+Shapes: N judged examples, followed by patches or any other dimensions that a discriminator returns.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LOSSES = ("hinge", "non_saturating", "least_squares")
 def discriminator_losses(
     real: tf.Tensor, fake: tf.Tensor, loss: str
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the two terms of the discriminator's loss: on the data, and on the fakes.
+    """Returns the two terms of the discriminator's loss: on the data and on the fakes.
 
     hinge:           (1 - D(x))_+ / 2,     (1 + D(x'))_+ / 2
     non_saturating:  softplus(-D(x)),      softplus(D(x'))
@@ -64,7 +64,7 @@ def discriminator_losses(
 
 
 def generator_loss(fake: tf.Tensor, loss: str) -> tf.Tensor:
-    """Returns what the maker of the fakes minimizes so that they pass for data.
+    """Returns the loss that the generator of the fakes minimizes to make them pass for data.
 
     hinge: -D(x'),  non_saturating: softplus(-D(x')),  least_squares: (D(x') - 1)^2 / 2
 
@@ -95,7 +95,7 @@ def generator_loss(fake: tf.Tensor, loss: str) -> tf.Tensor:
 
 
 def accuracy(real: tf.Tensor, fake: tf.Tensor, loss: str) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns where the discriminator is right, on the data and on the fakes: ones and zeros.
+    """Returns ones where the discriminator is right, on the data and on the fakes, else zeros.
 
     right at x: D(x) > t,  right at x': D(x') < t,  t = 1/2 for least squares, 0 for the others
 
@@ -119,14 +119,14 @@ def accuracy(real: tf.Tensor, fake: tf.Tensor, loss: str) -> tuple[tf.Tensor, tf
 def gradient_penalty(
     judge: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, batch_dims: int = 1
 ) -> tf.Tensor:
-    """Returns R1, the penalty of the slope of a discriminator at the data.
+    """Returns R1, the penalty on the slope of a discriminator at the data.
 
-    R1 = ||grad_x D(x)||^2 / 2,  of several logits an example the slope of their mean
+    R1 = ||grad_x D(x)||^2 / 2;  for several logits per example, the slope of their mean
 
     Args:
-        judge: From examples `[N, ...]` to logits `[N, ...]`, each example by itself.
+        judge: Function from examples `[N, ...]` to logits `[N, ...]`, each example by itself.
         x: The data, `[N, ...]`.
-        batch_dims: How many dimensions N stands for.
+        batch_dims: Number of dimensions for which N stands.
 
     Returns:
         The penalty of each example, `[N]`.
@@ -150,15 +150,15 @@ def gradient_penalty(
 def lecam(
     real: tf.Tensor, fake: tf.Tensor, real_average: tf.Tensor, fake_average: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the two terms of the LeCam regularization: on the data, and on the fakes.
+    """Returns the two terms of the LeCam regularization: on the data and on the fakes.
 
-    (D(x) - a')^2,  (D(x') - a)^2,  a and a' the moving averages of D at data and at fakes
+    (D(x) - a')^2,  (D(x') - a)^2,  with the moving averages a and a' of D at data and at fakes
 
     Args:
         real: D at the data, logits of any shape.
         fake: D at the fakes, logits of any shape.
-        real_average: a, a scalar.
-        fake_average: a', a scalar.
+        real_average: The scalar a.
+        fake_average: The scalar a'.
 
     Returns:
         Tensors of the shapes of `real` and `fake`.
@@ -175,11 +175,11 @@ def lecam(
 
 
 def adaptive_weight(reconstruction: tf.Tensor, adversarial: tf.Tensor) -> tf.Tensor:
-    """Returns the weight at which two losses pull equally at a kernel.
+    """Returns the weight at which two losses pull equally on a kernel.
 
-    lambda = clip(||grad_W L_rec|| / (||grad_W L_adv|| + 1e-4), 0, 1e4), stopped
+    lambda = clip(||grad_W L_rec|| / (||grad_W L_adv|| + 1e-4), 0, 1e4), with stopped gradient
 
-    Where a norm is not finite, as it may be in half precision, the weight is 0.
+    If a norm is not finite, which may happen in half precision, the weight is 0.
 
     Args:
         reconstruction: grad_W L_rec, of any shape.
@@ -193,7 +193,7 @@ def adaptive_weight(reconstruction: tf.Tensor, adversarial: tf.Tensor) -> tf.Ten
         5.0
 
     References:
-        Esser et al., 2021, eq. 7, arXiv:2012.09841, whose code adds 1e-4 in place of 1e-6.
+        Esser et al., 2021, eq. 7, arXiv:2012.09841, whose code adds 1e-4 instead of 1e-6.
     """
     ratio = tf.norm(reconstruction) / (tf.norm(adversarial) + 1e-4)
     finite = tf.math.is_finite(ratio)
@@ -202,9 +202,9 @@ def adaptive_weight(reconstruction: tf.Tensor, adversarial: tf.Tensor) -> tf.Ten
 
 
 def permute_dimensions(z: tf.Tensor, seed: Any) -> tf.Tensor:
-    """Returns codes whose dimensions are permuted over the batch, each by itself.
+    """Returns codes with each dimension permuted over the batch, independently of the others.
 
-    z'_bd = z_{pi_d(b) d}: draws of prod_d q(z_d) in place of q(z)
+    z'_bd = z_{pi_d(b) d}: draws from prod_d q(z_d) instead of q(z)
 
     Args:
         z: Codes `[..., B, D]`.

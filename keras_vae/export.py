@@ -1,4 +1,4 @@
-"""A SavedModel for serving, which needs nothing but TensorFlow to run."""
+"""Exports a SavedModel for serving, which needs only TensorFlow to run."""
 
 from __future__ import annotations
 
@@ -29,22 +29,23 @@ def export_saved_model(model: VAE, path: str | os.PathLike, overwrite: bool = Fa
     | `sample`         | `count`, `seed`     | `mean` of p(x|z) at z ~ p(z)       |
     | `log_likelihood` | `x`, `count`, `seed`| `log_likelihood`, L_count, nats    |
 
-    Of a model with several groups of latent variables, `encode` also returns each of them in its
+    For a model with several groups of latent variables, `encode` also returns each group in its own
     shape, such as `mean_z1` and `scale_z1`. A model of codes has `codes` `[B, N]` in place of mean
-    and scale, and z are codes `[B, N]`. A conditional model has an input `y` more in each. The
-    batch may have any size. The folder is written whole or not at all: under another name first,
-    which then becomes `path`. Of several workers, the chief writes.
+    and scale, and z are codes `[B, N]`. For a conditional model, each signature has an additional
+    input `y`. The batch may have any size. The folder is written completely or not at all: it is
+    first written under another name, and then renamed to `path`. Among several workers, only the
+    chief writes.
 
     Args:
         model: The model.
-        path: Folder to write; TensorFlow Serving wants its last part to be a version number.
-        overwrite: Whether a folder that exists is replaced.
+        path: Folder to write; TensorFlow Serving expects its last part to be a version number.
+        overwrite: Whether to replace an existing folder.
 
     Returns:
         `path`, as a string.
 
     Raises:
-        FileExistsError: If `path` exists and is not to be overwritten.
+        FileExistsError: If `path` exists and `overwrite` is False.
         ValueError: If the model is not a `VAE`.
 
     Example:
@@ -72,8 +73,8 @@ def export_saved_model(model: VAE, path: str | os.PathLike, overwrite: bool = Fa
     target.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(target) as written:
         module = tf.Module()
-        # Without metrics: to read those of several workers takes all of them. And without what is
-        # of training alone: the objective, and its discriminator if it has one.
+        # Leave out metrics, as reading those of several workers takes all of them, and also what
+        # only training needs: the objective, and its discriminator if it has one.
         unserved = [v for part in (*model.metrics, model.objective) for v in part.variables]
         left_out = {id(variable) for variable in unserved}
         module.weights = [v.value for v in model.variables if id(v) not in left_out]
@@ -104,7 +105,7 @@ def _signatures(model: VAE) -> dict[str, Callable[..., Any]]:
         x: tf.Tensor, count: tf.Tensor, seed: tf.Tensor, y: Any = None
     ) -> dict[str, tf.Tensor]:
         x, y = checked(x, y)
-        # The seed of the first batch in `evaluation.log_likelihood`, so that the two agree.
+        # This is the seed of the first batch in `evaluation.log_likelihood`, so that both agree.
         batch_seed = fold(_stateless(seed), 0)
         estimate = importance_estimate(model, x, _positive(count), batch_seed, y)
         return {"log_likelihood": estimate.log_likelihood}
@@ -128,7 +129,7 @@ def _signatures(model: VAE) -> dict[str, Callable[..., Any]]:
 
 
 def _groups_of(model: VAE, summary: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Returns each group of what is said of z, `[B, *shape]`, if there are several groups."""
+    """Returns the part of `summary` for each group, `[B, *shape]`, if there are several groups."""
     if len(model.latents) == 1:
         return {}
     return {

@@ -1,4 +1,4 @@
-"""The range of learning rates that a training can use, found by a short sweep."""
+"""Finds the range of usable learning rates for a training with a short sweep."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ __all__ = ["LearningRateRange", "find_learning_rate"]
 Losses = list[float] | np.ndarray
 
 _SWEEPS: dict[str, Any] = {"exponential": np.geomspace, "linear": np.linspace}
-_FEWEST = 10  # Losses below which a curve says nothing, and those that make the level at its start.
+_FEWEST = 10  # The fewest losses that make a usable curve; as many define its level at the start.
 
 
 @dataclasses.dataclass(frozen=True)
 class LearningRateRange:
-    """What a sweep of the learning rate has shown.
+    """The result of a sweep over the learning rate.
 
     Attributes:
-        base_lr: The rate at which the descent of the loss starts, None if it did not descend.
-        max_lr: A rate just below those at which the loss worsens, None if it did not descend.
+        base_lr: The rate at which the loss starts to descend, or None if it did not descend.
+        max_lr: A rate just below those at which the loss worsens, or None if it did not descend.
         learning_rates: The rates of the steps that were made, `[N]`.
-        losses: The loss of each step's batch before the step, `[N]`, nats.
-        smoothed: Their bias-corrected moving average, `[N]`, nats.
-        diverged: Whether the sweep ended early, by a loss that rose or was not finite.
+        losses: The loss of each step's batch before the step, `[N]`, in nats.
+        smoothed: Their bias-corrected moving average, `[N]`, in nats.
+        diverged: Whether the sweep ended early because the loss rose or was not finite.
     """
 
     base_lr: float | None
@@ -69,7 +69,7 @@ class LearningRateRange:
                 rate = getattr(self, name)
                 label = f"{name} = {rate:.2g}"
                 axes.axvline(rate, color=color, linestyle="--", label=label)
-        # A divergence would flatten all before it.
+        # A divergence would flatten everything before it.
         top, bottom = np.max(self.smoothed[:_FEWEST]), np.min(self.losses)
         margin = max(top - bottom, abs(top) * 1e-6)
         axes.set_ylim(bottom - 0.1 * margin, top + 0.4 * margin)
@@ -94,46 +94,49 @@ def find_learning_rate(
     divergence: float = 4.0,
     verbose: Any = "auto",
 ) -> LearningRateRange:
-    """Finds the learning rates between which a training descends: the range test.
+    """Finds the learning rates between which a training descends, with a range test.
 
     lr_i = min (max / min)^(i / (steps - 1)),  or min + (max - min) i / (steps - 1)
 
-    Trains for some steps while the rate grows from `min` to `max`, and gives model and optimizer
-    back exactly as they were, however the sweep ends. It ends early when the smoothed loss has
-    risen from its least value by more than `divergence` times what it had fallen before, or when
-    a loss or a gradient is not finite. That rule and the next hold for losses of any sign.
+    This trains for some steps while the rate grows from `min` to `max`, and restores the model and
+    its optimizer exactly as they were, however the sweep ends. The sweep ends early when the
+    smoothed loss has risen from its lowest value by more than `divergence` times its previous fall,
+    or when a loss or a gradient is not finite. This rule and the following ones hold for losses of
+    any sign.
 
-    With D the fall of the smoothed loss from its level at the start (the median of the first 10
-    batches) to its least value, and nothing suggested if D is within the noise of the batches:
+    Let D be the fall of the smoothed loss from its level at the start (the median of the first 10
+    batches) to its lowest value. Nothing is suggested if D is within the noise of the batches.
+    Otherwise, the suggestions are:
 
     - `base_lr` is the last rate before the minimum at which less than D / 10 had been gained.
     - The loss turns at the last rate before it rises from its minimum by D / 20, or by the noise.
-      What makes it rise has grown over many steps by then, so `max_lr` is half a decade lower, or
-      half-way to `base_lr` on a log scale, whichever is less. Without a rise, it is the last rate.
+      By then, the cause of the rise has built up over many steps, so `max_lr` is half a decade
+      lower, or half-way to `base_lr` on a log scale, whichever is less. Without a rise, it is the
+      last rate.
 
     Args:
         model: A compiled model, with a learning rate that is a number.
-        data: Array `[N, *E]`, or `tf.data.Dataset` of batches as `fit` takes it. It is repeated
-            where it is short. A dataset that is shuffled anew at every pass goes on to its next.
+        data: Array `[N, *E]`, or `tf.data.Dataset` of batches as `fit` takes it. It is repeated if
+            it is too short. A dataset that is reshuffled in every pass moves on to its next pass.
         min: Learning rate of the first step, > 0.
         max: Learning rate of the last step, > `min`.
         steps: Number of optimizer steps, >= 20.
-        y: Array of what the model is conditioned on, where `data` is an array.
-        sample_weight: Weights of the examples, where `data` is an array.
-        batch_size: Examples of a batch, where `data` is an array; 32 by default. Use that of the
-            training: the rates depend on it.
+        y: Array of what the model is conditioned on, if `data` is an array.
+        sample_weight: Weights of the examples, if `data` is an array.
+        batch_size: Number of examples in a batch, if `data` is an array; 32 by default. Use the
+            batch size of the training, as the rates depend on it.
         sweep: `"exponential"` or `"linear"`.
         smoothing: Decay of the moving average, in [0, 1).
-        divergence: Rise that ends the sweep, in multiples of the fall before it, > 0.
+        divergence: Rise that ends the sweep, in multiples of the previous fall, > 0.
         verbose: Passed on to `fit`: 0 is silent.
 
     Returns:
         A `LearningRateRange`, which has a method `plot`.
 
     Raises:
-        ValueError: If an argument is out of its range, the model is not compiled, a schedule
-            computes its learning rate or a callback drives it, or the data are empty or without a
-            density. Nothing has changed then.
+        ValueError: If an argument is out of range, the model is not compiled, a schedule computes
+            its learning rate or a callback drives it, or the data are empty or have no density.
+            Nothing has been changed in these cases.
 
     Example:
         >>> import keras_vae as kv
@@ -171,7 +174,7 @@ def find_learning_rate(
     return LearningRateRange(base_lr, max_lr, rates, losses, smoothed, diverged)
 
 
-# The curve: pure functions, which adding a constant to the losses does not change.
+# The curve: pure functions whose results do not change if a constant is added to the losses.
 
 
 def smooth(losses: Losses, smoothing: float) -> np.ndarray:
@@ -184,9 +187,9 @@ def smooth(losses: Losses, smoothing: float) -> np.ndarray:
 def suggest(
     learning_rates: np.ndarray, losses: np.ndarray, smoothing: float, diverged: bool
 ) -> tuple[float | None, float | None]:
-    """Returns `base_lr` and `max_lr` by the rules of `find_learning_rate`, or None twice.
+    """Returns `base_lr` and `max_lr` by the rules of `find_learning_rate`, or None for both.
 
-    Warns if there is no descent, or no end of it.
+    It warns if the loss does not descend, or does not stop descending.
     """
     smoothed = smooth(losses, smoothing)
     fall = _fall(losses, smoothed) if len(losses) >= _FEWEST else 0.0
@@ -207,7 +210,7 @@ def suggest(
 
 
 def has_diverged(losses: Losses, smoothing: float, divergence: float) -> bool:
-    """Whether the smoothed loss has risen by so many times its fall."""
+    """Returns whether the smoothed loss has risen by more than `divergence` times its fall."""
     if len(losses) < _FEWEST:
         return False
     smoothed = smooth(losses, smoothing)
@@ -220,25 +223,26 @@ def _level(losses: Losses) -> float:
 
 
 def _fall(losses: Losses, smoothed: np.ndarray) -> float:
-    # The first losses are the level: a curve that only rises would fall from their median to them.
+    # Skip the first losses, which define the level: even a curve that only rises would appear to
+    # fall from their median to the lowest of them.
     return _level(losses) - float(np.min(smoothed[_FEWEST - 1 :]))
 
 
 def _noise(losses: Losses) -> float:
-    """Returns the standard deviation of a single loss, by differences of neighbours."""
-    # The median ignores the few large ones of a divergence; that of |N(0, 2)| is 0.954.
+    """Returns the standard deviation of a single loss, from differences between neighbours."""
+    # The median ignores the few large differences of a divergence; that of |N(0, 2)| is 0.954.
     differences = np.median(np.abs(np.diff(losses))) / 0.954
     rounding = np.finfo(np.float32).eps * abs(_level(losses))
     return float(differences + rounding)
 
 
 def _damping(smoothing: float) -> float:
-    """Returns what smoothing leaves of the standard deviation of independent losses."""
+    """Returns what fraction of the standard deviation of independent losses smoothing leaves."""
     return math.sqrt((1.0 - smoothing) / (1.0 + smoothing))
 
 
 def _significant(losses: Losses, smoothing: float) -> float:
-    """Returns what a fall must exceed: 5 standard deviations of the least value and the level."""
+    """Returns the threshold for a fall: 5 standard deviations of the lowest value and the level."""
     of_the_median = math.sqrt(math.pi / 2.0 / _FEWEST)
     return 5.0 * _noise(losses) * math.hypot(_damping(smoothing), of_the_median)
 
@@ -247,7 +251,7 @@ def _significant(losses: Losses, smoothing: float) -> float:
 
 
 class _Recorder(keras.callbacks.Callback):
-    """Writes down the loss of every optimizer step, and stops the training at the end."""
+    """Records the loss of every optimizer step, and stops the training at the end."""
 
     def __init__(self, steps: int, smoothing: float, divergence: float):
         super().__init__()
@@ -259,18 +263,18 @@ class _Recorder(keras.callbacks.Callback):
         self._parts: list[float] = []
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Lets the logs be those of the batch alone."""
+        """Resets the metrics, so that the logs are those of this batch alone."""
         self.model.reset_metrics()
         self._iterations = _steps_made(self.model)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Notes the loss, and whether it goes on."""
+        """Records the loss, and decides whether the sweep continues."""
         self._parts.append(float((logs or {})["loss"]))
         if not math.isfinite(self._parts[-1]):
             self.diverged = True
         elif _steps_made(self.model) > self._iterations:
-            # The batches whose gradients were accumulated are one step; so are those that loss
-            # scaling skipped, and the one it made.
+            # Batches whose gradients were accumulated form one step; so do those that loss scaling
+            # skipped, together with the one it made.
             self.losses.append(float(np.mean(self._parts)))
             self._parts = []
             self.diverged = has_diverged(self.losses, self._smoothing, self._divergence)
@@ -286,7 +290,7 @@ def _train(
     verbose: Any,
 ) -> bool:
     """Makes the steps, and returns whether the loss diverged."""
-    # The steps are made one by one, by a function that knows the rates.
+    # The steps are made one at a time, by a function that knows the rates.
     model.steps_per_execution, model.train_function = 1, None
     start, table = _steps_made(model), tf.constant(rates, tf.float64)
 
@@ -297,25 +301,25 @@ def _train(
     try:
         model.fit(stream, steps_per_epoch=batches, callbacks=callbacks, verbose=verbose)
     except ArithmeticError:
-        if not recorder.losses:  # Before any rate could have done it.
+        if not recorder.losses:  # No rate can have caused it yet.
             raise
         return True
     return recorder.diverged
 
 
 def _steps_made(model: Any) -> int:
-    # Mirrored variables cannot be turned into an int themselves.
+    # Mirrored variables cannot be converted to an int directly.
     return int(tf.convert_to_tensor(model.optimizer.iterations))
 
 
 @contextlib.contextmanager
 def _restored(model: Any) -> Iterator[None]:
-    """Gives back a model and its optimizer as they were, however the block ends."""
+    """Restores a model and its optimizer to what they were, however the block ends."""
     variables = [*model.variables, *model.metrics_variables, *model.optimizer.variables]
     local = model.distribute_strategy.experimental_local_results  # What each replica holds.
     parts = {id(part): part for variable in variables for part in local(variable.value)}
     values = {key: np.array(part) for key, part in parts.items()}
-    # The history, what fit sets and clears, and the functions that were traced before.
+    # These hold the history, what fit sets and clears, and the functions that were traced before.
     attributes = dict(vars(model))
     try:
         yield
@@ -327,14 +331,15 @@ def _restored(model: Any) -> Iterator[None]:
 
 
 def _stream(data: Data, batch_size: int, batches: int, seed: int) -> tf.data.Dataset:
-    """Returns a dataset of at least so many batches."""
+    """Returns a dataset of at least `batches` batches."""
     if isinstance(data.x, tf.data.Dataset):
         return data.x.repeat()
     given = [part for part in (data.x, data.y, data.sample_weight) if part is not None]
     parts = tf.nest.map_structure(tf.convert_to_tensor, tuple(given))
     size = len(data.x)
     batch_size = min(batch_size, size)
-    # Of NumPy: the global generators, and so the shuffling of the training to come, stand still.
+    # Use NumPy's generator, so that the global ones, and with them the shuffling of the training
+    # to come, do not advance.
     generator = np.random.default_rng(seed)
     passes = -(-batches * batch_size // size)
     order = np.concatenate([generator.permutation(size) for _ in range(passes)])
@@ -347,7 +352,7 @@ def _stream(data: Data, batch_size: int, batches: int, seed: int) -> tf.data.Dat
     return chosen.map(pick)
 
 
-# What is given.
+# Checks of the arguments.
 
 
 def _bounds(low: Any, high: Any) -> tuple[float, float]:
@@ -369,7 +374,7 @@ def _check_model(model: Any) -> None:
 
 
 def _checked_data(model: Any, data: Data, batch_size: int | None) -> Data:
-    """Returns data that `fit` would take, or raises."""
+    """Returns the data if `fit` would take them, or raises an error."""
     if batch_size is not None:
         checks.integer("batch_size", batch_size)
     is_dataset = not data.is_array
@@ -387,7 +392,7 @@ def _checked_data(model: Any, data: Data, batch_size: int | None) -> Data:
 
 
 def _build(model: Any, data: Data) -> None:
-    """Makes all variables there will be, with the values that `fit` would give them."""
+    """Creates all the variables there will be, with the values that `fit` would give them."""
     with model.distribute_strategy.scope():
         if not model.built:
             model.build(data.shape)

@@ -1,6 +1,6 @@
 """Penalties on the rate and on the aggregate posterior q(z) = E_x q(z|x), as pure functions.
 
-Shapes: S samples, B examples, D latent dimensions. Densities and what is made of them are in nats.
+Shapes: S samples, B examples, D latent dimensions. Densities and results from them are in nats.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ SAMPLINGS = ("weighted", "stratified")
 
 
 class KLParts(NamedTuple):
-    """KL(q(z|x) || p(z)) in three parts, which add up to it.
+    """KL(q(z|x) || p(z)) in three parts that add up to it.
 
     Attributes:
-        mutual_information: log q(z|x) - log q(z), in the mean I(x; z).
-        total_correlation: log q(z) - sum_d log q(z_d), in the mean KL(q(z) || prod_d q(z_d)).
-        dimension_wise_kl: sum_d log q(z_d) - log p(z), in the mean sum_d KL(q(z_d) || p(z_d)).
+        mutual_information: log q(z|x) - log q(z); its mean is I(x; z).
+        total_correlation: log q(z) - sum_d log q(z_d); its mean is KL(q(z) || prod_d q(z_d)).
+        dimension_wise_kl: sum_d log q(z_d) - log p(z); its mean is sum_d KL(q(z_d) || p(z_d)).
 
     Example:
         >>> KLParts(*tf.constant([2.0, 0.5, 1.5])).total_correlation.numpy()
@@ -56,7 +56,7 @@ def kl_parts(
 
     Args:
         log_q: log q(z|x) at samples of q(z|x), `[S, B]`.
-        log_p_z: log p(z), of a prior that factorizes over dimensions, `[S, B]`.
+        log_p_z: log p(z) under a prior that factorizes over dimensions, `[S, B]`.
         log_aggregate: log q(z), `[S, B]`.
         log_marginals: log q(z_d) of each dimension, `[S, B, D]`.
 
@@ -77,7 +77,7 @@ def kl_parts(
 
 
 def log_mixture(log_components: tf.Tensor, log_weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The log-density of a mixture of factorized components, and those of its marginals.
+    """Returns the log-density of a mixture of factorized components, and those of its marginals.
 
     log q(z) = log sum_j w_j prod_d q_j(z_d),  log q(z_d) = log sum_j w_j q_j(z_d)
 
@@ -101,20 +101,20 @@ def log_mixture(log_components: tf.Tensor, log_weights: tf.Tensor) -> tuple[tf.T
 def log_sampling_weights(
     own: tf.Tensor, dataset_size: int, sampling: str = "weighted", dtype: tf.DType = tf.float32
 ) -> tf.Tensor:
-    """The weights with which the posteriors of a batch make up the aggregate posterior of the data.
+    """Returns the log-weights of a batch's posteriors in the aggregate posterior of the data.
 
     log q(z_i) ~ log sum_j w_ij q(z_i|x_j),  z_i ~ q(z|x_i),  for N data and a batch of B
 
     weighted:    w_ij = 1 / (N B).  log q(z) is a lower bound, by log B to log N too small.
     stratified:  w_ii = 1 / N,  w_ij = (N-1) / (N (B-1)).  q(z) is unbiased; exact for B = N.
 
-    The stratified weights of the paper leave the remainder to one j of the batch; these are their
-    mean over which j that is. At a batch of 64 the variance of log q(z) was the same by both. Code
-    that is in use has 1 / N in the first column instead of on the diagonal, so that z_i counts with
-    about 1 / (B-1) under its own posterior, and q(z) is too large.
+    The stratified weights of the paper assign the remainder to one j of the batch; the weights here
+    are their mean over the choice of j. With a batch of 64, the variance of log q(z) was the same
+    for both. Some code in use has 1 / N in the first column instead of on the diagonal, so that z_i
+    has a weight of about 1 / (B-1) under its own posterior, and q(z) is too large.
 
     Args:
-        own: Whether z_i was drawn from q(z|x_j), `[B, J]`, for J of the batch.
+        own: Whether z_i was drawn from q(z|x_j), `[B, J]`, for J posteriors of the batch.
         dataset_size: Number N of data.
         sampling: One of `SAMPLINGS`.
         dtype: Data type of the result.
@@ -139,18 +139,18 @@ def log_sampling_weights(
     log_size = tf.math.log(to_dtype(dataset_size, dtype))
     if sampling == "weighted":
         return tf.fill(tf.shape(own), -log_size - tf.math.log(batch_size))
-    others = tf.maximum(batch_size - 1.0, 1.0)  # A batch of one has none.
+    others = tf.maximum(batch_size - 1.0, 1.0)  # A batch of one has no others.
     log_share = tf.math.log(to_dtype(dataset_size - 1, dtype) / others) - log_size
     return tf.where(own, -log_size, log_share)
 
 
 def capacity(kl: tf.Tensor, capacity: tf.Tensor | float, batch_mean: tf.Tensor) -> tf.Tensor:
-    """How far the mean KL is from a capacity.
+    """Returns how far the mean KL is from a capacity.
 
     |E_batch KL - C|
 
-    It is spread over the examples, so that the mean of the result over the batch is the formula,
-    with its gradient.
+    The result is spread over the examples, so that its mean over the batch is the formula above,
+    with the corresponding gradient.
 
     Args:
         kl: KL(q(z|x) || p(z)), `[B]`.
@@ -158,7 +158,7 @@ def capacity(kl: tf.Tensor, capacity: tf.Tensor | float, batch_mean: tf.Tensor) 
         batch_mean: Mean of `kl` over the (global) batch, without gradient.
 
     Returns:
-        Tensor `[B]`, nats. Single values may be negative.
+        Tensor `[B]`, nats. Individual values may be negative.
 
     Example:
         >>> capacity(tf.constant([1.0, 4.0]), 3.0, batch_mean=tf.constant(2.5)).numpy()
@@ -171,7 +171,7 @@ def capacity(kl: tf.Tensor, capacity: tf.Tensor | float, batch_mean: tf.Tensor) 
 
 
 def covariance_deviations(covariance: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """How far a covariance is from the identity, off its diagonal and on it.
+    """Returns how far a covariance is from the identity, off the diagonal and on it.
 
     sum_{i != j} Cov_ij^2,  sum_i (Cov_ii - 1)^2
 
@@ -197,7 +197,7 @@ def covariance_deviations(covariance: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 def mmd(
     x: tf.Tensor, y: tf.Tensor, kernel: str = "rbf", bandwidth: float | tf.Tensor = 1.0
 ) -> tf.Tensor:
-    """The squared maximum mean discrepancy of two distributions, estimated without bias.
+    """Returns an unbiased estimate of the squared maximum mean discrepancy of two distributions.
 
     MMD = E[k(x, x')] + E[k(y, y')] - 2 E[k(x, y)],  x != x', y != y' in the sample
 
@@ -205,13 +205,13 @@ def mmd(
     imq:  k(x, y) = 2 h^2 / (2 h^2 + ||x - y||^2), the inverse multiquadratic kernel
 
     Args:
-        x: Sample of the one, `[..., N, D]`.
-        y: Sample of the other, `[..., M, D]`.
+        x: Sample from one distribution, `[..., N, D]`.
+        y: Sample from the other distribution, `[..., M, D]`.
         kernel: One of `KERNELS`.
         bandwidth: h > 0, in the unit of x.
 
     Returns:
-        Tensor `[...]`. Of equal distributions it is zero in the mean, so it may be negative.
+        Tensor `[...]`. For equal distributions its mean is zero, so it may be negative.
 
     Raises:
         ValueError: If the kernel is unknown.
@@ -240,6 +240,6 @@ def mmd(
 def _mean_of_pairs(values: tf.Tensor) -> tf.Tensor:
     """Returns the mean of `[..., N, N]` off the diagonal, `[...]`; zero for N = 1."""
     size = tf.cast(tf.shape(values)[-1], values.dtype)
-    # XLA has no gradient of `tf.linalg.set_diag` where sizes are dynamic.
+    # XLA has no gradient of `tf.linalg.set_diag` for dynamic sizes.
     total = tf.reduce_sum(values, axis=[-2, -1]) - tf.linalg.trace(values)
     return total / tf.maximum(size * (size - 1.0), 1.0)

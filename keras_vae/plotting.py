@@ -1,4 +1,4 @@
-"""Figures of a training and of what a model has learned."""
+"""Figures of a training, and of what a model has learned."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ __all__ = [
     "reconstructions",
 ]
 
-# How `latent_map` brings D dimensions into the plane.
+# How `latent_map` maps D dimensions to the plane.
 MAPS = ("pca", "tsne")
 
-_CELL = 0.7  # Inches, the width of an image in a grid.
-_MOST_NAMES = 32  # Dimensions that can be named below their bars.
+_CELL = 0.7  # Width of an image in a grid, in inches.
+_MOST_NAMES = 32  # Number of dimensions that can be named below their bars.
 
 
 def learning_curves(history: Mapping[str, Sequence[float]], driven: str = "beta") -> Figure:
@@ -38,7 +38,8 @@ def learning_curves(history: Mapping[str, Sequence[float]], driven: str = "beta"
 
     Args:
         history: `History.history` of a training.
-        driven: Name of the hyperparameter in the lower panel, left out if it was not driven.
+        driven: Name of the hyperparameter in the lower panel, which is omitted if it was not
+            driven.
 
     Returns:
         A matplotlib `Figure`.
@@ -68,7 +69,7 @@ def learning_curves(history: Mapping[str, Sequence[float]], driven: str = "beta"
                 line = {"color": f"C{color}", "linestyle": style, "label": f"{label}, {suffix}"}
                 axes[0, 0].plot(epochs[: len(values)], sign * np.asarray(values), **line)
     axes[0, 0].set_ylabel("nats per example")
-    # The first epochs would flatten all that follows.
+    # The first epochs would flatten everything that follows.
     lines = [np.asarray(line.get_ydata()) for line in axes[0, 0].get_lines()]
     settled = np.concatenate([line[len(line) // 20 :] for line in lines])
     margin = 0.05 * (np.max(settled) - min(0.0, np.min(settled))) + 1e-6
@@ -88,13 +89,13 @@ def image_grid(images: Any, columns: int = 8, title: str = "", *, white: float =
         images: Array `[N, H, W, C]` with C = 1 or 3.
         columns: Number of columns.
         title: Title of the figure.
-        white: The value drawn white, such as 255 for 8-bit images; 0 is black.
+        white: The value drawn as white, such as 255 for 8-bit images; 0 is black.
 
     Returns:
         A matplotlib `Figure`.
 
     Raises:
-        ValueError: If `images` has another shape.
+        ValueError: If `images` does not have this shape.
 
     Example:
         >>> len(image_grid(np.zeros([6, 8, 8, 1]), columns=3).get_axes())
@@ -112,7 +113,7 @@ def image_grid(images: Any, columns: int = 8, title: str = "", *, white: float =
     checks.instance("title", title, str)
     figure = new_figure(_CELL * columns, _CELL * rows * height / width + 0.3 * bool(title))
     axes = figure.subplots()
-    # Enlarged pixels stay sharp: they are what the model has made.
+    # Enlarged pixels stay sharp, as they are what the model has made.
     sharp = "nearest" if width <= _CELL * figure.dpi else None
     pixels = canvas.squeeze(-1) if channels == 1 else canvas
     axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation=sharp)
@@ -129,8 +130,8 @@ def reconstructions(
     Args:
         originals: Array `[N, H, W, C]`.
         reconstructed: Array of the same shape.
-        columns: Number of columns. A last row that is not full is left out.
-        white: The value drawn white, such as 255 for 8-bit images; 0 is black.
+        columns: Number of columns. If the last row is not full, it is left out.
+        white: The value drawn as white, such as 255 for 8-bit images; 0 is black.
 
     Returns:
         A matplotlib `Figure`.
@@ -164,25 +165,25 @@ def latent_traversal(
     y: Any = None,
     white: float = 1.0,
 ) -> Figure:
-    """Draws what the decoder makes of one x when single latent dimensions are moved.
+    """Draws what the decoder makes of one x when single latent dimensions are varied.
 
-    Discrete variables take each of their values, whatever `span` and `steps`. Codes, which have no
-    scale either, take `steps` of their values.
+    Discrete variables take each of their values, whatever `span` and `steps` are. Codes, which have
+    no scale either, take `steps` of their values.
 
     Args:
         model: A `VAE` of images.
         x: Array `[1, H, W, C]`, where the traversals start.
-        dimensions: The dimensions to move, a row for each.
-        span: The largest value, and negated the smallest, that a dimension takes.
-        steps: Number of values, the columns.
+        dimensions: The dimensions to vary, one row for each.
+        span: A dimension varies from `-span` to `span`.
+        steps: Number of values, which is the number of columns.
         y: The label of x, `[1, ...]`, for conditional models.
-        white: The value drawn white, such as 255 for 8-bit images; 0 is black.
+        white: The value drawn as white, such as 255 for 8-bit images; 0 is black.
 
     Returns:
         A matplotlib `Figure`.
 
     Raises:
-        ValueError: If a dimension is none of the model's.
+        ValueError: If the model has no such dimension.
 
     Example:
         >>> import keras_vae as kv
@@ -196,7 +197,7 @@ def latent_traversal(
         'one latent dimension a row, from -2.5 to 2.5'
     """
     q = model.encode(x, y)
-    start = model.posterior_head.mean(q)[0].numpy()  # [D], or [D, K] of categorical variables
+    start = model.posterior_head.mean(q)[0].numpy()  # [D], or [D, K] for categorical variables
     dimensions = _check_dimensions(dimensions, len(start))
     steps = checks.integer("steps", steps)
     title = "one latent variable a row, one of its values a column"
@@ -219,7 +220,7 @@ def latent_traversal(
 
 
 def _check_dimensions(dimensions: Any, count: int) -> list[int]:
-    """Returns dimensions as integers, or raises unless they are some of so many."""
+    """Returns dimensions as integers, or raises unless all of them are below `count`."""
     given = checks.array("dimensions", dimensions, "[N]")
     if given.ndim != 1 or not given.size:
         raise checks.invalid("dimensions", "must be a vector of at least one", dimensions)
@@ -229,14 +230,14 @@ def _check_dimensions(dimensions: Any, count: int) -> list[int]:
 def latent_map(means: Any, labels: Any = None, method: str = "pca", seed: int = 0) -> Figure:
     """Draws posterior means in the plane, coloured by label.
 
-    `"pca"` takes the two first principal components, `"tsne"` keeps neighbours together (van der
-    Maaten and Hinton, 2008), by scikit-learn; its distances and sizes of clusters mean little.
+    `"pca"` uses the first two principal components; `"tsne"` keeps neighbours together (van der
+    Maaten and Hinton, 2008), using scikit-learn, and its distances and cluster sizes mean little.
 
     Args:
         means: Posterior means `[N, D]`, D >= 2.
         labels: Class labels `[N]`, or None.
         method: `"pca"` or `"tsne"`.
-        seed: Integer >= 0, of `"tsne"`.
+        seed: Integer >= 0, for `"tsne"`.
 
     Returns:
         A matplotlib `Figure`.
@@ -270,11 +271,11 @@ def latent_map(means: Any, labels: Any = None, method: str = "pca", seed: int = 
 
 
 def kl_by_dimension(kl: Any, active: Any = None) -> Figure:
-    """Draws the KL of every latent dimension, the largest first.
+    """Draws the KL of every latent dimension, with the largest first.
 
     Args:
-        kl: Mean KL of each dimension `[D]`, nats.
-        active: Whether each dimension is active, `[D]` of bool; the others are drawn pale.
+        kl: Mean KL of each dimension, `[D]`, in nats.
+        active: Whether each dimension is active, bool `[D]`; the others are drawn pale.
 
     Returns:
         A matplotlib `Figure`.
@@ -309,16 +310,16 @@ def kl_by_dimension(kl: Any, active: Any = None) -> Figure:
 
 
 def kl_by_group(kl: Mapping[str, float]) -> Figure:
-    """Draws the KL of every group of latent variables, in the order in which they lie in z.
+    """Draws the KL of every group of latent variables, in their order in z.
 
     Args:
-        kl: Mean KL of each group, nats, by its name.
+        kl: Mean KL of each group, in nats, by name.
 
     Returns:
         A matplotlib `Figure`.
 
     Raises:
-        ValueError: If there is no group, or a KL is not a number.
+        ValueError: If there are no groups, or a KL is not a number.
 
     Example:
         >>> figure = kl_by_group({"z1": 2.0, "z2": 0.5})
@@ -339,16 +340,16 @@ def kl_by_group(kl: Mapping[str, float]) -> Figure:
 
 
 def code_histogram(counts: Mapping[str, Any]) -> Figure:
-    """Draws how often each code of a codebook occurs, the most frequent first.
+    """Draws how often each code of a codebook occurs, with the most frequent first.
 
     Args:
         counts: How often each code of a group occurs, `[K]`, by the name of the group.
 
     Returns:
-        A matplotlib `Figure`, a group a row.
+        A matplotlib `Figure`, with one row for each group.
 
     Raises:
-        ValueError: If there is no group, or the counts are no vectors.
+        ValueError: If there are no groups, or the counts are not vectors.
 
     Example:
         >>> code_histogram({"z": [3, 0, 5]}).get_axes()[0].get_title()
@@ -371,12 +372,12 @@ def code_histogram(counts: Mapping[str, Any]) -> Figure:
 
 
 def elbo_parts(parts: Mapping[str, float], total: str, beside: Mapping[str, float]) -> Figure:
-    """Draws how parts add up to a whole, as steps, and other numbers beside the whole.
+    """Draws how parts add up to a whole in steps, with other values beside it for comparison.
 
     Args:
-        parts: The addends by name, nats.
+        parts: The addends by name, in nats.
         total: Name of their sum.
-        beside: Further numbers by name, nats, such as -log p(x).
+        beside: Other values by name, in nats, such as -log p(x).
 
     Returns:
         A matplotlib `Figure`.
@@ -414,7 +415,7 @@ def elbo_parts(parts: Mapping[str, float], total: str, beside: Mapping[str, floa
 
 
 def _plane(means: np.ndarray, method: str, seed: int) -> tuple[np.ndarray, tuple[str, str]]:
-    """Returns places `[N, 2]` in the plane, and the names of its axes."""
+    """Returns positions `[N, 2]` in the plane, and the names of its axes."""
     centred = means - means.mean(axis=0)
     if method == "pca":
         _, _, directions = np.linalg.svd(centred, full_matrices=False)
@@ -430,7 +431,7 @@ def _plane(means: np.ndarray, method: str, seed: int) -> tuple[np.ndarray, tuple
 
 
 def _name_rows(figure: Figure, names: Sequence[str]) -> None:
-    """Writes names beside the rows of a grid of images."""
+    """Writes names next to the rows of an image grid."""
     (axes,) = figure.get_axes()
     for row, name in enumerate(names):
         height = 1.0 - (row + 0.5) / len(names)

@@ -15,9 +15,9 @@ Latents = Mapping[str, tuple[int, ...]]
 
 
 class Path:
-    """An identity between the draws of z and their use, which scales the gradient on its way back.
+    """An identity between the draws of z and their use that scales the gradient on its way back.
 
-    An estimator sets the scale when it has seen the log-weights, before any gradient is taken.
+    An estimator sets the scale once it has seen the log-weights, before any gradient is taken.
     Until then, the gradient passes as it is.
 
     Example:
@@ -53,7 +53,7 @@ class Path:
 
 
 class Draws(NamedTuple):
-    """What the log-densities of `Terms` were taken of; objectives beyond the ELBO need it.
+    """What the log-densities of `Terms` were computed from; objectives beyond the ELBO need it.
 
     Attributes:
         x: Standardized data, `[B, *E]`.
@@ -61,15 +61,15 @@ class Draws(NamedTuple):
         q: q(z|x), batch [B].
         p_z: p(z), batch [] or [B].
         p_x: p(x|z) at the samples, batch [S, B].
-        likelihood: Function of any z `[..., D]` to p(x|z), batch [...]; for conditional models the
-            leading dimensions end with [B] or [1].
-        path: The way of the gradient from the densities back through z.
+        likelihood: Function from any z `[..., D]` to p(x|z), batch [...]; for conditional models
+            the leading dimensions end with [B] or [1].
+        path: The path of the gradient from the densities back through z.
         seed: A stateless seed `[2]` for further draws.
         kl_is_exact: Whether `Terms.kl` is a closed form, not a mean over the samples.
-        rescore: Function of the terms to equal terms in which every density sees z behind `path`,
-            all of it at once. Those of a model that draws group after group, and scores each on
-            the way, see the groups behind `path` one by one, which is enough but for estimators
-            that scale the gradient of the whole z.
+        rescore: Function from the terms to equal terms in which every density sees all of z behind
+            `path` at once. In a model that draws one group after another and scores each on the
+            way, the densities see the groups behind `path` one by one, which is enough except for
+            estimators that scale the gradient of the whole z.
         training: Whether the networks ran in training mode.
     """
 
@@ -86,7 +86,7 @@ class Draws(NamedTuple):
     training: bool = False
 
 
-# Names of what is measured of every batch, and of what must be finite.
+# Names of what is measured for every batch, and of what must be finite.
 MEASURES = ("elbo", "reconstruction", "kl")
 QUANTITIES = ("log p(x|z)", "KL(q(z|x) || p(z))", "the penalty")
 
@@ -98,17 +98,17 @@ class Terms(NamedTuple):
         log_p_x: log p(x|z), `[S, B]`.
         log_p_z: log p(z), `[S, B]`.
         log_q: log q(z|x), `[S, B]`.
-        kl: KL(q(z|x) || p(z)) of each of the G groups of latent dimensions over which it is a sum,
-            `[B, G]`. G is the number of dimensions where prior and posterior factorize, the number
-            of groups where they say the density of each, else 1.
+        kl: KL(q(z|x) || p(z)), split into the G groups of latent dimensions that it is a sum over,
+            `[B, G]`. G is the number of dimensions if prior and posterior factorize, the number of
+            groups if they give the density of each, and otherwise 1.
         draws: The samples and distributions behind these densities. `ELBO()` and
-            `ImportanceWeighted(K)` do without.
-        penalty: What training adds to the loss and no bound contains, such as the commitment of an
+            `ImportanceWeighted(K)` do without them.
+        penalty: What training adds to the loss but no bound contains, such as the commitment of an
             encoder to a codebook, `[B]`; None if there is nothing.
-        measured: What the model wants to see in the logs besides, `[B]` each: the names that its
+        measured: What else the model puts into the logs, `[B]` each, under the names that its
             `measure_names` lists.
-        statistics: Sums over this batch that the forward pass has measured, of which the state of
-            the model follows: see `LatentVariableModel.state_updates`.
+        statistics: Sums over this batch that the forward pass has measured and from which the state
+            of the model follows: see `LatentVariableModel.state_updates`.
     """
 
     log_p_x: tf.Tensor
@@ -128,7 +128,7 @@ class Terms(NamedTuple):
 
     @property
     def quantities(self) -> tuple[tf.Tensor | None, ...]:
-        """What `QUANTITIES` names, in the order of computation; None for what there is not."""
+        """What `QUANTITIES` names, in the order of computation; None for what is missing."""
         return self.log_p_x, self.kl, self.penalty
 
     @property
@@ -153,7 +153,7 @@ class Terms(NamedTuple):
 
 
 def event_of(latents: Latents) -> tuple[int, ...]:
-    """Returns the shape of a z of these groups: that of the only one, or of a vector of all.
+    """Returns the shape of a z with these groups: that of the only one, or of a vector of all.
 
     Example:
         >>> event_of({"z": (3, 2)}), event_of({"z1": (3, 2), "z2": (4,)})
@@ -202,7 +202,7 @@ def split_z(
 def join_z(
     groups: Mapping[str, tf.Tensor], latents: Latents, event: tuple[int, ...] | None = None
 ) -> tf.Tensor:
-    """Returns the z of these groups, `[..., *event]`; undoes `split_z`.
+    """Joins groups into z, `[..., *event]`; undoes `split_z`.
 
     Example:
         >>> join_z({"z2": tf.ones([1]), "z1": tf.zeros([2])}, {"z1": (2,), "z2": (1,)}).numpy()

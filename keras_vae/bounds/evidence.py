@@ -76,11 +76,12 @@ def normalized_weights(log_w: tf.Tensor) -> tf.Tensor:
 
 
 def leave_one_out_bound(log_w: tf.Tensor) -> tf.Tensor:
-    """What L_K would be without each sample, its weight replaced by the others' geometric mean.
+    """L_K without each sample, whose weight is replaced by the geometric mean of the others.
 
     L_-k = log 1/K (sum_{j != k} w_j + exp(1/(K-1) sum_{j != k} log w_j))
 
-    The baseline of VIMCO for the learning signal L_K of sample k, on which it does not depend.
+    This is VIMCO's baseline for the learning signal L_K of sample k; it does not depend on that
+    sample.
 
     Args:
         log_w: Log importance weights, `[K, ...]` with K >= 2.
@@ -99,7 +100,7 @@ def leave_one_out_bound(log_w: tf.Tensor) -> tf.Tensor:
         Mnih and Rezende, 2016, eq. 9 and 10, arXiv:1602.06725.
     """
     log_w = tf.stop_gradient(log_w)
-    # Sums without one term, by what is before it and after it: a difference would lose the digits.
+    # Sums without one term, from what is before it and after it: a difference would lose digits.
     before = tf.math.cumulative_logsumexp(log_w, axis=0, exclusive=True)
     after = tf.math.cumulative_logsumexp(log_w, axis=0, exclusive=True, reverse=True)
     terms = tf.stack([before, after, leave_one_out_mean(log_w)])
@@ -127,8 +128,9 @@ def leave_one_out_mean(values: tf.Tensor) -> tf.Tensor:
         Mnih and Rezende, 2016, section 2.5, arXiv:1602.06725; Kool et al., 2019.
     """
     values = tf.stop_gradient(values)
-    # As deviations from the largest, which keep their digits where the values are large; and by
-    # what is before and after, so that a sample of density zero, -inf, leaves its own mean finite.
+    # Uses deviations from the largest, which keep their digits even if the values are large, and
+    # sums of what is before and after, so that a sample of density zero, -inf, leaves its own mean
+    # finite.
     largest = tf.reduce_max(values, axis=0, keepdims=True)
     rest = values - largest
     before = tf.cumsum(rest, axis=0, exclusive=True)
@@ -141,7 +143,7 @@ def with_gradient_of(value: tf.Tensor, surrogate: tf.Tensor) -> tf.Tensor:
 
     Args:
         value: Tensor.
-        surrogate: Tensor of the same shape, of which only the gradient counts.
+        surrogate: Tensor of the same shape; only its gradient counts.
 
     Returns:
         Tensor equal to `value`.
@@ -164,7 +166,7 @@ def lagrangian(rate: tf.Tensor, constraint: tf.Tensor, multiplier: tf.Tensor | f
 
     Args:
         rate: KL(q(z|x) || p(z)), or its importance-weighted estimate, `[B]`.
-        constraint: C, what must not be above 0 in the mean, `[B]`.
+        constraint: C, which must not be above 0 on average, `[B]`.
         multiplier: λ > 0.
 
     Returns:

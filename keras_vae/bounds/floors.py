@@ -25,15 +25,15 @@ def free_bits(
     per_example:     sum_g w_g max(λ, KL_g)
     batch_averaged:  max(λ, E_batch sum_g KL_g)
 
-    The two batch means are spread over the examples, so that the mean of the result over the
-    batch is the formula, with its gradient. λ = 0 is no floor, also for a sampled KL below zero.
+    The two batch means are spread over the examples, so that the mean of the result over the batch
+    equals the formula and has its gradient. λ = 0 means no floor, even for a sampled KL below zero.
 
     Args:
         kl: KL of each group, `[B, G]`.
-        floor: λ >= 0 in nats: of each group, or of the whole latent for `batch_averaged`.
+        floor: λ >= 0 in nats, for each group, or for the whole of z with `batch_averaged`.
         batch_mean: Mean of `kl` over the (global) batch, `[G]`.
         mode: One of `FREE_BITS_MODES`.
-        weights: w of each group, `[G]`, as of `balancing_weights`; 1 for `batch_averaged`.
+        weights: w for each group, `[G]`, as from `balancing_weights`; 1 for `batch_averaged`.
 
     Returns:
         Tensor `[B]`, nats.
@@ -61,16 +61,16 @@ def free_bits(
 
 
 def balancing_weights(batch_mean: tf.Tensor, alpha: tf.Tensor | float = 1.0) -> tf.Tensor:
-    """Weights of groups that keep any of them from being switched off while the KL comes in.
+    """Weights of groups that keep any of them from being switched off while the KL is phased in.
 
     γ_l = G r_l / sum_k r_k,  r_l = (max(E_batch KL_l, 0) + 0.01) / α_l
 
-    A group pays for its KL in proportion to what it has, so those with little get more. Their mean
-    is 1, and no gradient passes through them.
+    The price of a group's KL is proportional to how much KL it has, so groups with little get more.
+    The mean of the weights is 1, and no gradient passes through them.
 
     Args:
         batch_mean: Mean of the KL of each group over the (global) batch, `[G]`, nats.
-        alpha: α of each group, > 0: larger groups get larger ones, as they should hold more.
+        alpha: α of each group, > 0: larger groups get a larger α, as they should hold more.
 
     Returns:
         Tensor `[G]`.

@@ -9,7 +9,7 @@ tfd = tfp.distributions
 
 
 def sampled_kl(log_q: tf.Tensor, log_p_z: tf.Tensor) -> tf.Tensor:
-    """The KL estimated by samples of q, without bias, as one group or by groups of z.
+    """The unbiased estimate of the KL from samples of q, as one group or by groups of z.
 
     KL = E_q[log q(z|x) - log p(z)]
 
@@ -29,7 +29,7 @@ def sampled_kl(log_q: tf.Tensor, log_p_z: tf.Tensor) -> tf.Tensor:
 
 
 def log_ratio_by_group(log_q: tf.Tensor, log_p_z: tf.Tensor) -> tf.Tensor:
-    """The log-ratio of two densities, by groups where both have the same.
+    """The log-ratio of two densities, by groups if both have the same groups.
 
     log q(z|x) - log p(z)
 
@@ -92,7 +92,7 @@ def log_prob_by_group(distribution: tfd.Distribution, z: tf.Tensor) -> tf.Tensor
 
 
 def factors(distribution: tfd.Distribution) -> tfd.Distribution | None:
-    """The distributions of the single dimensions, where a distribution factorizes over them.
+    """The distributions of the single dimensions, if a distribution factorizes over them.
 
     p(z) = prod_d p_d(z_d)
 
@@ -184,7 +184,8 @@ def conditional_kl_of_dimensions(
         z: Draws of q, `[S, B, D]`, over which the expectation is taken.
 
     Returns:
-        Tensor `[B, D]`, nats; None where `conditional_kl` is, or a group has a joint KL alone.
+        Tensor `[B, D]`, nats; None where `conditional_kl` is None, or if a group has only a joint
+        KL.
 
     Example:
         >>> from keras_vae.distributions.chain import Chain
@@ -204,14 +205,14 @@ def conditional_kl_of_dimensions(
 def _conditional_kls(
     q: tfd.Distribution, p: tfd.Distribution, z: tf.Tensor
 ) -> list[tf.Tensor] | None:
-    """Returns the KL of each group given the others, `[S, B, D_l]` or `[S, B, 1]`, or None."""
+    """Returns the KL of each group given those before, `[S, B, D_l]` or `[S, B, 1]`, or None."""
     if not _draw_alike(q, p):
         return None
     pairs = zip(q.walk_along(z), p.walk_along(z), strict=True)
     columns = [closed_form_kl(q_l, p_l) for (q_l, _), (p_l, _) in pairs]
     if any(column is None for column in columns):
         return None
-    # That of the first group is the same for all draws.
+    # The KL of the first group is the same for all draws.
     every_draw = tf.zeros(tf.shape(z)[:-1], z.dtype)[..., tf.newaxis]
     return [column + every_draw for column in columns if column is not None]
 

@@ -1,4 +1,4 @@
-"""Callbacks: what a training does besides its steps."""
+"""Callbacks: everything that happens in training besides the steps themselves."""
 
 from keras_vae.callbacks.cyclical_learning_rate import CyclicalLearningRate
 from keras_vae.callbacks.gates import AccuracyGate, Equilibrium

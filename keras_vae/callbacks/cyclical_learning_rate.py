@@ -14,21 +14,21 @@ class CyclicalLearningRate(HyperparameterSchedule):
 
     value at step t = base_lr + (max_lr - base_lr) * a(t) * s((t mod 2 step_size) / (2 step_size))
 
-    t is `optimizer.iterations`: a second or a resumed training goes on in the cycle. The rate is in
-    the logs as `learning_rate`.
+    t is `optimizer.iterations`, so a second or a resumed training continues the cycle. The rate
+    appears in the logs as `learning_rate`.
 
     Args:
         base_lr: Rate at the start of a cycle, > 0.
         max_lr: Rate at the top of a cycle, >= base_lr.
-        step_size: Optimizer steps of half a cycle, >= 1; 2 to 8 epochs are usual.
-        shape: s, one of those of `keras_vae.schedules.Cyclical`.
+        step_size: Number of optimizer steps in half a cycle, >= 1; 2 to 8 epochs are usual.
+        shape: s, one of the shapes of `keras_vae.schedules.Cyclical`.
         amplitude: a, `"constant"`, `"halving"` or `"exponential"` (triangular, triangular2 and
             exp_range of the paper).
         **kwargs: Passed on to `keras_vae.schedules.Cyclical`: `ramp`, `decay`, `cycles`.
 
     Raises:
-        ValueError: If an argument is out of its range; at the start of `fit`, if something else
-            sets the learning rate.
+        ValueError: If an argument is out of range; at the start of `fit`, if something else sets
+            the learning rate.
 
     Example:
         >>> callback = CyclicalLearningRate(1e-3, 1e-2, step_size=2000)

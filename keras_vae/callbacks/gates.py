@@ -1,4 +1,4 @@
-"""Balance a model and its discriminator: who may step."""
+"""Callbacks that balance a model and its discriminator by deciding which of them steps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from keras_vae.optimizers import PartOptimizer
 
 
 class _GateCallback(keras.callbacks.Callback):
-    """Attaches a gate for the length of a training."""
+    """Attaches a gate for the duration of a training."""
 
     def __init__(self, parts: tuple[str, ...]):
         super().__init__()
@@ -22,7 +22,7 @@ class _GateCallback(keras.callbacks.Callback):
         self._gate: Gate | None = None
 
     def set_model(self, model: Any) -> None:
-        """Attaches the gate; Keras calls it before it makes the train function."""
+        """Attaches the gate; Keras calls this before it makes the train function."""
         super().set_model(model)
         gate = self._make(_counts(model, self._parts))
         measured = getattr(model.objective, "measure_names", ())
@@ -42,27 +42,28 @@ class _GateCallback(keras.callbacks.Callback):
 
 
 class Equilibrium(_GateCallback):
-    """Keeps a decoder and its discriminator in balance: who is too far ahead waits.
+    """Keeps a decoder and its discriminator in balance: the one too far ahead waits.
 
     discriminator waits: real < e - m or fake < e - m
     decoder waits:       real > e + m or fake > e + m;  if both would wait, both step
 
     `real` and `fake` are the discriminator's losses in the logs, `discriminator_real` and
-    `discriminator_fake`, as means over the batch of all replicas. The rule runs inside the train
-    step, on the numbers of that very step; all other parts step anyway. Logs hold `decoder_steps`
-    and `discriminator_steps`, how many steps each has made. The numbers are those of a loss
-    `"non_saturating"`, whose value is ln 2 = 0.69 where the discriminator cannot tell anything.
+    `discriminator_fake`, averaged over the batch of all replicas. The rule runs inside the train
+    step, on the values of that same step; all other parts step regardless. The logs hold
+    `decoder_steps` and `discriminator_steps`, the number of steps each has made. The default values
+    are meant for the loss `"non_saturating"`, which is ln 2 = 0.69 when the discriminator cannot
+    tell data from fakes.
 
     Args:
         margin: m >= 0.
         equilibrium: e.
-        decoder: Name of the part that waits where the discriminator is deceived.
-        discriminator: Name of the part that waits where it is not.
+        decoder: Name of the part that waits when the discriminator is deceived.
+        discriminator: Name of the part that waits when it is not.
 
     Raises:
-        ValueError: If an argument is out of its range; at the start of `fit`, if the objective
-            has no discriminator, or the optimizer is not one of `optimizers.by_part` with an
-            optimizer of their own for both parts.
+        ValueError: If an argument is out of range; at the start of `fit`, if the objective has no
+            discriminator, or the optimizer was not made by `optimizers.by_part` with a separate
+            optimizer for each of the two parts.
 
     Example:
         >>> callback = Equilibrium(margin=0.35, equilibrium=0.68)
@@ -87,22 +88,23 @@ class Equilibrium(_GateCallback):
 
 
 class AccuracyGate(_GateCallback):
-    """Lets the discriminator wait while it is right about more than a fraction of the batch.
+    """Makes the discriminator wait while it is right about more than a fraction of the batch.
 
     discriminator waits: accuracy > maximum
 
-    The rule runs inside the train step, on the accuracy of that very step over the batch of all
-    replicas, `discriminator_accuracy` in the logs. Logs hold `discriminator_steps`, too: how many
-    steps it has made.
+    The rule runs inside the train step, on the accuracy of that same step over the batch of all
+    replicas, which the logs hold as `discriminator_accuracy`. The logs also hold
+    `discriminator_steps`, the number of steps the discriminator has made.
 
     Args:
-        maximum: The largest accuracy at which it still steps, in [0, 1]; 0.5 is chance.
-        discriminator: Name of its part of the model.
+        maximum: The largest accuracy at which the discriminator still steps, in [0, 1]; 0.5 is
+            chance.
+        discriminator: Name of the discriminator's part of the model.
 
     Raises:
-        ValueError: If an argument is out of its range; at the start of `fit`, if the objective
-            has no discriminator, or the optimizer is not one of `optimizers.by_part` with an
-            optimizer of its own for the discriminator.
+        ValueError: If an argument is out of range; at the start of `fit`, if the objective has no
+            discriminator, or the optimizer was not made by `optimizers.by_part` with a separate
+            optimizer for the discriminator.
 
     Example:
         >>> callback = AccuracyGate(maximum=0.8)
@@ -117,7 +119,7 @@ class AccuracyGate(_GateCallback):
 
 
 def _counts(model: Any, parts: tuple[str, ...]) -> dict[str, keras.Variable]:
-    """Returns the counters of the optimizers of parts, or raises."""
+    """Returns the step counters of the optimizers of `parts`, or raises an error."""
     optimizer = without_loss_scaling(model.optimizer)
     known = isinstance(optimizer, PartOptimizer)
     if not known or not set(parts) <= set(optimizer.parts):

@@ -1,4 +1,4 @@
-"""Moves the multipliers of GECO."""
+"""Updates the multipliers of GECO."""
 
 from __future__ import annotations
 
@@ -13,37 +13,38 @@ from keras_vae.objectives import GECO as GECOObjective
 
 
 class GECO(keras.callbacks.Callback):
-    """Moves the multipliers of a `GECO` objective until its constraints are met.
+    """Updates the multipliers of a `GECO` objective until its constraints are met.
 
     C_ma <- alpha C_ma + (1 - alpha) C,  C_ma starting at the first C
     log lambda <- log lambda + eta C_ma,  the step clipped, lambda within bounds
 
     The rule runs inside the train step, once per optimizer step. λ and C_ma are weights of the
-    model: they are saved, and a resumed training goes on with them. Logs hold `lambda`,
+    model, so they are saved, and a resumed training continues with them. The logs hold `lambda`,
     `constraint` and `constraint_ma`.
 
-    η is per unit of the constraint: 3e-3 suits a summed squared error of tens, a distance of about
-    1 wants correspondingly more. `clip` keeps λ from winding up over the first steps, at which the
-    networks cannot meet the constraint yet. Where λ swings, a smaller η or α calms it.
+    η is per unit of the constraint: 3e-3 suits a summed squared error in the tens; a distance of
+    about 1 needs a correspondingly larger η. `clip` keeps λ from winding up during the first steps,
+    when the networks cannot meet the constraint yet. If λ oscillates, a smaller η or α calms it.
 
-    The multiplicative rule of the published MNIST table (references below) is
-    `GECO(learning_rate=1.0, alpha=0.99, clip=(0.9, 1.1), every=100)`, but that its code counts the
-    steps from 0 and waits for two epochs: λ first moves at its step 400, the 401st, of 200 steps an
-    epoch. With `warmup_steps=399` it moves as often, each time one step earlier.
+    The multiplicative rule of the published MNIST table (see the references below) is
+    `GECO(learning_rate=1.0, alpha=0.99, clip=(0.9, 1.1), every=100)`, except that its code counts
+    steps from 0 and waits for two epochs of 200 steps, so that λ first moves at step 400, the
+    401st. With `warmup_steps=399`, λ moves equally often, each time one step earlier.
 
     Args:
         learning_rate: η > 0.
         alpha: Decay α of the moving average, in [0, 1).
-        clip: Least and largest factor of λ in one update.
-        every: Optimizer steps from one update of λ to the next.
-        warmup_steps: First optimizer steps, at which λ stays.
-        kappa: Schedule of the constraint's κ, or None. Where several constraints have a κ,
-            `HyperparameterSchedule` drives each by its name.
-        bounds: Least and largest λ.
+        clip: Smallest and largest factor by which λ changes in one update.
+        every: Number of optimizer steps from one update of λ to the next.
+        warmup_steps: Number of optimizer steps at the start during which λ stays as it is.
+        kappa: Schedule of the constraint's κ, or None. If several constraints have a κ,
+            `HyperparameterSchedule` can drive each by its name.
+        bounds: Smallest and largest λ.
 
     Raises:
-        ValueError: If an argument is out of its range; at the start of `fit`, if the objective is
-            not a `GECO`, another callback drives λ or κ, or it is not one κ that there is to drive.
+        ValueError: If an argument is out of range; at the start of `fit`, if the objective is not a
+            `GECO`, another callback drives λ or κ, or `kappa` is given but the objective does not
+            have exactly one κ.
 
     Example:
         >>> callback = GECO(learning_rate=2e-3, warmup_steps=100)
@@ -81,7 +82,7 @@ class GECO(keras.callbacks.Callback):
         self._controllers: list[Controller] = []
 
     def set_model(self, model: Any) -> None:
-        """Attaches the rules; Keras calls it before it makes the train function."""
+        """Attaches the rules; Keras calls this before it makes the train function."""
         super().set_model(model)
         objective = objective_of(model, GECOObjective)
         names = ["lambda" + suffix for suffix in objective.suffixes]
@@ -104,7 +105,7 @@ class GECO(keras.callbacks.Callback):
 
 
 def _kappa_of(model: Any) -> tuple[str, keras.Variable]:
-    """Returns the name and the weight of the κ of a model's constraints, or raises."""
+    """Returns the name and the variable of the only κ among a model's constraints, or raises."""
     constraints = objective_of(model, GECOObjective).constraints
     held = [constraint.hyperparameters.get("kappa") for constraint in constraints]
     numbers = model.hyperparameters.items()

@@ -1,4 +1,4 @@
-"""Drives a number of the model by a schedule."""
+"""Drives a hyperparameter of the model by a schedule."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from keras_vae.core import checks
 
 
 class HyperparameterSchedule(keras.callbacks.Callback):
-    """Sets a number of the model at every optimizer step, for the length of a training.
+    """Sets a hyperparameter of the model at every optimizer step of a training.
 
     value at step t = schedule(t),  t = optimizer.iterations
 
-    The schedule runs inside the train step. The number is in the logs under its name, and keeps
-    its last value when the training ends.
+    The schedule runs inside the train step. The hyperparameter appears in the logs under its name,
+    and keeps its last value when the training ends.
 
     Args:
-        name: Name of the number, one of `model.hyperparameters`: `"beta"`, `"learning_rate"`, ...
+        name: Name of the hyperparameter, one of `model.hyperparameters`: `"beta"`,
+            `"learning_rate"`, ...
         schedule: Function of the step, such as one of `keras_vae.schedules`.
 
     Raises:
-        ValueError: At the start of `fit`, if the model has no such number, or another callback
-            drives it.
+        ValueError: At the start of `fit`, if the model has no such hyperparameter, or another
+            callback drives it.
 
     Example:
         >>> import keras_vae as kv
@@ -41,7 +42,7 @@ class HyperparameterSchedule(keras.callbacks.Callback):
         self._controller: ScheduledValue | None = None
 
     def set_model(self, model: Any) -> None:
-        """Attaches the schedule; Keras calls it before it makes the train function."""
+        """Attaches the schedule; Keras calls this before it makes the train function."""
         super().set_model(model)
         self._attach()
 
@@ -55,7 +56,7 @@ class HyperparameterSchedule(keras.callbacks.Callback):
         self.model.attach(self._controller, by=type(self).__name__)
 
     def _number_of(self, model: Any) -> keras.Variable:
-        """Returns the weight that holds the number, or raises."""
+        """Returns the variable that holds the hyperparameter, or raises an error."""
         hyperparameters = getattr(model, "hyperparameters", {})
         if self.name in hyperparameters:
             return hyperparameters[self.name]

@@ -14,26 +14,26 @@ from keras_vae.objectives import TargetKL
 
 
 class KLController(keras.callbacks.Callback):
-    """Moves the β of a `TargetKL` objective until the KL is at its target.
+    """Adjusts the β of a `TargetKL` objective until the KL is at its target.
 
     e = target - KL,  I <- clip(I - K_i e),  beta <- clip(K_p / (1 + exp(e)) + I)
 
     The rule runs inside the train step, once per optimizer step, on the KL of the batch. β and I
-    are weights of the model: they are saved, and a resumed training goes on with them. Logs hold
-    `beta`. The target must be a KL that some β within the bounds leads to.
+    are weights of the model, so they are saved, and a resumed training continues with them. The
+    logs hold `beta`. The target must be a KL that can be reached with some β within the bounds.
 
-    K_i is the pace: with the published 1e-4, an error of 10 nats moves β by 0.1 in 100 steps. For
-    trainings of some hundred steps and targets of some nats, 1e-3 settles sooner.
+    K_i sets the pace: with the published 1e-4, an error of 10 nats moves β by 0.1 in 100 steps. For
+    trainings of a few hundred steps and targets of a few nats, 1e-3 settles sooner.
 
     Args:
-        proportional: K_p >= 0, the most that the proportional part adds to β.
+        proportional: K_p >= 0, the most that the proportional term adds to β.
         integral: K_i >= 0, how much β moves in a step for each nat of error.
-        bounds: Least and largest β, >= 0.
+        bounds: Smallest and largest β, >= 0.
         target: Schedule of the target, or None.
 
     Raises:
-        ValueError: If an argument is out of its range; at the start of `fit`, if the objective is
-            not a `TargetKL`, or another callback drives β or the target.
+        ValueError: If an argument is out of range; at the start of `fit`, if the objective is not a
+            `TargetKL`, or another callback drives β or the target.
 
     Example:
         >>> callback = KLController(proportional=0.01, integral=1e-4)
@@ -60,7 +60,7 @@ class KLController(keras.callbacks.Callback):
         self._rule: PIRule | None = None
 
     def set_model(self, model: Any) -> None:
-        """Attaches the rule; Keras calls it before it makes the train function."""
+        """Attaches the rule; Keras calls this before it makes the train function."""
         super().set_model(model)
         objective = objective_of(model, TargetKL)
         weights = (objective.beta, objective.integral, objective.target)

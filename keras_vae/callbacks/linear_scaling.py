@@ -16,19 +16,20 @@ class LinearScaling(HyperparameterSchedule):
 
     value at step t = base_lr(t) * (1 + (factor - 1) * min(1, t / warmup_steps))
 
-    For batches `factor` times larger than those whose rate is known: that many replicas, say. t is
-    `optimizer.iterations`. The rate is in the logs as `learning_rate`.
+    Use it when batches are `factor` times larger than those for which a good rate is known, such as
+    when training on that many replicas. t is `optimizer.iterations`. The rate appears in the logs
+    as `learning_rate`.
 
     Args:
         factor: How many times larger the batch is, > 0.
-        warmup_steps: Optimizer steps until the rate is reached; 5 epochs in the paper.
+        warmup_steps: Number of optimizer steps until the rate is reached; 5 epochs in the paper.
         base_lr: Rate for the small batch: a number, a schedule, or None for that of the optimizer
             before its first step. The callback remembers it, so further trainings with the same
-            callback go on with the rate they have reached.
+            callback continue from the rate they have reached.
 
     Raises:
-        ValueError: If an argument is out of its range; at the start of `fit`, if something else
-            sets the learning rate, or `base_lr` is None and the optimizer has made steps that this
+        ValueError: If an argument is out of range; at the start of `fit`, if something else sets
+            the learning rate, or `base_lr` is None and the optimizer has made steps that this
             callback has not seen.
 
     Example:
@@ -48,10 +49,10 @@ class LinearScaling(HyperparameterSchedule):
             base_lr = checks.number("base_lr", base_lr, 0.0, exclusive=True)
         self.base_lr = base_lr
         self._base = base_lr
-        self._optimizer: Any = None  # whose rate `_base` was, where none was given
+        self._optimizer: Any = None  # the one `_base` was taken from, if no rate was given
 
     def set_model(self, model: Any) -> None:
-        """Takes the rate of the optimizer, if none was given, and attaches the schedule."""
+        """Takes the optimizer's rate if none was given, and attaches the schedule."""
         number = self._number_of(model)
         steps = int(model.optimizer.iterations.numpy())
         if self.base_lr is None and (steps == 0 or self._optimizer is not model.optimizer):
@@ -59,7 +60,7 @@ class LinearScaling(HyperparameterSchedule):
                 rule = f"must be given for an optimizer that has made steps already, here {steps}"
                 raise checks.invalid("base_lr", rule, None)
             self._base, self._optimizer = float(number.numpy()), model.optimizer
-            # Another function: what was traced before has the rate of then in it.
+            # A new function, as the one traced before has the old rate baked in.
             self.schedule = lambda step: self._value(step)
         super().set_model(model)
 

@@ -1,4 +1,4 @@
-"""The objective of a model that a callback is for."""
+"""Finds the objective of a model that a callback works on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Kind = TypeVar("Kind", bound=Objective)
 
 
 def objective_of(model: Any, kind: type[Kind]) -> Kind:
-    """Returns the objective of a model, or the one within it, that is of a kind.
+    """Returns the objective of a model, or one wrapped inside it, that is of the given kind.
 
     Raises:
         ValueError: If there is none.

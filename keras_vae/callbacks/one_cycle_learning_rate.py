@@ -1,4 +1,4 @@
-"""One rise and one long fall of the learning rate in a training."""
+"""A learning rate that rises once and falls once over a training."""
 
 from __future__ import annotations
 
@@ -15,34 +15,36 @@ from keras_vae.schedules import OneCycle
 
 
 class OneCycleLearningRate(HyperparameterSchedule):
-    """Drives the learning rate, and the momentum if you like, in one cycle as long as the training.
+    """Drives the learning rate, and optionally the momentum, in one cycle over the training.
 
     value at step t = OneCycle(max_lr, steps)(t - t_0),  so that the last update has the final rate
 
-    t_0 is the step at which epoch 0 began, as far as it can be told: `optimizer.iterations` at the
-    start, less the steps of `initial_epoch` epochs. So a second `fit` begins a new cycle, while
-    `fit(initial_epoch=5)` goes on after the fifth epoch of the cycle, and so does a training that
-    `keras.callbacks.BackupAndRestore` resumes. `epochs` counts from epoch 0, as always in Keras.
+    t_0 is the step at which epoch 0 began, as far as this can be inferred: `optimizer.iterations`
+    at the start, minus the steps of `initial_epoch` epochs. So a second `fit` begins a new cycle,
+    while `fit(initial_epoch=5)` continues after the fifth epoch of the cycle, as does a training
+    resumed by `keras.callbacks.BackupAndRestore`. `epochs` counts from epoch 0, as always in Keras.
 
-    The rate is in the logs as `learning_rate`, the momentum as `momentum` or `beta_1`. After the
-    training the learning rate keeps its last value, and the momentum is that of the optimizer.
+    The rate appears in the logs as `learning_rate`, the momentum as `momentum` or `beta_1`. After
+    the training, the learning rate keeps its last value, and the momentum is again that of the
+    optimizer.
 
     Args:
         max_lr: The largest rate, > 0; see `keras_vae.find_learning_rate`.
-        steps: Optimizer steps of the cycle; by default those of all epochs of the training.
-        warmup: Fraction of the steps on the way up, in (0, 1).
+        steps: Number of optimizer steps in the cycle; by default, that of all epochs of the
+            training.
+        warmup: Fraction of the steps in which the rate rises, in (0, 1).
         initial_division: What `max_lr` is divided by at the start, >= 1.
         final_division: What the initial rate is divided by at the end, >= 1.
         shape: `"cosine"` or `"linear"`.
-        momentum: None, or least and largest momentum, such as `(0.85, 0.95)`, which goes the
-            opposite way. For `SGD` and `RMSprop` with a momentum, and, as β1, for `Adam`, `AdamW`,
-            `Adamax`, `Nadam`, `Lamb` and `RAdam`.
+        momentum: None, or the smallest and largest momentum, such as `(0.85, 0.95)`; it moves in
+            the opposite direction to the rate. It applies to `SGD` and `RMSprop` with momentum and,
+            as β1, to `Adam`, `AdamW`, `Adamax`, `Nadam`, `Lamb` and `RAdam`.
         endpoint: Whether the last of the `steps` updates has the final rate. If False, the rate
             gets there one step later; see `keras_vae.schedules.OneCycle`.
 
     Raises:
-        ValueError: If an argument is out of its range; at the start of `fit`, if something else
-            sets the learning rate, `steps` is None and the length of the dataset unknown, or the
+        ValueError: If an argument is out of range; at the start of `fit`, if something else sets
+            the learning rate, `steps` is None and the length of the dataset is unknown, or the
             optimizer has no momentum that can be driven.
 
     Example:
@@ -82,21 +84,21 @@ class OneCycleLearningRate(HyperparameterSchedule):
         self._momentum: StepHook | None = None
 
     def set_model(self, model: Any) -> None:
-        """Takes the model; what it needs to know of the training comes with `set_params`."""
+        """Takes the model; what the cycle needs to know of the training comes in `set_params`."""
         keras.callbacks.Callback.set_model(self, model)
         self._number_of(model)
 
     def set_params(self, params: dict[str, Any]) -> None:
-        """Attaches the cycle; Keras calls it before it makes the train function."""
+        """Attaches the cycle; Keras calls this before it makes the train function."""
         super().set_params(params)
         steps = self.steps or self._steps_of(params["epochs"])
         if steps is None:
             rule = "must be the number of optimizer steps, as the length of the data is not known"
             raise checks.invalid("steps", rule, None)
-        # A training without an epoch makes no step.
+        # A training of no epochs makes no steps.
         self._cycle = OneCycle(self.max_lr, max(steps, 1), **self._options)
         self._started = False
-        # Another function: what was traced for the training before has its cycle in it.
+        # A new function, as the one traced for the previous training has that cycle baked in.
         self.schedule = lambda step: self._value(step)
         self._attach()
         momentum = self._cycle.momentum_schedule
@@ -106,7 +108,7 @@ class OneCycleLearningRate(HyperparameterSchedule):
             self._momentum = driven
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Finds out where the cycle is, in the first epoch; a backup is restored by then."""
+        """Finds the position in the cycle at the first epoch, when a backup has been restored."""
         if self._started:
             return
         now, before = int(self.model.optimizer.iterations.numpy()), self._steps_of(epoch)
@@ -119,7 +121,7 @@ class OneCycleLearningRate(HyperparameterSchedule):
         return {"start": self._start, "started": self._started}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes on with the cycle, also within an epoch."""
+        """Continues the cycle, even in the middle of an epoch."""
         self._start, self._started = state["start"], state["started"]
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
@@ -129,7 +131,7 @@ class OneCycleLearningRate(HyperparameterSchedule):
             self.model.detach(self._momentum)
 
     def _steps_of(self, epochs: int) -> int | None:
-        """Returns the optimizer steps of so many epochs, None if that is not known."""
+        """Returns the number of optimizer steps in some epochs, or None if it is not known."""
         if self.params["steps"] is None:
             return None
         optimizer = without_loss_scaling(self.model.optimizer)

@@ -1,4 +1,4 @@
-"""A training that goes on where it was interrupted."""
+"""Continues a training from where it was interrupted."""
 
 from __future__ import annotations
 
@@ -21,35 +21,36 @@ from keras_vae.training.checkpoints.folder import Folder, Position
 from keras_vae.training.checkpoints.format import Checkpoint
 from keras_vae.training.data import Data
 
-# How many executions pass between two questions to the other workers, each of which takes all.
+# How many executions pass between two exchanges among the workers, which all of them must join.
 _BETWEEN_QUESTIONS = 10
 
 
 class Resume(keeping.Keeper):
-    """Keeps a training in a folder, and goes on with it when the script starts again.
+    """Keeps a training in a folder, and continues it when the script starts again.
 
-    The model, its optimizer, whatever is driven, the noise of all layers, the callbacks and the
-    history continue as if there had been no interruption, bit for bit. A checkpoint is written
-    after every epoch, and within epochs if `every` says so. Each is there as a whole or not at all,
-    has a checksum that is verified before it is used, and the last few are kept: a damaged one
-    costs what was trained since the one before, of which a warning tells. On SIGTERM, by which
-    machines are told that they will be taken away, the step is finished, a checkpoint written, and
-    the process ends with exit code 143. Of several workers the chief writes, and all read: they
-    must see the same folder.
+    The model, its optimizer, all driven hyperparameters, the noise of all layers, the callbacks and
+    the history continue as if there had been no interruption, bit for bit. A checkpoint is written
+    after every epoch, and also within epochs if `every` is given. Each is written completely or not
+    at all, and has a checksum that is verified before use. The last few are kept, so a damaged
+    checkpoint costs only the training since the one before it, and a warning says so. On SIGTERM,
+    which announces that the machine is about to be taken away, the current step is finished, a
+    checkpoint is written, and the process ends with exit code 143. Among several workers, only the
+    chief writes, but all read, so they must see the same folder.
 
-    It may stand anywhere among the callbacks: `fit` calls it last. Those of this package and of
-    Keras go on where they were; so do others that have `get_state() -> dict` and
-    `set_state(state)`. Of those that remember something else, a warning tells.
+    This callback may stand anywhere in the list of callbacks; `fit` calls it last. The callbacks of
+    this package and of Keras continue from where they were, as do others that have
+    `get_state() -> dict` and `set_state(state)`. A warning names those that remember something and
+    have neither.
 
-    Within an epoch a training goes on with data of `keras_vae.data.load` and with arrays, which are
-    shuffled by the model's seed and the number of the epoch, not by Keras. The batches before are
-    read once more and left out. Of other data the order is not known in another process: their
-    training goes on from the start of the epoch.
+    A training can continue in the middle of an epoch if its data come from `keras_vae.data.load` or
+    are arrays, which are then shuffled by the model's seed and the epoch number, not by Keras. The
+    batches already done are read once more and skipped. The order of other data is not known in
+    another process, so a training on them continues from the start of the epoch.
 
     Args:
-        directory: Folder of the checkpoints, of this training alone.
-        every: How often to write within an epoch: so many steps, an integer; so many seconds, a
-            float or a `datetime.timedelta`; None for the ends of epochs alone.
+        directory: Folder of the checkpoints, used by this training alone.
+        every: How often to write within an epoch: an integer for a number of steps, a float or a
+            `datetime.timedelta` for a number of seconds; None to write only at the end of epochs.
         keep: How many checkpoints to keep.
 
     Attributes:
@@ -59,9 +60,9 @@ class Resume(keeping.Keeper):
     Raises:
         ValueError: If all checkpoints in the folder are damaged. At the start of `fit`, if its
             `initial_epoch` is not `epoch`, workers see different checkpoints, another process
-            writes to the folder, or it holds a training of another model, optimizer or data. The
-            model is as it was.
-        OSError: If a checkpoint cannot be written. Those before it stay valid.
+            writes to the folder, or the folder holds a training with another model, optimizer or
+            data. The model is left unchanged.
+        OSError: If a checkpoint cannot be written. The checkpoints before it stay valid.
 
     Example:
         >>> import tempfile, keras_vae as kv
@@ -99,23 +100,23 @@ class Resume(keeping.Keeper):
         self._snapshots: Snapshots | None = None
         self._termination = Termination()
         self._within = False  # Whether checkpoints within epochs can be used.
-        self._begin: Checkpoint | None = None  # What it goes on from, within an epoch.
+        self._begin: Checkpoint | None = None  # The checkpoint to continue from within an epoch.
         self._skipping = False
         self._written_at, self._written_batch, self._calls = 0.0, 0, 0
-        # Not of the class, which would make every step an execution of its own.
+        # Not a method of the class, which would make every step an execution of its own.
         self.on_train_batch_end = self._after_batch
 
     # Before the training.
 
     @property
     def boundaries(self) -> list[int]:
-        """Numbers of batches, of which an execution of several steps must make a divisor."""
+        """Numbers of batches that the number of steps per execution must divide."""
         return [number for number in (self.batch, self._steps) if number and self._within]
 
     def prepare(
         self, model: Any, data: Data, options: dict[str, Any], others: Sequence[Any]
     ) -> dict[str, Any]:
-        """Returns the options of `fit` with data in an order that can be repeated."""
+        """Returns the options of `fit`, with the data in an order that can be repeated."""
         self._others = others
         self._data = configuration.of_data(data, options)
         self._within = keeping.can_be_repeated(data, options)
@@ -136,7 +137,7 @@ class Resume(keeping.Keeper):
         return keeping.with_order_of_its_own(data, options, model.seed)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Puts back what the last checkpoint holds."""
+        """Restores what the last checkpoint holds."""
         strategy = self.model.distribute_strategy
         if workers.writes(strategy):
             self._folder.lock()
@@ -153,7 +154,7 @@ class Resume(keeping.Keeper):
         self._termination.install()
 
     def _find(self) -> tuple[int, int, Checkpoint | pathlib.Path | None]:
-        """Returns how far the training is, and what holds it."""
+        """Returns how far the training has come, and the checkpoint that holds it."""
         found = self._folder.newest()
         if found is not None:
             return *found[0], found[1]
@@ -202,7 +203,7 @@ class Resume(keeping.Keeper):
     # During the training.
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Puts the means of a part of an epoch back, which begin anew with it."""
+        """Restores the means over part of an epoch, which Keras resets at the start of an epoch."""
         self.epoch, self._calls = epoch, 0
         self._written_batch = self.batch if self._skipping else 0
         if self._skipping:
@@ -211,7 +212,7 @@ class Resume(keeping.Keeper):
     def _after_batch(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if self._skipping:
             if batch + 1 >= self.batch:
-                self._put_back()  # Also what callbacks have counted meanwhile.
+                self._put_back()  # This also undoes what callbacks have counted meanwhile.
                 self._begin, self._skipping = None, False
             return
         self._calls += 1
@@ -239,7 +240,7 @@ class Resume(keeping.Keeper):
         return bool(late or (self._steps and batch - self._written_batch >= self._steps))
 
     def _agree(self, *asked: bool) -> tuple[bool, ...]:
-        """Returns what any of several workers asks for, now and then; all of them must call it."""
+        """Returns what any worker asks for, checking now and then; all workers must call it."""
         strategy = self.model.distribute_strategy
         if not workers.several(strategy):
             return asked
@@ -266,18 +267,18 @@ class Resume(keeping.Keeper):
     # After the training.
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Lets others have the folder."""
+        """Releases the folder."""
         self.close()
 
     def close(self) -> None:
-        """Lets others have the folder, however the training ended."""
+        """Releases the folder, however the training ended."""
         self._termination.remove()
         self._folder.release()
         self._begin = None
 
 
 def _interval(every: Any) -> tuple[int, float]:
-    """Returns after how many steps, and after how many seconds, to write; 0 for never."""
+    """Returns after how many steps and after how many seconds to write; 0 means never."""
     if every is None:
         return 0, 0.0
     if isinstance(every, datetime.timedelta):

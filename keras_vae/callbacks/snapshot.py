@@ -1,4 +1,4 @@
-"""All that a training is at a moment: its variables, its callbacks, and what it is made of."""
+"""The full state of a training at one moment: its variables, callbacks and configuration."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from keras_vae.training.checkpoints.format import Checkpoint
 
 
 class Snapshots:
-    """Takes snapshots of one training, and puts them back.
+    """Takes snapshots of one training, and restores them.
 
     Args:
-        model: The model, compiled and built, before anything of a checkpoint is put back.
+        model: The model, compiled and built, before anything is restored from a checkpoint.
         others: The callbacks.
-        data: What is known of the data: `configuration.of_data`.
+        data: What is known about the data, from `configuration.of_data`.
     """
 
     def __init__(self, model: Any, others: Sequence[Any], data: Mapping[str, Any]):
@@ -28,7 +28,7 @@ class Snapshots:
         self._first = configuration.of_model(model)
 
     def take(self, position: Position) -> Checkpoint:
-        """Returns what the training is now; all workers must call it."""
+        """Returns the current state of the training; all workers must call it."""
         arrays = state.read(self._model)
         own = {f"variable {name}": array for name, array in arrays.items()}
         facts = {
@@ -36,19 +36,19 @@ class Snapshots:
             "position": list(position),
             "stopped": self._is_stopped(position),
             "data": self._data,
-            # A number that moves has another value in the configuration of its layer by now.
+            # A hyperparameter that moves has a different value in its layer's configuration by now.
             "configurations": [self._first, configuration.of_model(self._model)],
             "callbacks": states.read(self._others, own),
         }
         return Checkpoint(facts, own)
 
     def put_back(self, checkpoint: Checkpoint) -> None:
-        """Makes the training what it was, after `misfit` has found nothing."""
+        """Restores the training to a checkpoint, for which `misfit` must have found nothing."""
         state.restore(self._model, _variables_of(checkpoint))
         states.restore(self._others, checkpoint.facts["callbacks"], checkpoint.arrays)
 
     def misfit(self, checkpoint: Checkpoint) -> str:
-        """Returns in what a checkpoint is of another training, or ""."""
+        """Returns how a checkpoint differs from this training, or "" if it fits."""
         now, facts = configuration.of_model(self._model), checkpoint.facts
         known = [list(configuration.differences(one, now)) for one in facts["configurations"]]
         found = min(known, key=len)
@@ -57,11 +57,11 @@ class Snapshots:
         return told or state.misfit(self._model, _variables_of(checkpoint))
 
     def unknown(self) -> list[str]:
-        """Returns the names of callbacks that may remember what is not in a snapshot."""
+        """Returns the names of callbacks that may remember something a snapshot does not hold."""
         return states.unknown(self._others)
 
     def _is_stopped(self, position: Position) -> bool:
-        """Returns whether a callback has ended the training, not only interrupted it."""
+        """Returns whether a callback has ended the training, rather than just interrupted it."""
         ends = [getattr(one, "stopped_epoch", None) for one in self._others]
         return bool(self._model.stop_training) and position.epoch - 1 in ends
 

@@ -1,7 +1,8 @@
-"""What callbacks remember of a training, so that it can go on where it was.
+"""What callbacks remember of a training, so that it can continue from where it stopped.
 
-Callbacks with `get_state() -> dict` and `set_state(state)` say themselves what they remember, in
-numbers, texts, arrays, lists and dictionaries of them. For those of Keras it is known here.
+Callbacks with `get_state() -> dict` and `set_state(state)` define for themselves what they
+remember, as numbers, strings, arrays, and lists and dictionaries of these. For the callbacks of
+Keras, this module knows what to keep.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _REMEMBERED: dict[type, tuple[str, ...]] = {
     keras.callbacks.History: ("history", "epoch"),
     keras.callbacks.TensorBoard: ("_global_train_batch", "_global_test_batch"),
 }
-# They decide by the epoch and the weights alone.
+# These depend only on the epoch and the weights.
 _NOTHING = (
     keras.callbacks.LearningRateScheduler,
     keras.callbacks.TerminateOnNaN,
@@ -39,14 +40,14 @@ _ARRAY = "array of the checkpoint"
 
 
 def read(callbacks: Sequence[Any], arrays: MutableMapping[str, np.ndarray]) -> list[Any]:
-    """Returns the states of callbacks, which JSON can hold, and adds their arrays to `arrays`."""
+    """Returns the states of callbacks in a form JSON can hold, and adds arrays to `arrays`."""
     return [[_name(one), _encoded(_state_of(one), _name(one), arrays)] for one in callbacks]
 
 
 def restore(
     callbacks: Sequence[Any], states: Sequence[Any], arrays: Mapping[str, np.ndarray]
 ) -> None:
-    """Gives callbacks the states that `read` returned; the first of a class has the first state."""
+    """Gives callbacks the states that `read` returned, in order among those of the same class."""
     left = list(states)
     for callback in callbacks:
         found = next((i for i, (name, _) in enumerate(left) if name == _name(callback)), None)
@@ -57,7 +58,7 @@ def restore(
 
 
 def unknown(callbacks: Sequence[Any]) -> list[str]:
-    """Returns the names of the callbacks that may remember what cannot be restored."""
+    """Returns the names of callbacks that may remember something that cannot be restored."""
     plain = vars(keras.callbacks.Callback()).keys()
     return [
         _name(one)
@@ -74,7 +75,7 @@ def _name(callback: Any) -> str:
 
 
 def _state_of(callback: Any) -> dict[str, Any] | None:
-    """Returns what a callback remembers, or None if that is nothing, or not known."""
+    """Returns what a callback remembers, or None if it remembers nothing or this is not known."""
     if callable(getattr(callback, "get_state", None)):
         return callback.get_state()
     if isinstance(callback, keras.callbacks.CSVLogger):
@@ -97,7 +98,7 @@ def _names_of(callback: Any) -> tuple[str, ...]:
     return next((names for kind, names in _REMEMBERED.items() if isinstance(callback, kind)), ())
 
 
-# Keras's table of epochs lives in a file, which may have rows of epochs that are trained again.
+# Keras's table of epochs is in a file, which may hold rows for epochs that are trained again.
 
 
 def _state_of_table(callback: Any) -> dict[str, Any]:
@@ -118,12 +119,12 @@ def _restore_table(callback: Any, state: Mapping[str, Any]) -> None:
     callback.append_header = not state["text"]
 
 
-# JSON for all but arrays.
+# JSON holds everything except the arrays.
 
 
 def _encoded(value: Any, name: str, arrays: MutableMapping[str, np.ndarray]) -> Any:
     if isinstance(value, Mapping):
-        # Keys need not be texts.
+        # Keys need not be strings.
         items = [[key, _encoded(one, name, arrays)] for key, one in value.items()]
         return {"items": items}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""Ends a training by GECO when its constraints are met."""
+"""Ends a training with GECO once its constraints are met."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ MONITORS = ("constraint_ma", "constraint", "val_constraint")
 class StopWhenConstraintSatisfied(keras.callbacks.Callback):
     """Ends the training once every constraint of a `GECO` objective has been met for some epochs.
 
-    C <= tolerance for each constraint, at the ends of `patience` epochs in a row
+    C <= tolerance for each constraint, at the end of `patience` epochs in a row
 
     Args:
         patience: Number of epochs in a row.
         tolerance: How much a constraint may be violated, in its own unit.
-        monitor: Which C: `"constraint_ma"`, the moving average at the end of the epoch, which the
-            callback `GECO` keeps; `"constraint"`, the mean over the epoch; or `"val_constraint"`,
-            that of the validation data, where epochs without validation do not count.
-        start_from_epoch: Epochs before this one, counted from 0, do not count.
+        monitor: Which C to use: `"constraint_ma"`, the moving average at the end of the epoch,
+            which the callback `GECO` keeps; `"constraint"`, the mean over the epoch; or
+            `"val_constraint"`, the mean over the validation data. Epochs without validation do not
+            count for the latter.
+        start_from_epoch: Epochs before this one do not count; epochs are numbered from 0.
 
     Attributes:
-        stopped_epoch: The epoch that was the last one because of this, or None.
+        stopped_epoch: The epoch after which this callback ended the training, or None.
 
     Raises:
-        ValueError: If an argument is out of its range; at the start of `fit`, if the objective is
-            not a `GECO`, or nothing keeps the moving average.
+        ValueError: If an argument is out of range; at the start of `fit`, if the objective is not a
+            `GECO`, or nothing keeps the moving average.
 
     Example:
         >>> callback = StopWhenConstraintSatisfied(patience=3, tolerance=0.5)
@@ -52,7 +53,7 @@ class StopWhenConstraintSatisfied(keras.callbacks.Callback):
         self.start_from_epoch = checks.integer("start_from_epoch", start_from_epoch, minimum=0)
         self.stopped_epoch: int | None = None
         self._names: list[str] = []
-        self._met = 0  # epochs in a row
+        self._met = 0  # Number of epochs in a row.
         self._seen = False
 
     def set_model(self, model: Any) -> None:
@@ -62,7 +63,7 @@ class StopWhenConstraintSatisfied(keras.callbacks.Callback):
         self._names = [self.monitor + suffix for suffix in objective.suffixes]
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Checks that there is something to look at, and forgets earlier trainings."""
+        """Checks that the monitored value exists, and forgets earlier trainings."""
         kept = {name for hook in self.model.hooks.values() for name in hook.logged}
         if self.monitor == "constraint_ma" and not kept.issuperset(self._names):
             rule = "needs the callback keras_vae.callbacks.GECO in the same training"
@@ -70,7 +71,7 @@ class StopWhenConstraintSatisfied(keras.callbacks.Callback):
         self.stopped_epoch, self._met, self._seen = None, 0, False
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Ends the training, if it is time."""
+        """Ends the training if the constraints have been met for long enough."""
         found = [(logs or {}).get(name) for name in self._names]
         values = [float(value) for value in found if value is not None]
         if epoch < self.start_from_epoch or len(values) < len(self._names):
@@ -86,12 +87,12 @@ class StopWhenConstraintSatisfied(keras.callbacks.Callback):
         return {"stopped_epoch": self.stopped_epoch, "met": self._met, "seen": self._seen}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes on where it was."""
+        """Restores what `get_state` returned."""
         self.stopped_epoch, self._met = state["stopped_epoch"], state["met"]
         self._seen = state["seen"]
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Warns if the training went by without a value."""
+        """Warns if the monitored value was never there during the training."""
         if self.monitor == "val_constraint" and not self._seen:
             text = "StopWhenConstraintSatisfied: no validation, so `val_constraint` was not known."
             warnings.warn(text, stacklevel=2)

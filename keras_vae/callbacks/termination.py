@@ -1,4 +1,4 @@
-"""SIGTERM, by which a machine says that it will be taken away."""
+"""Handles SIGTERM, which announces that the machine is about to be taken away."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import threading
 from types import FrameType
 from typing import Any, NoReturn
 
-# What shells report of a process that SIGTERM has ended.
+# What shells report for a process that was ended by SIGTERM.
 EXIT_CODE = 128 + signal.SIGTERM
 
 
 class Termination:
-    """Notes that SIGTERM has come, in the place of ending the process at once.
+    """Notes that SIGTERM has arrived, instead of ending the process at once.
 
-    Python hears of signals in its main thread alone; in another, nothing is installed.
+    Python receives signals only in its main thread; in any other thread, nothing is installed.
 
     Attributes:
-        asked: Whether it has come since `install`.
+        asked: Whether the signal has arrived since `install`.
     """
 
     def __init__(self) -> None:
@@ -27,20 +27,20 @@ class Termination:
         self._before: Any = None
 
     def install(self) -> None:
-        """Begins to listen."""
+        """Starts listening for the signal."""
         self.asked = False
         if not self._installed and threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGTERM, self._note)
             self._installed = True
 
     def remove(self) -> None:
-        """Gives the signal back to whoever had it."""
+        """Restores the previous handler of the signal."""
         if self._installed and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._before or signal.SIG_DFL)
             self._installed = False
 
     def leave(self, message: str) -> NoReturn:
-        """Ends the process with a message, after whatever else had listened to the signal."""
+        """Ends the process with a message, after calling the previous handler of the signal."""
         self.remove()
         print(message, file=sys.stderr, flush=True)
         if callable(self._before):

@@ -1,4 +1,4 @@
-"""What runs inside the train step: rules that move one number of a model, gates, hooks."""
+"""Code that runs inside the train step: rules for one number of a model, gates, and hooks."""
 
 from keras_vae.controllers.controller import Controller, Step, StepHook
 from keras_vae.controllers.gates import AccuracyGate, EquilibriumGate, Gate

@@ -1,4 +1,4 @@
-"""What runs inside the train step, once per optimizer step."""
+"""Hooks and rules that run inside the train step, once per optimizer step."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ Updates = Sequence[tuple[keras.Variable, tf.Tensor]]
 
 
 class Step(NamedTuple):
-    """What is known of a training step before the optimizer moves.
+    """What is known about a training step before the optimizer updates the weights.
 
     Attributes:
         number: `optimizer.iterations` before the step, from 0: an int64 scalar.
         x: The examples of this replica, `[B, ...]`.
-        y: What conditional models are conditioned on, `[B, ...]`, else None.
-        weights: Their weights, `[B]`; zeros where the step is skipped.
+        y: The condition of conditional models, `[B, ...]`, otherwise None.
+        weights: The weights of the examples, `[B]`; zeros if the step is skipped.
         measures: Values of the examples, each `[B]`: `"elbo"`, `"reconstruction"`, `"kl"`, ...
         gradients: The gradients of this replica's loss, times `loss_scale`, one for each trainable
-            variable, None where the loss does not depend on it.
-        loss_scale: Factor of the loss under loss scaling, else 1: a scalar.
+            variable; None if the loss does not depend on it.
+        loss_scale: Factor of the loss under loss scaling, otherwise 1: a scalar.
 
     Example:
         >>> class Darkest(StepHook):
@@ -47,17 +47,17 @@ class Step(NamedTuple):
 
 
 class StepHook:
-    """Something that runs inside the train step for the length of a training.
+    """Something that runs inside the train step for the duration of a training run.
 
-    `LatentVariableModel.attach` puts it there; a callback does so. It runs in the graph, once per
-    step, so it is exact under `steps_per_execution`, on several replicas and after a resume. What
-    it must remember beyond the training has to be weights of the model.
+    A callback attaches it by `LatentVariableModel.attach`. It runs in the graph, once per step, so
+    it is exact under `steps_per_execution`, on several replicas and after a resume. Anything it
+    must remember beyond the training run has to be stored in weights of the model.
 
     Args:
-        name: Its name, which no other has.
+        name: A unique name.
 
     Attributes:
-        feedback: Names of the measures whose means `after_step` wants: `"reconstruction"`, `"kl"`,
+        feedback: Names of the measures whose means `after_step` needs: `"reconstruction"`, `"kl"`,
             `"elbo"`, or one of the objective's own.
 
     Example:
@@ -88,58 +88,58 @@ class StepHook:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What a traced step depends on: hooks with equal keys do the same."""
+        """What a traced step depends on: hooks with equal keys do the same thing."""
         return self.name, id(self)
 
     @property
     def logged(self) -> dict[str, keras.Variable]:
-        """The numbers that go to the logs, by name."""
+        """The numbers that appear in the logs, by name."""
         return {}
 
     @property
     def observes(self) -> bool:
-        """Whether it looks at steps, by operations that XLA may not know."""
+        """Whether it looks at steps, possibly with operations that XLA does not support."""
         return type(self).observe is not StepHook.observe
 
     def before_step(self, step: tf.Tensor) -> None:
-        """Sets numbers for an optimizer step: open loop.
+        """Sets numbers before an optimizer step (open loop).
 
         Args:
             step: `optimizer.iterations` before the step, from 0: an int64 scalar.
         """
 
     def observe(self, step: Step) -> None:
-        """Looks at a step, and keeps what it wants in variables of its own."""
+        """Looks at a step and keeps what it needs in its own variables."""
 
     def after_step(self, step: tf.Tensor, means: Mapping[str, tf.Tensor]) -> Updates:
-        """Says what weights become for the next step: closed loop.
+        """Returns new values of weights for the next step (closed loop).
 
         Args:
             step: `optimizer.iterations` before the step, from 0: an int64 scalar.
             means: Means of the measures in `feedback` over the batch of all replicas, scalars.
 
         Returns:
-            Pairs of a weight and its new value, which it gets if the optimizer made the step.
+            Pairs of a weight and its new value, which is assigned if the optimizer made the step.
         """
         return ()
 
     def gate(self, means: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
-        """Says of parts of the model whether they may move at this step; all others may.
+        """Returns which parts of the model may be updated in this step; all others may.
 
         Args:
             means: Means of the measures in `feedback` over the batch of all replicas, scalars.
 
         Returns:
-            A boolean scalar for each part that it judges, by the part's name.
+            A boolean scalar for each part that it controls, by the part's name.
         """
         return {}
 
     def loss_shift(self, means: Mapping[str, tf.Tensor]) -> tf.Tensor | float:
-        """Returns what the reported loss of a training step has in addition, without gradient."""
+        """Returns what is added to the reported loss of a training step, without a gradient."""
         return 0.0
 
     def detached(self) -> None:
-        """Is told that the training is over, or broke off."""
+        """Is called when the training has ended or was interrupted."""
 
 
 class Controller(StepHook):

@@ -1,4 +1,4 @@
-"""Gates: whether a part of the model moves at a step, by how an adversary is doing."""
+"""Gates: whether a part of the model is updated in a step, by how well an adversary is doing."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from keras_vae.controllers.controller import StepHook
 
 
 class Gate(StepHook):
-    """Holds parts of the model at steps, and tells in the logs how many steps each has made.
+    """Makes parts of the model skip steps, and logs how many steps each part has made.
 
     Args:
-        name: Its name.
-        counts: The number of steps of each part that it judges, by the part's name: the
+        name: The name of the gate.
+        counts: The number of steps of each part that it controls, by the part's name: the
             `iterations` of the part's optimizer.
 
     Example:
@@ -41,15 +41,15 @@ class Gate(StepHook):
 
 
 class EquilibriumGate(Gate):
-    """Lets the discriminator wait where it is too good, and the decoder where it is too bad.
+    """Makes the discriminator wait when it is too good, and the decoder when it is too bad.
 
     discriminator waits: real < e - m or fake < e - m
     decoder waits:       real > e + m or fake > e + m;  if both would wait, both step
 
     Args:
         counts: The number of steps of the decoder and of the discriminator, in this order.
-        margin: m.
-        equilibrium: e.
+        margin: The margin m.
+        equilibrium: The equilibrium e.
 
     Example:
         >>> gate = EquilibriumGate({"decoder": 0, "discriminator": 0}, 0.35, 0.68)
@@ -82,11 +82,11 @@ class EquilibriumGate(Gate):
 
 
 class AccuracyGate(Gate):
-    """Lets the discriminator wait where it is right about more than a fraction of the batch.
+    """Makes the discriminator wait when it is right about more than a fraction of the batch.
 
     Args:
         counts: The number of steps of the discriminator.
-        maximum: The largest accuracy at which it still steps.
+        maximum: The largest accuracy at which it still makes steps.
 
     Example:
         >>> gate = AccuracyGate({"discriminator": 0}, 0.8)

@@ -11,16 +11,16 @@ from keras_vae.controllers.controller import Controller, Updates
 
 
 class MovingAverage(Controller):
-    """The exponential moving average of a measure, which starts at the first mean it sees.
+    """The exponential moving average of a measure, starting at the first mean it sees.
 
     C_ma <- decay * C_ma + (1 - decay) * C
 
     Args:
         name: Name of the average.
         variable: The weight that holds C_ma.
-        seen: The weight that tells whether C_ma holds anything yet, 0 at the start.
+        seen: The weight that tells whether C_ma has a value yet; 0 at the start.
         measure: Name of the measure C.
-        decay: How much is kept at a step, in [0, 1).
+        decay: Fraction that is kept in a step, in [0, 1).
 
     Example:
         >>> average, seen = keras.Variable(0.0), keras.Variable(0.0)
@@ -47,7 +47,7 @@ class MovingAverage(Controller):
         self.feedback = (measure,)
 
     def next(self, means: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """Returns the average once it has seen these means."""
+        """Returns what the average becomes when it sees these means."""
         decay = self.decay * tf.convert_to_tensor(self.seen)
         mean = tf.cast(means[self.measure], self.variable.dtype)
         return mean + decay * (self.variable - mean)

@@ -1,4 +1,4 @@
-"""A Lagrange multiplier that moves with its constraint."""
+"""A Lagrange multiplier that follows its constraint."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from keras_vae.controllers.moving_average import MovingAverage
 
 
 class MultiplierRule(Controller):
-    """Closed loop: a Lagrange multiplier grows while its constraint is violated.
+    """A closed loop in which a Lagrange multiplier grows while its constraint is violated.
 
     C_ma <- alpha * C_ma + (1 - alpha) * C
     lambda <- lambda * clip(exp(eta * C_ma)), every so many steps
 
-    λ moves on a logarithmic scale, so it stays positive, and within bounds. The reported loss of a
-    training step has C_ma in place of C: its gradient is that of C.
+    λ moves on a logarithmic scale, so it stays positive, and it stays within its bounds. The
+    reported loss of a training step contains C_ma instead of C, but has the gradient of C.
 
     Args:
         name: Name of the multiplier.
         variable: The weight that holds λ.
         average: The rule of C_ma.
         learning_rate: η, per unit of the constraint.
-        clip: Least and largest factor of one update.
-        bounds: Least and largest λ.
-        every: Steps from one update to the next.
-        warmup_steps: First steps, at which λ stays.
+        clip: Smallest and largest factor of one update.
+        bounds: Smallest and largest λ.
+        every: Number of steps from one update to the next.
+        warmup_steps: Number of steps at the start during which λ stays constant.
 
     Example:
         >>> c, seen, multiplier = (keras.Variable(value) for value in (0.0, 0.0, 1.0))
@@ -75,7 +75,7 @@ class MultiplierRule(Controller):
 
     def after_step(self, step: tf.Tensor, means: Mapping[str, tf.Tensor]) -> Updates:
         log_low, log_high = map(math.log, self.clip)
-        # Before the exponential, which a violation of 100 would make infinite.
+        # Clip before the exponential, which a violation of 100 would make infinite.
         exponent = tf.clip_by_value(
             self.learning_rate * self.average.next(means), log_low, log_high
         )

@@ -13,18 +13,18 @@ from keras_vae.controllers.scheduled_value import ScheduledValue
 from keras_vae.core import checks
 from keras_vae.core.loss_scaling import without_loss_scaling
 
-# Of these, tests hold the steps against those that the same optimizer makes when its number is
-# changed by hand between them.
+# For these, tests compare the steps with those that the same optimizer makes when its number is
+# changed by hand between steps.
 MOMENTUM = ("SGD", "RMSprop")
 BETA_1 = ("Adam", "AdamW", "Adamax", "Nadam", "Lamb", "RAdam")
 
 
 class OptimizerMomentum(ScheduledValue):
-    """Open loop: at step t the momentum of the optimizer, or its beta_1, is `schedule(t)`.
+    """An open loop: at step t, the momentum of the optimizer, or its beta_1, is `schedule(t)`.
 
-    Keras's optimizers hold it as a Python float. While a step is traced there is something in its
-    place that reads a weight, so the number can move without a new trace. Between the steps there
-    is the float, which is thus what is saved.
+    Keras's optimizers hold it as a Python float. While a step is traced, an object that reads a
+    weight takes its place, so the number can change without a new trace. Between the steps, the
+    float is back in place, and so it is the float that is saved.
 
     Args:
         optimizer: `SGD` or `RMSprop` with a momentum above 0, `Adam`, `AdamW`, `Adamax`, `Nadam`,
@@ -32,7 +32,7 @@ class OptimizerMomentum(ScheduledValue):
         schedule: Function of the step, such as one of `keras_vae.schedules`.
 
     Raises:
-        ValueError: If the optimizer is none of these.
+        ValueError: If the optimizer is not one of these.
 
     Example:
         >>> import keras_vae as kv
@@ -69,20 +69,20 @@ class OptimizerMomentum(ScheduledValue):
 
 
 class _Number:
-    """What optimizers do with a momentum above 0, done with what a weight holds at that time."""
+    """A stand-in for a momentum above 0 that always has the current value of a weight."""
 
     def __init__(self, variable: keras.Variable):
         self.variable = variable
 
     def __tf_tensor__(self, dtype: Any = None, name: str | None = None) -> tf.Tensor:
-        # Read here, not when it was made: that may have been in another graph.
+        # Read it here and not in the constructor, which may have run in another graph.
         value = tf.convert_to_tensor(self.variable)
         return value if dtype is None else tf.cast(value, dtype)
 
     def __rsub__(self, other: float) -> tf.Tensor:
         return other - tf.convert_to_tensor(self)
 
-    # A graph must not depend on the value: it has a memory whatever that is.
+    # A graph must not depend on the value: it has a momentum whatever the value is.
 
     def __gt__(self, other: float) -> bool:
         return True
@@ -96,7 +96,7 @@ class _Number:
 
 def _attribute(optimizer: Any) -> str:
     """Returns the name of the number, or raises."""
-    # By their names: this room does not know that of the optimizers.
+    # Compare by name, because this subpackage does not know that of the optimizers.
     kinds = {kind.__name__ for kind in type(optimizer).__mro__}
     if kinds & set(BETA_1):
         return "beta_1"

@@ -12,21 +12,22 @@ from keras_vae.controllers.controller import Controller, Updates
 
 
 class PIRule(Controller):
-    """Closed loop: a proportional-integral controller of β that holds the KL at a target.
+    """A closed loop: a proportional-integral controller of β that holds the KL at a target.
 
     e = target - KL,  I <- clip(I - K_i e),  beta <- clip(K_p / (1 + exp(e)) + I)
 
-    Both are clipped to the bounds of β, so that I does not wind up while β is at one. Published
-    versions start with I = 0 and add the lower bound to β; here I starts at any β and includes it.
+    Both are clipped to the bounds of β, so that I does not wind up while β is at a bound. Published
+    versions start with I = 0 and add the lower bound to β; here, I starts at any β and includes the
+    lower bound.
 
     Args:
-        name: Name of the number, β.
-        variable: The weight that holds it.
-        integral: The weight that holds I, at the start the first β.
-        target: The weight that holds the target, nats.
+        name: Name of the number β.
+        variable: The weight that holds β.
+        integral: The weight that holds I, which is initially the first β.
+        target: The weight that holds the target, in nats.
         proportional: K_p >= 0.
         integral_gain: K_i >= 0.
-        bounds: Least and largest β.
+        bounds: Smallest and largest β.
 
     Example:
         >>> beta, integral, target = (keras.Variable(value) for value in (1.0, 0.0, 10.0))

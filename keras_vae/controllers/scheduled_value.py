@@ -12,7 +12,7 @@ from keras_vae.core.numerics import to_dtype
 
 
 class ScheduledValue(Controller):
-    """Open loop: at step t the number is `schedule(t)`.
+    """An open loop: at step t, the number is `schedule(t)`.
 
     Args:
         name: Name of the number.
@@ -36,6 +36,6 @@ class ScheduledValue(Controller):
         return self.name, id(self.variable), id(self.schedule)
 
     def before_step(self, step: tf.Tensor) -> None:
-        # A schedule of the package, when called, rounds to `floatx`, the weight may be float64.
+        # Calling a schedule of the package rounds to `floatx`, but the weight may be float64.
         value = getattr(self.schedule, "exactly_at", self.schedule)(step)
         self.variable.assign(to_dtype(value, self.variable.dtype))

@@ -1,1 +1,1 @@
-"""What every room may use, and what knows of no other room."""
+"""Basics that every subpackage may use, and that depend on no other subpackage."""

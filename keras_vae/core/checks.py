@@ -1,4 +1,4 @@
-"""Checks of arguments: one error that names the argument, the rule and the value."""
+"""Checks of arguments, with an error that names the argument, the rule and the value."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 
 
 def invalid(argument: str, rule: str, value: Any) -> ValueError:
-    """Returns the error for `argument` whose `value` breaks `rule`.
+    """Returns the error for an `argument` with a `value` that breaks `rule`.
 
     Example:
         >>> print(invalid("beta", "must be >= 0", -1.0))
@@ -23,16 +23,16 @@ def invalid(argument: str, rule: str, value: Any) -> ValueError:
     return ValueError(f"Argument `{argument}` {rule}. Received: {argument}={value!r}")
 
 
-# More than any count, seed or size; a tensor's integers end here.
+# More than any count, seed or size, and the largest integer in a tensor.
 _LARGEST = 2**63 - 1
-# Units of a layer: a file that asks for more is damaged, and would take the memory of the machine.
+# Units of a layer: a file that asks for more is damaged, and would exhaust the memory.
 _LARGEST_SIZE = 2**24
-# Numbers of one example: a gibibyte in float32.
+# Numbers in one example: a gibibyte in float32.
 _LARGEST_SHAPE = 2**28
 
 
 def integer(argument: str, value: Any, minimum: int = 1, maximum: int = _LARGEST) -> int:
-    """Returns `value` as an int, or raises unless it is a whole number within the bounds."""
+    """Returns `value` as an int; raises unless it is a whole number within the bounds."""
     if not _is_integer(value) or int(value) < minimum:
         raise invalid(argument, f"must be an integer >= {minimum}", value)
     if int(value) > maximum:
@@ -41,7 +41,7 @@ def integer(argument: str, value: Any, minimum: int = 1, maximum: int = _LARGEST
 
 
 def size(argument: str, value: Any, minimum: int = 1) -> int:
-    """Returns `value` as an int, or raises unless a layer can have so many units."""
+    """Returns `value` as an int; raises unless a layer can have this many units."""
     return integer(argument, value, minimum, _LARGEST_SIZE)
 
 
@@ -52,9 +52,9 @@ def number(
     maximum: float = math.inf,
     exclusive: bool = False,
 ) -> float:
-    """Returns `value` as a float, or raises unless it is finite and within the bounds.
+    """Returns `value` as a float; raises unless it is finite and within the bounds.
 
-    With `exclusive=True` the bounds themselves are refused.
+    With `exclusive=True`, the bounds themselves are rejected.
     """
     less, more = ("<", ">") if exclusive else ("<=", ">=")
     bounds = [f"{more} {minimum:g}"] if minimum > -math.inf else []
@@ -71,9 +71,9 @@ def number(
 def interval(
     argument: str, value: Any, minimum: float = -math.inf, exclusive: bool = False
 ) -> tuple[float, float]:
-    """Returns two numbers in their order, or raises.
+    """Returns two finite numbers (low, high); raises unless they are in this order.
 
-    With `exclusive=True` the minimum itself is refused.
+    With `exclusive=True`, the minimum itself is rejected.
     """
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         raise invalid(argument, "must be a pair of numbers (low, high)", value)
@@ -84,7 +84,7 @@ def interval(
 
 
 def sizes(argument: str, value: Any) -> tuple[int, ...]:
-    """Returns `value` as a tuple of numbers of units, one for each of several layers, or raises."""
+    """Returns `value` as a tuple with the number of units of each of several layers, or raises."""
     entries = _positive_integers(argument, value)
     for entry in entries:
         size(argument, entry)
@@ -92,7 +92,7 @@ def sizes(argument: str, value: Any) -> tuple[int, ...]:
 
 
 def shape(argument: str, value: Any) -> tuple[int, ...]:
-    """Returns `value` as the shape of an example, a tuple of positive ints, or raises."""
+    """Returns `value` as the shape of an example, which is a tuple of positive ints, or raises."""
     entries = _positive_integers(argument, value)
     if math.prod(entries) > _LARGEST_SHAPE:
         raise invalid(argument, f"must be of at most {_LARGEST_SHAPE} numbers", value)
@@ -115,14 +115,14 @@ def array(argument: str, value: Any, shape: str = "") -> np.ndarray:
     """Returns `value` as an array of real numbers, or raises.
 
     Args:
-        argument: Its name.
-        value: What NumPy can make an array of.
-        shape: How its shape must be, for the error.
+        argument: The name of the argument.
+        value: Anything from which NumPy can make an array.
+        shape: The required shape, as text for the error.
     """
     rule = "must be an array of numbers" + (f" of shape {shape}" if shape else "")
     try:
         found = np.asarray(value)
-    except (TypeError, ValueError):  # Of rows of different lengths.
+    except (TypeError, ValueError):  # Such as for rows of different lengths.
         raise invalid(argument, rule, value) from None
     if found.dtype.kind in "OSUcMm":
         raise invalid(argument, rule, value)
@@ -130,21 +130,21 @@ def array(argument: str, value: Any, shape: str = "") -> np.ndarray:
 
 
 def path(argument: str, value: Any, rule: str = "must be a path") -> pathlib.Path:
-    """Returns `value` as a path, or raises unless it is one that is not empty."""
+    """Returns `value` as a path; raises unless it is a non-empty path."""
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
         raise invalid(argument, rule, value)
     return pathlib.Path(value)
 
 
 def text(argument: str, value: Any) -> str:
-    """Returns `value`, or raises unless it is a text that is not empty."""
+    """Returns `value`; raises unless it is a non-empty string."""
     if not isinstance(value, str) or not value:
         raise invalid(argument, "must be a non-empty string", value)
     return value
 
 
 def instance(argument: str, value: Any, kind: type | tuple[type, ...]) -> Any:
-    """Returns `value`, or raises unless it is of a kind."""
+    """Returns `value`; raises unless it is an instance of this kind."""
     if not isinstance(value, kind):
         kinds = kind if isinstance(kind, tuple) else (kind,)
         raise invalid(argument, f"must be a {' or '.join(one.__name__ for one in kinds)}", value)
@@ -154,7 +154,7 @@ def instance(argument: str, value: Any, kind: type | tuple[type, ...]) -> Any:
 def output_of(
     argument: str, network: keras.layers.Layer, shape: tuple[int | None, ...], kind: str = "inputs"
 ) -> Any:
-    """Builds a network for inputs of a shape and returns its symbolic outputs, or raises."""
+    """Builds a network for inputs of this shape and returns its symbolic outputs, or raises."""
     try:
         return network(keras.KerasTensor(shape, dtype=network.compute_dtype))
     except Exception as error:
@@ -163,7 +163,7 @@ def output_of(
 
 
 def regularizer(argument: str, value: Any) -> Any:
-    """Returns a Keras regularizer of what Keras takes for one, or raises."""
+    """Returns the Keras regularizer for anything that Keras accepts as one, or raises."""
     try:
         return keras.regularizers.get(value)
     except (TypeError, ValueError):
@@ -172,14 +172,14 @@ def regularizer(argument: str, value: Any) -> Any:
 
 
 def option(argument: str, value: Any, known: Iterable[Any]) -> Any:
-    """Returns `value`, or raises unless it is one of the `known` options."""
+    """Returns `value`; raises unless it is one of the `known` options."""
     known = list(known)
-    # What cannot be compared as a whole, such as an array, is none of them.
+    # A value that cannot be compared as a whole, such as an array, is not an option.
     if not any(np.ndim(same := value == one) == 0 and bool(same) for one in known):
         raise invalid(argument, f"must be one of {known}", value)
     return value
 
 
 def flag(argument: str, value: Any) -> bool:
-    """Returns `value` as a bool, or raises unless it is True or False."""
+    """Returns `value` as a bool; raises unless it is True or False."""
     return bool(option(argument, value, (False, True)))

@@ -1,4 +1,4 @@
-"""Branches of a graph that move variables, on one device or on replicas."""
+"""Branches of a graph that update variables, on one device or on replicas."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import tensorflow as tf
 
 
 def run_if(condition: tf.Tensor | bool, function: Callable[..., None], *args: Any) -> None:
-    """Calls a function that moves variables, if a condition holds.
+    """Calls a function that updates variables, if a condition holds.
 
-    Whether it does may be known only when the graph runs.
+    The condition may be known only when the graph runs.
 
     Args:
-        condition: Whether it holds, the same on every replica.
-        function: Which may merge the replicas, as optimizers do.
-        *args: What it is given: of this replica.
+        condition: Whether to call the function; the same on every replica.
+        function: The function; it may merge the replicas, as optimizers do.
+        *args: Arguments of the function on this replica.
 
     Example:
         >>> count = tf.Variable(0)
@@ -37,7 +37,7 @@ def run_if(condition: tf.Tensor | bool, function: Callable[..., None], *args: An
 
 
 def _merge_if(function: Callable[..., None]) -> Callable[..., None]:
-    # The function merges the replicas, which it cannot within a branch of one replica.
+    # The function merges the replicas, which it cannot do within a branch of one replica.
     def merge(strategy: tf.distribute.Strategy, conditions: Any, *args: Any) -> None:
         def run_on_replicas() -> bool:
             strategy.extended.call_for_each_replica(function, args=args)
@@ -50,4 +50,4 @@ def _merge_if(function: Callable[..., None]) -> Callable[..., None]:
 
 def _return_true(function: Callable[..., None], args: Any) -> bool:
     function(*args)
-    return True  # Both branches of `tf.cond` must return the same.
+    return True  # Both branches of `tf.cond` must return the same structure.

@@ -1,4 +1,4 @@
-"""Networks of batches that may be empty."""
+"""Networks that are applied to batches that may be empty."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import tensorflow as tf
 
 
 def of_any_batch(network: Callable[[tf.Tensor], Any], inputs: tf.Tensor) -> Any:
-    """Returns what a network makes of a batch, also on a replica that has no examples.
+    """Returns the output of a network for a batch, even on a replica that has no examples.
 
     At the end of the data, a replica may have none. On a CPU, convolutions by oneDNN give an empty
-    batch the shape of their inputs in place of that of their outputs, and their gradients fail. So
-    an empty batch is run as one example of zeros, which is cut off again and gets no gradient.
+    batch the shape of their inputs instead of that of their outputs, and their gradients fail.
+    Therefore an empty batch is run as one example of zeros, which is cut off again and gets no
+    gradient.
 
     Args:
-        network: Layer or function of `[B, ...]` that has no statistics of the batch.
+        network: Layer or function of `[B, ...]` that does not use batch statistics.
         inputs: Tensor `[B, ...]`.
 
     Returns:
-        What the network returns, nested or not, of B examples.
+        The output of the network for B examples, nested or not.
 
     Example:
         >>> of_any_batch(lambda x: 2.0 * x, tf.constant([1.0, 3.0])).numpy()

@@ -1,4 +1,4 @@
-"""Where every figure starts, and how lines are framed."""
+"""How every figure starts, and how line plots are framed."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ if TYPE_CHECKING:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Returns an empty figure, its size in inches.
+    """Returns an empty figure with this size in inches.
 
     Example:
         >>> [float(inches) for inches in new_figure(7.0, 4.0).get_size_inches()]
         [7.0, 4.0]
     """
-    # Without pyplot there is no backend to choose and no figure to close.
+    # Without pyplot, there is no backend to choose and no figure to close.
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained", dpi=120)
 
 
 def frame_lightly(axes: Axes) -> None:
-    """Frames lines by two axes and a light grid behind them."""
+    """Frames a line plot with two axes and a light grid behind the lines."""
     axes.margins(x=0.01, y=0.06)
     axes.grid(color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)

@@ -1,4 +1,4 @@
-"""Files and folders that are never there in part, also after a power cut."""
+"""Files and folders that are never left incomplete, even after a power cut."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from collections.abc import Iterator
 
 from keras_vae.core import locks
 
-# Of Linux: exchanges two names in one operation of the file system.
+# Constants of Linux: exchange two names in one operation of the file system.
 _RENAME_EXCHANGE, _THIS_FOLDER = 2, -100
 
 
 @contextlib.contextmanager
 def written_whole(target: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """Yields a path to write a file or a folder at, which becomes `target` once it is complete.
+    """Yields a path for writing a file or a folder, which becomes `target` once it is complete.
 
-    If the writing fails, or the process is killed, what was at `target` stays as it was. All is on
-    the disk before it takes its place. What killed processes have left of the same target is
-    removed.
+    If writing fails or the process is killed, whatever was at `target` remains unchanged.
+    Everything is on the disk before it replaces the old content. Remains that killed processes have
+    left for the same target are removed.
 
     Args:
-        target: File or folder; its parent must exist. What is there is replaced.
+        target: File or folder; its parent must exist. Anything already there is replaced.
 
     Yields:
-        Path beside the target, so that renaming it is a single operation of the file system.
+        Path next to the target, so that renaming it is a single operation of the file system.
 
     Example:
         >>> target = pathlib.Path(tempfile.mkdtemp(), "numbers.txt")
@@ -50,7 +50,7 @@ def written_whole(target: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 
 def write_whole(path: str | os.PathLike, content: bytes | str) -> None:
-    """Writes a file, text in UTF-8, so that it is never there in part; makes its folder."""
+    """Writes a file, text in UTF-8, so that it is never left incomplete; makes its folder."""
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as written:
         written.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -69,7 +69,7 @@ def sync(path: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def _temporary_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Makes a folder beside the target; it is removed at the end, or once its process is dead."""
+    """Makes a folder next to the target; it is removed at the end, or once its process is dead."""
     prefix = f".{target.name}-"
     with locks.held(target.parent):
         remove_stale(target.parent, prefix)
@@ -83,7 +83,7 @@ def _temporary_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def remove_stale(parent: pathlib.Path, prefix: str) -> None:
-    """Removes the temporary folders of dead processes: nobody holds their locks any more."""
+    """Removes the temporary folders of dead processes, whose locks nobody holds any more."""
     for folder in parent.iterdir():
         if folder.name.startswith(prefix) and folder.is_dir():
             descriptor = locks.take(folder)
@@ -93,7 +93,7 @@ def remove_stale(parent: pathlib.Path, prefix: str) -> None:
 
 
 def _sync_all(written: pathlib.Path) -> None:
-    """Waits until a file, or a folder with all that is in it, is on the disk."""
+    """Waits until a file, or a folder with all its content, is on the disk."""
     for folder, _, files in os.walk(written):
         for name in files:
             sync(pathlib.Path(folder, name))
@@ -103,7 +103,7 @@ def _sync_all(written: pathlib.Path) -> None:
 
 
 def _exchange(written: pathlib.Path, target: pathlib.Path, replaced: pathlib.Path) -> None:
-    """Lets folders change places; where that takes two operations, `target` is gone in between."""
+    """Swaps folders; where that takes two operations, `target` is missing in between."""
     if _exchange_at_once(written, target):
         return
     os.replace(target, replaced)
@@ -115,7 +115,7 @@ def _exchange(written: pathlib.Path, target: pathlib.Path, replaced: pathlib.Pat
 
 
 def _exchange_at_once(one: pathlib.Path, other: pathlib.Path) -> bool:
-    """Lets two names change places in one operation; False where the system has none."""
+    """Swaps two names in one operation; returns False if the system has no such operation."""
     rename = getattr(ctypes.CDLL(None), "renameat2", None) if os.name == "posix" else None
     if rename is None:
         return False

@@ -1,4 +1,4 @@
-"""The common ground of posteriors, priors and likelihoods."""
+"""The common base of posteriors, priors and likelihoods."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ serializable = keras.saving.register_keras_serializable(package="keras_vae")
 class Head(Steerable):
     """A layer that turns tensors into a `tfd.Distribution`.
 
-    Parameters of the distribution are cast to `density_dtype` before it is made, so that densities
-    are float32 under a mixed-precision policy and float64 under a float64 one.
+    Parameters of the distribution are cast to `density_dtype` before it is created, so that
+    densities are float32 under a mixed-precision policy and float64 under a float64 policy.
     """
 
     @property
     def density_dtype(self) -> str:
-        """`"float64"` for a float64 layer, `"float32"` for every other."""
+        """`"float64"` for a float64 layer, `"float32"` for any other."""
         return density_dtype(self.variable_dtype)
 
     def to_density(self, value: Any) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""Numbers of a layer that can be driven during a training."""
+"""Numbers of a layer that can be driven during training."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from keras_vae.core.numerics import density_dtype
 class Steerable(keras.layers.Layer):
     """A layer that holds hyperparameters as weights.
 
-    So they are saved, restored, mirrored on replicas, and driven by controllers. A model collects
-    those of all its layers in `model.hyperparameters`.
+    As weights, they are saved, restored, mirrored on replicas, and driven by controllers. A model
+    collects the hyperparameters of all its layers in `model.hyperparameters`.
 
     Args:
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Attributes:
-        hyperparameters: The numbers, by name.
+        hyperparameters: The numbers by name.
         driven: Names of those that a controller drives in the training that is being traced.
 
     Example:
@@ -36,13 +36,13 @@ class Steerable(keras.layers.Layer):
         self.driven: frozenset[str] = frozenset()
 
     def add_hyperparameter(self, name: str, value: float) -> keras.Variable:
-        """Adds a number that is kept as a non-trainable weight and can be driven by its name."""
+        """Adds a number that is kept as a non-trainable weight and can be driven by name."""
         variable = self.add_state(name, value)
         self.hyperparameters = {**self.hyperparameters, name: variable}
         return variable
 
     def add_state(self, name: str, value: float = 0.0) -> keras.Variable:
-        """Adds a number that is kept as a non-trainable weight, and moved by a controller alone."""
+        """Adds a number that is kept as a non-trainable weight and moved only by a controller."""
         return self.add_weight(
             shape=(),
             initializer=Constant(float(value)),

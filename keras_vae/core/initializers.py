@@ -12,9 +12,9 @@ from keras_vae.core.numerics import to_dtype
 
 @keras.saving.register_keras_serializable(package="keras_vae")
 class Constant(keras.initializers.Constant):
-    """A number everywhere, with all of its digits in float64, too.
+    """The same number everywhere, with all of its digits even in float64.
 
-    `keras.initializers.Constant` takes a number by way of float32.
+    `keras.initializers.Constant` first rounds the number to float32.
 
     Args:
         value: The number.

@@ -1,7 +1,7 @@
-"""Locks of files and folders between processes, which end with the process that holds them.
+"""Locks on files and folders between processes, which end with the process that holds them.
 
-They are advisory (`flock`), so that a killed process leaves none. Where a system has none, every
-lock counts as free.
+They are advisory (`flock`), so that a killed process leaves none behind. On a system without locks,
+every lock counts as free.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ except ImportError:  # No POSIX.
 
 
 def take(path: pathlib.Path) -> int | None:
-    """Returns the descriptor that holds the lock of a file or folder, or None if it is taken.
+    """Returns the descriptor that holds the lock of a file or folder.
 
-    It is -1 where there are no locks.
+    It is None if the lock is taken or there is no such file, and -1 on systems without locks.
     """
     if fcntl is None:
         return -1
@@ -38,14 +38,14 @@ def take(path: pathlib.Path) -> int | None:
 
 
 def give_back(descriptor: int | None) -> None:
-    """Ends what `take` returned."""
+    """Releases the lock that `take` returned."""
     if descriptor is not None and descriptor >= 0:
         os.close(descriptor)
 
 
 @contextlib.contextmanager
 def held(path: pathlib.Path) -> Iterator[None]:
-    """Holds the lock of a file or folder, for which it waits."""
+    """Waits for the lock of a file or folder and holds it."""
     if fcntl is None:
         yield
         return

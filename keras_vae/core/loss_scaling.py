@@ -6,5 +6,5 @@ from typing import Any
 
 
 def without_loss_scaling(optimizer: Any) -> Any:
-    """Returns the optimizer that a `LossScaleOptimizer` wraps, and any other as it is."""
+    """Returns the optimizer that a `LossScaleOptimizer` wraps, and any other one unchanged."""
     return getattr(optimizer, "inner_optimizer", optimizer)

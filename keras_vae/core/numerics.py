@@ -15,14 +15,14 @@ SCALE_CEILING = 1e4
 
 
 def density_dtype(variable_dtype: str) -> str:
-    """Returns the dtype of densities and their reductions: float64 for float64, else float32."""
+    """Returns the dtype of densities and reductions: float64 for float64, float32 otherwise."""
     return "float64" if keras.backend.standardize_dtype(variable_dtype) == "float64" else "float32"
 
 
 def to_dtype(value: Any, dtype: str | tf.DType) -> tf.Tensor:
     """Returns a number, a list of numbers, an array or a tensor as a tensor in `dtype`.
 
-    `tf.cast` alone takes floats of Python by way of float32, and integers by way of int32.
+    `tf.cast` alone would convert Python floats via float32, and integers via int32.
 
     Example:
         >>> float(to_dtype(0.1, "float64"))
@@ -56,12 +56,12 @@ def inverse_scale(scale: float, floor: float = SCALE_FLOOR) -> float:
 
 @tf.custom_gradient
 def softplus(x: tf.Tensor) -> Any:
-    """Returns log(1 + exp(x)) to the precision of sums it is a term of; fast under XLA.
+    """Returns log(1 + exp(x)), precise enough as a term of a sum, and fast under XLA.
 
     softplus(x) = max(x, 0) + log(1 + exp(-|x|)),  softplus'(x) = 1 / (1 + exp(-x))
 
-    `tf.math.softplus` has all digits where the result is near zero, too, by a `log1p` that takes
-    XLA half as long again. Here the error is absolute: 6e-8 in float32.
+    `tf.math.softplus` keeps all digits even where the result is near zero, by a `log1p` that takes
+    half as long again under XLA. Here the error is absolute: 6e-8 in float32.
 
     Example:
         >>> softplus(tf.constant([-100.0, 0.0, 100.0])).numpy().round(4)
@@ -74,10 +74,10 @@ def softplus(x: tf.Tensor) -> Any:
 def over_one_axis(
     function: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], a: tf.Tensor, b: tf.Tensor
 ) -> tf.Tensor:
-    """Returns an elementwise `function(a, b)`, computed with the last axes taken as one.
+    """Returns an elementwise `function(a, b)`, computed with the last axes merged into one.
 
-    Loops over short axes, such as that of colors, are slow under XLA. Axes are taken together from
-    the last on, as long as both tensors have them at the same, known size.
+    Loops over short axes, such as the color axis, are slow under XLA. Axes are merged starting from
+    the last, as long as they have the same known size in both tensors.
 
     Example:
         >>> over_one_axis(tf.add, tf.ones([4, 2, 28, 28, 1]), tf.ones([2, 28, 28, 1])).shape

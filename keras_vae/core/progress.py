@@ -1,4 +1,4 @@
-"""A progress bar for work that takes long."""
+"""A progress bar for work that takes a long time."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import tensorflow as tf
 
 from keras_vae.core import checks
 
-# Seconds before a bar appears: short work stays silent.
+# Seconds before a bar appears; short work shows none.
 _PATIENCE = 5.0
 
 
 class Progress:
-    """A bar that appears once the work takes more than some seconds.
+    """A bar that appears once the work takes more than a few seconds.
 
     Args:
-        total: Number of steps, None where it is not known.
+        total: Number of steps, or None if it is unknown.
         verbose: Whether there is a bar at all.
-        unit: What a step is called.
+        unit: The name of a step.
 
     Example:
         >>> with Progress(2, verbose=True) as progress:
@@ -43,7 +43,7 @@ class Progress:
             self._bar.update(self._number, finalize=True)
 
     def advance(self) -> None:
-        """Counts a step that is done."""
+        """Counts a completed step."""
         if self._bar is None:
             return
         self._number += 1
@@ -53,7 +53,7 @@ class Progress:
             self._bar.update(self._number, finalize=False)
 
     def tick(self) -> tf.Operation | None:
-        """Counts a step inside a graph, as often as the graph gets here."""
+        """Counts a step inside a graph, each time the graph reaches this point."""
         if self._bar is None:
             return tf.no_op()
         return tf.numpy_function(self.advance, [], [], stateful=True)
@@ -62,7 +62,7 @@ class Progress:
 def with_progress(
     work: Iterable[Any], total: int | None, verbose: bool, unit: str = "batch"
 ) -> Iterator[Any]:
-    """Yields what `work` yields, under a progress bar once it takes more than some seconds."""
+    """Yields what `work` yields, with a progress bar once it takes more than a few seconds."""
     with Progress(total, verbose, unit) as progress:
         for item in work:
             yield item

@@ -1,4 +1,4 @@
-"""Stateless seeds: what is drawn depends on the numbers folded into the seed alone."""
+"""Stateless seeds: draws depend only on the numbers folded into the seed."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ def seed_tensor(seed: Any) -> tf.Tensor:
 
 
 def sampling_seed(seed: Any) -> tf.Tensor:
-    """Returns a stateless seed for what `tfd.Distribution.sample` may be given as one.
+    """Returns a stateless seed for anything that `tfd.Distribution.sample` accepts as a seed.
 
-    TFP makes a stateful one of an integer, which gives other draws every time; here it does not.
+    TFP turns an integer into a stateful seed, which gives different draws every time; this function
+    does not.
 
     Example:
         >>> sampling_seed(3).numpy().tolist(), sampling_seed([1, 2]).numpy().tolist()
@@ -41,7 +42,7 @@ def sampling_seed(seed: Any) -> tf.Tensor:
 
 
 def fold(seed: tf.Tensor, *data: Any) -> tf.Tensor:
-    """Folds integers, one after the other, into a seed `[2]`; XLA does it with the same result."""
+    """Folds integers one after another into a seed `[2]`, with the same result under XLA."""
     for number in data:
         number = tf.cast(number, tf.int32)
         seed = tf.random.experimental.stateless_fold_in(seed, number, alg="philox")
@@ -49,7 +50,7 @@ def fold(seed: tf.Tensor, *data: Any) -> tf.Tensor:
 
 
 def purpose(name: str) -> int:
-    """Returns a number for the name of what is drawn, the same in every process.
+    """Returns a number for the name of what is drawn; it is the same in every process.
 
     Example:
         >>> purpose("train") == purpose("train") != purpose("evaluate")

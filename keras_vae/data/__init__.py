@@ -1,4 +1,4 @@
-"""Image data sets as `tf.data` pipelines, in memory or through TFDS; known ground-truth factors."""
+"""Image data sets as `tf.data` pipelines, from memory or TFDS, and data with known factors."""
 
 from keras_vae.data.factor_data import FactorData
 from keras_vae.data.factor_loading import load_factors

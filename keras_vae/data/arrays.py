@@ -1,4 +1,4 @@
-"""Arrays in an order of their own for every epoch, which a training that goes on sees again."""
+"""Shuffled batches of arrays, whose order in each epoch a resumed training sees again."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from keras_vae.data.epochs import EpochCounter
 def shuffled_batches(
     parts: Any, batch_size: int, *, seed: int, initial_epoch: int = 0
 ) -> tf.data.Dataset:
-    """Returns batches of arrays, shuffled anew in each epoch.
+    """Returns batches of arrays, reshuffled in each epoch.
 
-    The order depends on (seed, epoch) alone; an epoch is over when its last batch is handed out.
+    The order depends only on (seed, epoch); an epoch is over when its last batch is handed out.
 
     Args:
         parts: Arrays of N examples, nested or not.
@@ -25,7 +25,7 @@ def shuffled_batches(
         initial_epoch: The epoch of the first pass.
 
     Returns:
-        Dataset of what `parts` is, with `batch_size` examples in each.
+        Dataset of batches with the structure of `parts`, each with `batch_size` examples.
 
     Example:
         >>> batches = shuffled_batches((np.arange(4),), 4, seed=0)

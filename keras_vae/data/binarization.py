@@ -12,16 +12,16 @@ BINARIZATIONS = (None, "dynamic", "static", "threshold")
 def binarize(
     images: tf.Tensor, rule: str | None, seed: int, epoch: tf.Tensor, index: tf.Tensor
 ) -> tf.Tensor:
-    """Makes zeros and ones of intensities.
+    """Turns intensities into zeros and ones.
 
-        dynamic:    x ~ Bernoulli(intensity), drawn anew at each epoch
-        static:     the same with the draw of epoch 0 for ever
+        dynamic:    x ~ Bernoulli(intensity), drawn again in each epoch
+        static:     the same, but always with the draw of epoch 0
         threshold:  x = 1 where intensity > 0.5
 
     Args:
         images: Tensor [B, H, W, C] of intensities in [0, 1].
-        rule: One of `BINARIZATIONS`; `None` returns the images.
-        seed: Integer, of the draws.
+        rule: One of `BINARIZATIONS`; `None` returns the images unchanged.
+        seed: Integer, the seed of the draws.
         epoch: Integer, the number of passes before this one.
         index: Tensor [B], the positions of the examples in the data set.
 

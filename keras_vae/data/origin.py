@@ -1,4 +1,4 @@
-"""Where a pipeline comes from: which data, in which order; so that it can be told again."""
+"""Records where a pipeline comes from: which data, in which order."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _ATTRIBUTE = "_keras_vae_origin"
 
 
 def mark(dataset: tf.data.Dataset, facts: Mapping[str, Any]) -> tf.data.Dataset:
-    """Returns a pipeline that remembers its facts, which `of` returns.
+    """Marks a pipeline with facts, which `of` returns, and returns it.
 
-    The batches of an epoch must follow from the facts and the number of the epoch.
+    The batches of an epoch must be determined by the facts and the epoch number.
     """
     setattr(dataset, _ATTRIBUTE, dict(facts))
     return dataset
 
 
 def of(dataset: Any) -> dict[str, Any] | None:
-    """Returns the facts of a pipeline; None of any other, also of one that was made of it."""
+    """Returns the facts of a marked pipeline, or None for any other, even one derived from it."""
     return getattr(dataset, _ATTRIBUTE, None)

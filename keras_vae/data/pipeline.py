@@ -1,4 +1,4 @@
-"""From examples to batches for `model.fit`."""
+"""Turns examples into batches for `model.fit`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from keras_vae.data.sources import Order, Source
 
 @dataclasses.dataclass(frozen=True)
 class Finish:
-    """What becomes of a batch of stored images: its scale, binarization and labels."""
+    """How a batch of stored images is finished: its scale, binarization and labels."""
 
     dtype: str
     rule: str | None
@@ -24,9 +24,10 @@ class Finish:
 
 
 def build(source: Source, order: Order, finish: Finish, initial_epoch: int) -> tf.data.Dataset:
-    """Returns batches `x [B, H, W, C]`, or `(x, y)` when `finish` names labels.
+    """Returns batches `x [B, H, W, C]`, or `(x, y)` if `finish` names labels.
 
-    Only a shuffled pipeline moves on to the next epoch: evaluation sees the same numbers again.
+    Only a shuffled pipeline moves on to the next epoch, so that evaluation always sees the same
+    numbers.
     """
     counter = EpochCounter(initial_epoch)
 
@@ -51,7 +52,7 @@ def build(source: Source, order: Order, finish: Finish, initial_epoch: int) -> t
 
 
 def _scale(images: tf.Tensor, dtype: str, white: float) -> tf.Tensor:
-    # Divides rather than multiplies, so that white is exactly one.
+    # Divide rather than multiply, so that white is exactly one.
     return images if dtype == "uint8" else tf.cast(images, dtype) / white
 
 
@@ -65,9 +66,9 @@ def _without_epoch(epoch: tf.Tensor, batch: Any) -> Any:
 
 
 def options() -> tf.data.Options:
-    """Returns the options of pipelines that count their epochs."""
+    """Returns the options for pipelines that count their epochs."""
     found = tf.data.Options()
     found.deterministic = True
-    # A prefetch after the count of epochs would count passes that were only begun.
+    # A prefetch after the epoch counter would count passes that were only begun.
     found.experimental_optimization.inject_prefetch = False
     return found

@@ -1,4 +1,4 @@
-"""Image data sets of TFDS that are on disk: reading them."""
+"""Reads image data sets of TFDS that are on disk."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from keras_vae.data.splits import select
 
 # Data sets whose images take more bytes than this are not kept in memory.
 MEMORY_LIMIT_BYTES = 2**30
-# How many examples of a stream are looked at to learn whether it is of zeros and ones.
+# How many examples of a stream are examined to find out whether it consists of zeros and ones.
 PROBE_EXAMPLES = 256
 
 
 def source(builder: Any, split: str, form: Form = AS_STORED) -> Source:
-    """Returns the examples of a split, in memory when they are few enough.
+    """Returns the examples of a split, in memory if they are small enough.
 
     Args:
         builder: A prepared TFDS builder.
         split: Name of a split, or a slice of one in the notation of TFDS.
-        form: What becomes of the stored images.
+        form: How the stored images are transformed.
     """
     select(split, builder.info.splits)
     num_examples = builder.info.splits[split].num_examples
@@ -37,7 +37,7 @@ def source(builder: Any, split: str, form: Form = AS_STORED) -> Source:
     return _decode(builder.info.full_name, os.fspath(builder.data_path), split, form)
 
 
-# Pipelines of a process share their arrays; a few are kept, since one may take a gigabyte.
+# Pipelines of a process share their arrays; only a few are kept, since one may take a gigabyte.
 @functools.lru_cache(maxsize=4)
 def _decode(full_name: str, data_path: str, split: str, form: Form) -> InMemory:
     import tensorflow_datasets as tfds
@@ -85,14 +85,14 @@ def _stream(builder: Any, split: str, num_examples: int, form: Form) -> Streamed
 
 
 def _probed_white(builder: Any, split: str) -> float:
-    """Returns the value of a pixel of intensity one, as the first examples of a split tell."""
+    """Returns the value of a pixel of intensity one, inferred from a split's first examples."""
     probe = next(_read(builder, split).batch(PROBE_EXAMPLES).as_numpy_iterator())["image"]
     _check_range(builder.info.full_name, probe)
     return white_level(probe.dtype, probe.max())
 
 
 def _read(builder: Any, split: str) -> tf.data.Dataset:
-    """Returns the examples in the order of the files, images and labels only."""
+    """Returns the images and labels of the examples, in the order of the files."""
     import tensorflow_datasets as tfds
 
     wanted = {"image": True, **{name: True for name in _label_names(builder)}}
@@ -105,7 +105,7 @@ def _read(builder: Any, split: str) -> tf.data.Dataset:
 
 
 def image_spec(builder: Any) -> tuple[tuple[int, ...], Any]:
-    """Returns the shape and the dtype of the images of a data set."""
+    """Returns the shape and dtype of the images in a data set."""
     name, features = builder.info.full_name, dict(builder.info.features.items())
     feature = features.get("image")
     shape = getattr(feature, "shape", None) or ()
@@ -119,7 +119,7 @@ def image_spec(builder: Any) -> tuple[tuple[int, ...], Any]:
 
 
 def _label_names(builder: Any) -> tuple[str, ...]:
-    """Returns the names of the integers that come with an image."""
+    """Returns the names of the integer features that come with an image."""
     features = builder.info.features.items()
     return tuple(
         name

@@ -1,4 +1,4 @@
-"""Image data sets of TFDS: finding them by name and preparing them at first use."""
+"""Finds image data sets of TFDS by name, and prepares them on first use."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from keras_vae.data.prepared import image_spec
 
 
 def builder(name: str, data_dir: str | os.PathLike | None) -> Any:
-    """Returns the TFDS builder of `name`, prepared.
+    """Returns the prepared TFDS builder for `name`.
 
     Raises:
-        ValueError: TFDS knows no such data set, or it is not one of images of one size.
-        FileNotFoundError: The data are not prepared and cannot be downloaded.
-        ImportError: TFDS is not installed.
+        ValueError: If TFDS knows no such data set, or its images do not all have the same size.
+        FileNotFoundError: If the data are not prepared and cannot be downloaded.
+        ImportError: If TFDS is not installed.
     """
     try:
         import tensorflow_datasets as tfds
@@ -29,14 +29,14 @@ def builder(name: str, data_dir: str | os.PathLike | None) -> Any:
         raise ImportError(
             f'Data set "{name}" comes through TFDS. Run: pip install tensorflow-datasets'
         ) from error
-    # TFDS reads the variable once, when it is imported.
+    # TFDS reads the variable only once, when it is imported.
     directory = data_dir or os.environ.get("TFDS_DATA_DIR") or None
     directory = None if directory is None else os.path.expanduser(os.fspath(directory))
     try:
         found = tfds.builder(name, data_dir=directory)
     except tfds.core.DatasetNotFoundError as error:
         raise _unknown(name, tfds.list_builders(), directory) from error
-    except (ValueError, AssertionError) as error:  # no such version or config
+    except (ValueError, AssertionError) as error:  # There is no such version or config.
         raise checks.invalid("name", f"must be known to TFDS: {error}", name) from error
     image_spec(found)
     if not found.is_prepared():
@@ -55,7 +55,7 @@ def _unknown(name: str, known: list[str], directory: str | None) -> ValueError:
 
 
 def _prepare(name: str, builder: Any, directory: str | None) -> None:
-    """Downloads and prepares, or raises an error that says what to run."""
+    """Downloads and prepares a data set, or raises an error that says what to run."""
     folder = pathlib.Path(builder.data_path)
     missing = [path for path in folder.parents if not path.exists()]
     try:
@@ -64,15 +64,15 @@ def _prepare(name: str, builder: Any, directory: str | None) -> None:
     except Exception as error:
         raise FileNotFoundError(_advice(name, folder, directory, error)) from error
     finally:
-        # TFDS removes what it half made, but not the folders that it made around it.
+        # TFDS removes what it left unfinished, but not the folders that it created around it.
         for path in missing:
             if path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
 
 
 def _check_hosts(builder: Any) -> None:
-    """Raises when the hosts of the files have no address: TFDS would retry for minutes."""
-    if urllib.request.getproxies():  # behind a proxy, names are resolved elsewhere
+    """Raises an error if a host of the files has no address, as TFDS would retry for minutes."""
+    if urllib.request.getproxies():  # Behind a proxy, names are resolved elsewhere.
         return
     hosts = {urllib.parse.urlsplit(url).hostname for url in builder.url_infos or {}}
     for host in sorted(host for host in hosts if host):

@@ -1,9 +1,9 @@
 """Random numbers that are a function of their coordinates, without any state.
 
-A number depends on (seed, epoch, example index, pixel) and on nothing else: not on the batch an
-example is in, the order of the examples, the number of replicas or what was drawn before. It is an
-integer hash of these coordinates. Per-example calls of `tf.random.stateless_uniform` would do the
-same, an order of magnitude too slowly to feed a small model.
+A number depends on (seed, epoch, example index, pixel) and on nothing else: not on the batch that
+an example is in, the order of the examples, the number of replicas or what was drawn before. It is
+an integer hash of these coordinates. Per-example calls of `tf.random.stateless_uniform` would do
+the same, but an order of magnitude too slowly to feed a small model.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-# What the numbers are for: no two purposes share their numbers.
+# What the numbers are used for; no two purposes share their numbers.
 SHUFFLE, BINARIZATION, VALIDATION = 1, 2, 3
 
 # The golden ratio as a 32-bit fraction: an odd number that spreads small integers.
@@ -21,7 +21,7 @@ _GOLDEN = 0x9E3779B9
 
 
 def uniform(seed: int, epoch: tf.Tensor, index: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
-    """Draws one uniform number in [0, 1) per pixel, multiples of 2^-24.
+    """Draws one uniform number in [0, 1) per pixel, a multiple of 2^-24.
 
         u = lowbias32(lowbias32(pixel) ^ a) + b,   (a, b) = hash(seed, epoch, index)
 
@@ -32,7 +32,7 @@ def uniform(seed: int, epoch: tf.Tensor, index: tf.Tensor, shape: Sequence[int])
         shape: Shape of an example.
 
     Returns:
-        Tensor [B, *shape] of float32.
+        Float32 tensor [B, *shape].
 
     Example:
         >>> both = uniform(seed=0, epoch=0, index=[3, 5], shape=(28, 28, 1))
@@ -72,9 +72,9 @@ def order(seed: int, epoch: tf.Tensor, index: tf.Tensor, purpose: int = SHUFFLE)
 def example_words(
     seed: int, epoch: tf.Tensor, index: tf.Tensor, purpose: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Hashes each example to 64 bits: two tensors [B] of uint32.
+    """Hashes each example to 64 bits, as two uint32 tensors [B].
 
-    Within an epoch the first word is a bijection of the index, so no two examples share it.
+    Within an epoch, the first word is a bijection of the index, so no two examples share it.
     """
     a, b = _epoch_words(seed, epoch, purpose)
     inner = _mix(tf.bitwise.bitwise_xor(_word(index), a))
@@ -90,7 +90,7 @@ def _epoch_words(seed: int, epoch: tf.Tensor, purpose: int) -> tuple[tf.Tensor, 
 
 
 def _mix(value: tf.Tensor | int) -> tf.Tensor:
-    """A bijection of the 32-bit integers in which every bit depends on every other.
+    """Applies a bijection of the 32-bit integers in which every bit depends on every other.
 
     The constants are those of `lowbias32` in Chris Wellons' hash-prospector (public domain,
     https://nullprogram.com/blog/2018/07/31/), whose measured avalanche bias is 0.17.

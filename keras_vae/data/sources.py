@@ -1,4 +1,4 @@
-"""Where examples come from: an array in memory, or a stream too large for one."""
+"""Sources of examples: an array in memory, or a stream that is too large for one."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ SHUFFLE_WINDOW_BYTES = 128 * 2**20
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-    """Which examples a pass holds, in which order, in batches of which size."""
+    """Which examples a pass contains, in which order, and in batches of which size."""
 
-    kept: np.ndarray  # [N], ascending positions in the source
+    kept: np.ndarray  # [N], ascending positions in the source.
     seed: int
     shuffle: bool
     batch_size: int
@@ -27,19 +27,19 @@ class Order:
 
     @property
     def num_batches(self) -> int:
-        """The number of batches of a pass."""
+        """The number of batches in a pass."""
         num_examples, size = len(self.kept), self.batch_size
         return num_examples // size if self.drop_remainder else -(-num_examples // size)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class InMemory:
-    """Examples as one array.
+    """Examples held as one array.
 
     Args:
         images: Tensor [N, H, W, C].
         white: Number, the value of a pixel of intensity one.
-        labels: Tensors [N] of integers by name.
+        labels: Tensors [N] of integers, by name.
     """
 
     images: tf.Tensor
@@ -48,17 +48,17 @@ class InMemory:
 
     @property
     def num_examples(self) -> int:
-        """N."""
+        """The number of examples, N."""
         return self.images.shape[0]
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """(H, W, C)."""
+        """The shape of an image, (H, W, C)."""
         return tuple(self.images.shape[1:])
 
     @property
     def image_dtype(self) -> str:
-        """The dtype in which images are kept."""
+        """The dtype in which the images are kept."""
         return self.images.dtype.name
 
     def batches(self, epoch: tf.Tensor, order: Order, labels: tuple[str, ...]) -> tf.data.Dataset:
@@ -80,7 +80,7 @@ class InMemory:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Streamed:
-    """Examples read anew at each pass, in the same order, and shuffled within windows.
+    """Examples that are read again in each pass, in the same order, and shuffled within windows.
 
     Args:
         stream: Function that returns a data set of `{"image": ..., label name: ...}`.
@@ -88,7 +88,7 @@ class Streamed:
         image_shape: (H, W, C).
         image_dtype: String.
         white: Number, the value of a pixel of intensity one.
-        label_names: Names of the integers that come with an image.
+        label_names: Names of the integer features that come with an image.
     """
 
     stream: Callable[[], tf.data.Dataset]
@@ -124,7 +124,7 @@ class Streamed:
             examples = examples.filter(is_kept)
         examples = examples.map(pick, num_parallel_calls=tf.data.AUTOTUNE)
         if order.shuffle:
-            # Not `Dataset.shuffle`, whose order depends on the global seed of TensorFlow too.
+            # Avoid `Dataset.shuffle`, whose order also depends on the global seed of TensorFlow.
             examples = examples.batch(self._window()).map(mix)
             return examples.rebatch(order.batch_size, drop_remainder=order.drop_remainder)
         return examples.batch(order.batch_size, drop_remainder=order.drop_remainder)
@@ -138,7 +138,7 @@ Source = InMemory | Streamed
 
 
 def on_cpu(array: np.ndarray) -> tf.Tensor:
-    """Returns a tensor in the memory of the host, where tf.data reads it."""
+    """Returns a tensor in host memory, where tf.data reads it."""
     with tf.device("CPU:0"):
         return tf.constant(array)
 
@@ -146,9 +146,9 @@ def on_cpu(array: np.ndarray) -> tf.Tensor:
 def white_level(dtype: np.dtype, largest: float) -> float:
     """Returns the value of a pixel of intensity one, given the `largest` value seen.
 
-    Binary images are stored as integers 0 and 1 (`binarized_mnist`, `dsprites`) beside those of
-    0..255, and the metadata of TFDS do not tell them apart. Their values do: grey images of which
-    no pixel exceeds 1/255 would be black.
+    Integer images are stored with values 0 and 1 if they are binary (`binarized_mnist`,
+    `dsprites`), and with 0..255 otherwise, and the metadata of TFDS do not tell the two apart. The
+    values do: grey images in which no pixel exceeds 1/255 would be black.
     """
     dtype = np.dtype(dtype)
     if dtype.kind in "iu" and largest > 1:

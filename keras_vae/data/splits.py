@@ -1,4 +1,4 @@
-"""Names of splits and of their slices, in the notation of TFDS."""
+"""Names of splits and their slices, in the notation of TFDS."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from keras_vae.core import checks
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """What TFDS asks of a split, in one piece."""
+    """A split in a single piece, with the attributes that TFDS requires of a split."""
 
     num_examples: int
 
@@ -22,14 +22,14 @@ class Split:
 
 
 def select(split: str, known: Mapping[str, Any]) -> list[tuple[str, slice]]:
-    """Returns the slices of splits that a name stands for, in their order.
+    """Returns the slices of splits that a name stands for, in order.
 
     Args:
-        split: Name of a split, a slice of one, or a sum of such, in the notation of TFDS.
+        split: Name of a split, a slice of one, or a sum of these, in the notation of TFDS.
         known: The splits by name, each with `num_examples` and `shard_lengths`.
 
     Raises:
-        ValueError: If it stands for no examples, or is no such name.
+        ValueError: If the name stands for no examples, or is not a valid name.
 
     Example:
         >>> splits = {"train": Split(10), "test": Split(4)}

@@ -1,1 +1,1 @@
-"""Distributions and bijectors that TFP does not have, or has slower or with fewer digits."""
+"""Distributions and bijectors that TFP lacks, or implements more slowly or less accurately."""

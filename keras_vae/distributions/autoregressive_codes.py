@@ -18,14 +18,14 @@ class AutoregressiveCodes(Codes):
 
     log p(z) = sum_n log softmax(l_n / T)_{z_n},  l_n = f(z_1, ..., z_{n-1}; condition)
 
-    The density is one pass of the network. Draws are made in one `tf.while_loop`, in which every
-    layer remembers what it has computed, so that a code costs one position of the network.
+    The density takes one pass through the network. Draws are made in one `tf.while_loop`, in which
+    every layer remembers what it has computed, so that a code costs one position of the network.
 
     Args:
         network: The network f.
-        condition: Features `[..., h, w, F]` that it is given, h and w those of the map or 1; the
-            batch is [...]. None for a network without a condition.
-        temperature: The temperature T >= 0 of every code; at 0 the most probable code is certain.
+        condition: Features `[..., h, w, F]` for the network, with h and w those of the map or 1;
+            the batch is [...]. None for a network without a condition.
+        temperature: The temperature T >= 0 of every code; at 0, the most probable code is certain.
 
     Example:
         >>> from keras_vae.distributions.causal import GatedLayer
@@ -70,7 +70,7 @@ class AutoregressiveCodes(Codes):
         return logits / self._positive_temperature()
 
     def _condition_of(self, leading: tf.Tensor) -> tf.Tensor | None:
-        """Returns the condition of each of the R maps of these dimensions, `[R, h, w, F]`."""
+        """Returns the condition of each of the R maps in these dimensions, `[R, h, w, F]`."""
         if self.condition is None:
             return None
         maps = self.condition.shape[-3:]
@@ -78,7 +78,7 @@ class AutoregressiveCodes(Codes):
         return tf.reshape(each, [-1, *maps])
 
     def _positive_temperature(self) -> tf.Tensor:
-        # Dividing by the smallest number would overflow; this one leaves certainty.
+        # Dividing by the smallest number would overflow; this one is small enough for certainty.
         return tf.maximum(tf.cast(self.temperature, self.density_dtype), 1e-6)
 
     def log_prob_by_group(self, z: tf.Tensor) -> tf.Tensor:

@@ -1,9 +1,9 @@
-"""Causal layers over maps: what they compute of a position depends on earlier positions alone.
+"""Causal layers over maps: their output at a position depends only on earlier positions.
 
 Each layer has a vertical and a horizontal stream. The vertical stream of a row depends on the rows
 above it, the horizontal stream also on the codes to the left. A layer computes the streams of whole
-maps, or of the next row and the next position, given what it remembers of those before: it is the
-same function, and what it remembers takes the place of the padding.
+maps, or of the next row and the next position, given what it remembers of those before. It is the
+same function in both cases; what the layer remembers takes the place of the padding.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Memory = Any
 
 
 def gate(inputs: tf.Tensor) -> tf.Tensor:
-    """Returns tanh(a) sigmoid(b) of inputs `[..., 2C]`, which are a and b side by side."""
+    """Returns tanh(a) sigmoid(b) for inputs `[..., 2C]`, which are a and b side by side."""
     a, b = tf.split(inputs, 2, axis=-1)
     return tf.tanh(a) * tf.sigmoid(b)
 
 
 def _extended(inputs: tf.Tensor, memory: Memory, length: int, axis: int) -> tf.Tensor:
-    """Returns the inputs behind the last `length` of those before them; before the first are 0."""
+    """Returns the inputs, preceded by the last `length` inputs before them, or by zeros."""
     if memory is None:
         before = [[0, 0] for _ in inputs.shape]
         before[axis][0] = length
@@ -36,17 +36,17 @@ def _extended(inputs: tf.Tensor, memory: Memory, length: int, axis: int) -> tf.T
 
 
 class GatedLayer(keras.layers.Layer):
-    """A layer of a gated PixelCNN: a convolution for each stream, and a gate.
+    """A layer of a gated PixelCNN: a convolution and a gate for each stream.
 
     v' = v + W_v gate(conv_v(v)),  h' = h + W_h gate(conv_h(h) + W v'),
     gate(a, b) = tanh(a) sigmoid(b)
 
-    The convolution of v covers the rows from `kernel_size // 2` above to the row itself, that of h
-    as many columns on the left. The condition is added to both before the gates.
+    The convolution of v covers the rows from `kernel_size // 2` above to the row itself, and that
+    of h covers as many columns to the left. The condition is added to both before the gates.
 
     Args:
         filters: Number C of channels of each stream.
-        kernel_size: Size of the square whose earlier half a convolution covers, odd and >= 3.
+        kernel_size: Side of a square, odd and >= 3; a convolution covers its earlier half.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     References:
@@ -64,7 +64,7 @@ class GatedLayer(keras.layers.Layer):
         self.columns_out = keras.layers.Dense(self.filters, dtype=policy)
 
     def build(self, input_shape: Sequence[int | None], condition_dim: int | None = None) -> None:
-        """Makes the weights, given the number of features of the condition, if there is one."""
+        """Creates the weights, given the number of features of the condition, if there is one."""
         for layer in (self.rows_conv, self.columns_conv):
             layer.build((None, None, None, self.filters))
         for layer in (self.rows_out, self.columns_out, self.link):
@@ -88,17 +88,17 @@ class GatedLayer(keras.layers.Layer):
         return above, tf.zeros([rows, 1, self.reach, self.filters], self.compute_dtype)
 
     def no_across(self, rows: Any, width: int) -> tf.Tensor:
-        """Returns zeros like what `vertical` gives to the horizontal stream in one row."""
+        """Returns zeros in the shape of what `vertical` gives the horizontal stream in one row."""
         return tf.zeros([rows, 1, width, 2 * self.filters], self.compute_dtype)
 
     def begin_row(self, memory: tf.Tensor) -> tf.Tensor:
-        """Returns the memory of the horizontal stream at the start of another row."""
+        """Returns the memory of the horizontal stream at the start of a new row."""
         return tf.zeros_like(memory)
 
     def vertical(
         self, v: tf.Tensor, memory: Memory = None, shifts: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Returns the next v, what the horizontal stream is given, and the memory.
+        """Returns the next v, the input for the horizontal stream, and the memory.
 
         Args:
             v: Rows `[R, h, W, C]`.
@@ -119,9 +119,9 @@ class GatedLayer(keras.layers.Layer):
 
         Args:
             h: Positions of one or more rows, `[R, h, w, C]`.
-            across: What `vertical` gave for them, `[R, h, w, 2C]`.
+            across: What `vertical` returned for them, `[R, h, w, 2C]`.
             memory: The positions to the left, `[R, h, reach, C]`; None at the start of the rows.
-            position: Number of the first position; here without use.
+            position: Number of the first position; not used here.
         """
         seen = _extended(h, memory, self.reach, axis=2)
         found = of_any_batch(self.columns_conv, seen) + across
@@ -133,7 +133,7 @@ class CausalAttention(keras.layers.Layer):
 
     h' = h + W concat_i softmax(q_i k_i^T / sqrt(d)) v_i,  over the positions up to that of q
 
-    As h depends on earlier codes alone, so does h'.
+    Because h depends only on earlier codes, so does h'.
 
     Args:
         filters: Number C of channels.
@@ -149,14 +149,14 @@ class CausalAttention(keras.layers.Layer):
         super().__init__(**kwargs)
         self.filters, self.num_heads, self.head_dim = filters, num_heads, head_dim
         policy, width = self.dtype_policy, num_heads * head_dim
-        # Keys have no bias: softmax would not notice.
+        # Keys have no bias, because it would not change the softmax.
         self.queries = keras.layers.Dense(width, dtype=policy)
         self.keys = keras.layers.Dense(width, use_bias=False, dtype=policy)
         self.values = keras.layers.Dense(width, dtype=policy)
         self.out = keras.layers.Dense(self.filters, use_bias=False, dtype=policy)
 
     def build(self, input_shape: Sequence[int | None], condition_dim: int | None = None) -> None:
-        """Makes the weights; the condition is in the stream already."""
+        """Creates the weights; the condition is already in the stream."""
         for layer in (self.queries, self.keys, self.values):
             layer.build((None, self.filters))
         self.out.build((None, self.num_heads * self.head_dim))
@@ -175,13 +175,13 @@ class CausalAttention(keras.layers.Layer):
         return ()
 
     def begin_row(self, memory: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
-        """Returns the memory as it is: other rows are seen, too."""
+        """Returns the memory unchanged: other rows are seen as well."""
         return memory
 
     def vertical(
         self, v: tf.Tensor, memory: Memory = None, shifts: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tuple, tuple]:
-        """Returns v as it is, and nothing else."""
+        """Returns v unchanged, and nothing else."""
         return v, (), ()
 
     def horizontal(
@@ -191,15 +191,15 @@ class CausalAttention(keras.layers.Layer):
 
         Args:
             h: All positions `[R, H, W, C]`, or the next one, `[R, 1, 1, C]`.
-            across: What `vertical` gave for them: nothing.
-            memory: Keys and values of all positions, those to come being 0; None for whole maps.
+            across: What `vertical` returned for them: nothing.
+            memory: Keys and values of all positions, with 0 for later ones; None for whole maps.
             position: Number of the first position of h.
         """
         queries, *new = (self._heads(layer(h)) for layer in (self.queries, self.keys, self.values))
         if memory is None:
             keys, values = new
         else:
-            # Adding is in place of writing: what is to come is 0.
+            # Adding is the same as writing, because later positions are 0.
             here = tf.one_hot(position, memory[0].shape[1], dtype=h.dtype)[:, None, None]
             keys, values = (old + here * one for old, one in zip(memory, new, strict=True))
         seen = self._attend(queries, keys, values, position)  # [R, M, heads * d]

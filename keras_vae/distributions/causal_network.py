@@ -1,4 +1,4 @@
-"""A network of causal layers from codes to the logits of each of them."""
+"""A network of causal layers from codes to the logits of each code."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Layers = Sequence[GatedLayer | CausalAttention]
 
 
 class Progress(NamedTuple):
-    """How far the drawing of R maps of codes has come.
+    """The state while R maps of codes are being drawn.
 
     Attributes:
-        codes: The codes so far, `[W + H W, R]`; those above the map and those to come are -1.
+        codes: The codes so far, `[W + H W, R]`; codes above the map and later codes are -1.
         rows: What each layer remembers of its vertical stream.
         columns: What each layer remembers of its horizontal stream.
-        across: What each vertical stream has given to the horizontal one in the present row.
+        across: What each vertical stream has given to the horizontal one in the current row.
     """
 
     codes: tf.Tensor
@@ -32,10 +32,10 @@ class Progress(NamedTuple):
 
 
 def embed(codes: tf.Tensor, embeddings: Any) -> tf.Tensor:
-    """Returns the embeddings `[..., C]` of codes `[...]`; zeros for -1, which is no code.
+    """Returns the embeddings `[..., C]` of codes `[...]`; zeros for -1, which is not a code.
 
     Args:
-        codes: Whole numbers >= -1; those beyond the last code have its embedding.
+        codes: Whole numbers >= -1; those beyond the last code get its embedding.
         embeddings: One row for each code, `[K, C]`.
 
     Example:
@@ -52,14 +52,15 @@ class CausalNetwork(keras.layers.Layer):
 
     l_n = f(z_1, ..., z_{n-1}; condition)
 
-    The streams start with the embeddings of the row above and of the code before, be it the last of
-    the row above, each beside a learned embedding of the position. The logits start close to zero.
+    The streams start with the embeddings of the row above and of the code before, which may be the
+    last one of the row above; a learned embedding of the position is added to each. The logits
+    start close to zero.
 
     Args:
         maps: Height H and width W of a map.
         num_codes: Number K of codes.
         filters: Number of channels of both streams.
-        layers: The layers between embedding and logits.
+        layers: The layers between the embedding and the logits.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Example:
@@ -76,7 +77,7 @@ class CausalNetwork(keras.layers.Layer):
         self.maps, self.num_codes, self.filters = maps, num_codes, filters
         self.layers = list(layers)
         self.hidden = keras.layers.Dense(filters, "relu", dtype=self.dtype_policy)
-        # A small kernel: every code has nearly the same probability before the training.
+        # A small kernel: every code has nearly the same probability before training.
         small = keras.initializers.VarianceScaling(1e-4)
         self.out = keras.layers.Dense(num_codes, kernel_initializer=small, dtype=self.dtype_policy)
         self._draw_in_a_graph = tf.function(self._draw, autograph=False)
@@ -84,7 +85,7 @@ class CausalNetwork(keras.layers.Layer):
     def build(
         self, input_shape: Sequence[int | None] | None = None, condition_dim: int | None = None
     ) -> None:
-        """Makes the weights, given the number of features of the condition, if there is one."""
+        """Creates the weights, given the number of features of the condition, if there is one."""
         normal = keras.initializers.RandomNormal(stddev=0.5)
 
         def add(name: str, *shape: int) -> keras.Variable:
@@ -122,7 +123,7 @@ class CausalNetwork(keras.layers.Layer):
         return tf.reshape(self._logits(h), [-1, self.maps[0] * self.maps[1], self.num_codes])
 
     def _shifted(self, embedded: tf.Tensor, positions: int) -> tf.Tensor:
-        """Returns maps `[R, H, W, C]` of what came so many positions before, or else of zeros."""
+        """Returns maps `[R, H, W, C]` of what came this many positions earlier, or of zeros."""
         before = tf.pad(embedded[:, :-positions], [[0, 0], [positions, 0], [0, 0]])
         return tf.reshape(before, [-1, *self.maps, self.filters])
 
@@ -139,14 +140,14 @@ class CausalNetwork(keras.layers.Layer):
 
         Args:
             rows: Number R of maps.
-            condition: Features `[R, h, w, F]`, h and w those of the map or 1; None for none.
-            temperature: What the logits are divided by, >= 0.
+            condition: Features `[R, h, w, F]`, with h and w those of the map or 1; or None.
+            temperature: The logits are divided by it; >= 0.
             seed: Stateless seed `[2]`.
 
         Returns:
             Tensor `[R, H W]` of int32.
         """
-        # Outside of a graph, to trace one takes less time than its many small operations do.
+        # Outside of a graph, tracing one takes less time than running many small operations.
         draw = self._draw_in_a_graph if tf.executing_eagerly() else self._draw
         temperature = tf.cast(temperature, self.compute_dtype)
         return draw(tf.convert_to_tensor(rows), condition, temperature, seed)
@@ -186,8 +187,8 @@ class CausalNetwork(keras.layers.Layer):
         Args:
             progress: What has been chosen before.
             position: Number of the position.
-            shifts: As the method `shifts` returns them.
-            choose: Function of the logits `[R, K]` to the code of each map, int32 `[R]`.
+            shifts: Output of the method `shifts`.
+            choose: Function from the logits `[R, K]` to the code of each map, int32 `[R]`.
         """
         width = self.maps[1]
         row, column = position // width, position % width
@@ -202,7 +203,7 @@ class CausalNetwork(keras.layers.Layer):
     def _begin_row(
         self, progress: Progress, row: tf.Tensor, shifts: Sequence[tf.Tensor | None]
     ) -> Progress:
-        """Runs the vertical streams of a row, which depend on the rows above alone."""
+        """Runs the vertical streams of a row, which depend only on the rows above."""
         width = self.maps[1]
         above = tf.gather(progress.codes, row * width + tf.range(width))  # [W, R]
         v = self._embedded(tf.transpose(above))[:, tf.newaxis]
@@ -220,7 +221,7 @@ class CausalNetwork(keras.layers.Layer):
         return Progress(progress.codes, rows, columns, across)
 
     def _step(self, progress: Progress, position: tf.Tensor) -> tuple[tf.Tensor, list[Any]]:
-        """Returns the logits `[R, K]` of a position, and the memories of the horizontal streams."""
+        """Returns the logits `[R, K]` of a position and the memories of the horizontal streams."""
         width = self.maps[1]
         row, column = position // width, position % width
         before = self._embedded(tf.gather(progress.codes, width + position - 1))  # [R, C]

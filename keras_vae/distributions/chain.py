@@ -21,18 +21,18 @@ Conditional = Callable[[tf.Tensor], tfd.Distribution]
 
 
 class Chain(GroupedDistribution):
-    """A flat vector z of groups, each of which is drawn given the one drawn before it.
+    """A flat vector z of groups, each drawn given the one drawn before it.
 
     log p(z) = log p(g_1) + sum_l log p(g_l | g_{l-1}),  z = [g_1, ..., g_L] or [g_L, ..., g_1]
 
-    Draws carry gradients, also from one group to the next.
+    Draws carry gradients, including from one group to the next.
 
     Args:
         first: Distribution of g_1, batch [...] and event [D_1].
-        conditionals: Functions of g_{l-1} `[..., D_{l-1}]` to the distribution of g_l, batch [...],
-            in the order in which the groups are drawn.
-        sizes: Numbers of dimensions of the groups, in the order in which they lie in z.
-        reverse: Whether the group that is drawn first lies last in z.
+        conditionals: Functions from g_{l-1} `[..., D_{l-1}]` to the distribution of g_l, batch
+            [...], in the order in which the groups are drawn.
+        sizes: Numbers of dimensions of the groups, in their order within z.
+        reverse: Whether the group that is drawn first comes last in z.
 
     Example:
         >>> first = tfd.MultivariateNormalDiag([0.0], [1.0])
@@ -80,7 +80,7 @@ class Chain(GroupedDistribution):
 
 
 class ConditionalNormal(Head):
-    """A normal with independent dimensions, whose parameters are those of a perceptron.
+    """A normal with independent dimensions and parameters computed by a perceptron.
 
     p(g|h) = N(g; mu, diag(sigma)^2), mu = W f(h) + b, sigma = softplus(V f(h) + c) + floor
 
@@ -117,7 +117,7 @@ class ConditionalNormal(Head):
 
     def call(self, inputs: tf.Tensor) -> tfd.MultivariateNormalDiag:
         """Returns p(g|h)."""
-        features = tf.reshape(inputs, [-1, inputs.shape[-1]])  # Dense layers take no single vector.
+        features = tf.reshape(inputs, [-1, inputs.shape[-1]])  # Dense layers need a batch axis.
         for layer in self.hidden:
             features = layer(features)
         shape = [*inputs.shape[:-1], self.loc.units]
@@ -129,14 +129,14 @@ class ConditionalNormal(Head):
 
 
 def _reshaped(rows: tf.Tensor, leading: tf.Tensor, shape: Sequence[int | None]) -> tf.Tensor:
-    """Returns rows `[N, U]` as `[*leading, U]`, with what is known of that shape."""
+    """Returns rows `[N, U]` as `[*leading, U]`, with the static shape as far as it is known."""
     values = tf.reshape(rows, tf.concat([leading, shape[-1:]], axis=0))
     values.set_shape(shape)
     return values
 
 
 def _checked_hidden(hidden: Any, count: int) -> tuple[tuple, list[tuple[int, ...]]]:
-    """Returns the argument `hidden` as tuples, and the widths of each of so many conditionals."""
+    """Returns the argument `hidden` as tuples, and the widths of each of the conditionals."""
     if not isinstance(hidden, (list, tuple)) or not any(
         isinstance(entry, (list, tuple)) for entry in hidden
     ):
@@ -155,12 +155,12 @@ def _checked_widths(widths: Any) -> tuple[int, ...]:
 
 
 class NormalChain(Head):
-    """The conditionals of a chain of normals: all but the distribution of the group drawn first.
+    """The conditionals of a chain of normals, without the distribution of the first group drawn.
 
     Args:
-        latent_dims: Numbers of dimensions of z1, z2, ..., in the order in which they lie in z.
-        hidden: Width of each hidden layer of each conditional; `()` makes them linear. Or such
-            widths for each conditional, that of the layers next to x first.
+        latent_dims: Numbers of dimensions of z1, z2, ..., in their order within z.
+        hidden: Widths of the hidden layers of every conditional; `()` makes them linear.
+            Alternatively, such widths for each conditional, the one nearest to x first.
         activation: Name of a Keras activation, or a function.
         reverse: Whether the last group is drawn first.
         **kwargs: Passed on to `keras.layers.Layer`.
@@ -202,7 +202,7 @@ class NormalChain(Head):
 
     @property
     def latents(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the groups, by name, in the order in which they lie in z."""
+        """Shapes of the groups by name, in their order within z."""
         return {f"z{number}": (size,) for number, size in enumerate(self.latent_dims, start=1)}
 
     def build(self, input_shape: Sequence[int | None] | None = None) -> None:
@@ -211,7 +211,7 @@ class NormalChain(Head):
             layer.build((None, size))
 
     def distribution(self, first: tfd.Distribution) -> Chain:
-        """Returns the distribution of z, given that of the group drawn first."""
+        """Returns the distribution of z, given that of the first group drawn."""
         return Chain(first, self.conditionals, self.latent_dims, self.reverse)
 
     @property

@@ -1,4 +1,4 @@
-"""Codes: whole numbers in maps, as quantizers draw them, and their simplest distributions."""
+"""Codes, the whole numbers in maps that quantizers give, and their simplest distributions."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ tfd = tfp.distributions
 
 @dataclasses.dataclass(frozen=True)
 class CodeGroups:
-    """How a flat vector of codes is laid out: groups of maps, one after another, row by row.
+    """The layout of a flat vector of codes: groups of maps, one after another, row by row.
 
     Args:
         maps: Shape of the map of each group.
-        num_codes: Number K of the codes 0 .. K-1 of each group.
+        num_codes: Number K of codes 0 .. K-1 of each group.
 
     Example:
         >>> groups = CodeGroups.of(((2, 2), (4, 4)), (8, 16))
@@ -35,10 +35,10 @@ class CodeGroups:
 
     @classmethod
     def of(cls, maps: Any, num_codes: Any) -> CodeGroups:
-        """Returns the groups of arguments as users give them: one map or several, one K or several.
+        """Returns the groups for arguments as given by users: one map or several, one K or several.
 
         Raises:
-            ValueError: If a shape or a number is not as it must be, or their numbers differ.
+            ValueError: If a shape or a number is invalid, or there are not as many of both.
         """
         several = isinstance(maps, Sequence) and any(isinstance(m, Sequence) for m in maps)
         shapes = tuple(checks.shape("maps", one) for one in (maps if several else [maps]))
@@ -61,7 +61,7 @@ class CodeGroups:
 
     @property
     def latents(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the maps by name, in the order in which they lie in z."""
+        """Shapes of the maps by name, in their order within z."""
         names = ["z"] if len(self.maps) == 1 else [f"z{i + 1}" for i in range(len(self.maps))]
         return dict(zip(names, self.maps, strict=True))
 
@@ -80,15 +80,15 @@ class CodeGroups:
 
 
 def checked_codes(argument: str, codes: tf.Tensor, counts: Any) -> tf.Tensor:
-    """Returns integers as int32 codes, or raises unless there are such codes, where that is known.
+    """Returns integers as int32 codes; raises if they are not codes, unless in a graph.
 
     Args:
         argument: The name of the argument.
         codes: Integers `[..., N]`.
-        counts: The number of codes, one for all or one for each position.
+        counts: The number of codes: one for all positions, or one for each.
 
     Raises:
-        ValueError: If the numbers are no integers, or no codes.
+        ValueError: If the numbers are not integers, or not codes.
 
     Example:
         >>> checked_codes("z", tf.constant([0, 3]), 3)
@@ -108,13 +108,13 @@ def checked_codes(argument: str, codes: tf.Tensor, counts: Any) -> tf.Tensor:
 class Codes(tfd.Distribution):
     """The base of distributions of codes: int32 vectors `[N]` in groups of maps.
 
-    A subclass says the density of each group (`log_prob_by_group`) and draws.
+    A subclass defines the density of each group (`log_prob_by_group`) and draws samples.
 
     Args:
         groups: The layout of z.
         dtype: The dtype of densities.
         batch_shape: Shape of the batch.
-        parameters: What TFP reports as the parameters.
+        parameters: The parameters that TFP reports.
     """
 
     def __init__(
@@ -187,7 +187,7 @@ class UniformCodes(Codes):
 
 
 class PointMass(Codes):
-    """A single vector of codes for each example of a batch: what a quantizer makes of features.
+    """A single vector of codes for each example of a batch, as a quantizer gives it.
 
     log q(z) = 0 where z equals the codes, and -inf elsewhere
 

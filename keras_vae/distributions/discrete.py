@@ -1,4 +1,4 @@
-"""Discrete variables: their distributions, and all the values that they take."""
+"""Discrete variables: their distributions, and all the values that they can take."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ tfd = tfp.distributions
 class OneHotCategorical(tfd.OneHotCategorical):
     """`tfd.OneHotCategorical` with a faster log-density that keeps static shapes.
 
-    log p(z) = sum_k z_k log p_k, which is linear in z, also between the corners of the simplex.
+    log p(z) = sum_k z_k log p_k, which is linear in z even between the corners of the simplex.
 
     Example:
         >>> p = OneHotCategorical(logits=tf.zeros([4]), dtype=tf.float32)
@@ -28,7 +28,7 @@ class OneHotCategorical(tfd.OneHotCategorical):
         return self._shaped(super()._sample_n(n, seed=seed))
 
     def _shaped(self, draws: tf.Tensor) -> tf.Tensor:
-        # TFP reshapes through two axes, and so forgets the sizes that are known.
+        # TFP reshapes through two axes, which loses the sizes that are known.
         draws.set_shape([None, *self.logits.shape])
         return draws
 
@@ -45,9 +45,9 @@ class OneHotCategorical(tfd.OneHotCategorical):
 
 
 class Bernoulli(tfd.Bernoulli):
-    """`tfd.Bernoulli` with one softplus an element in its log-density in place of two.
+    """`tfd.Bernoulli` with one softplus per element in its log-density instead of two.
 
-    log p(z) = z l - softplus(l), l the logit, which is linear in z, also between 0 and 1.
+    log p(z) = z l - softplus(l) with the logit l, which is linear in z even between 0 and 1.
 
     Example:
         >>> p = Bernoulli(logits=tf.zeros([]), dtype=tf.float32)
@@ -60,17 +60,17 @@ class Bernoulli(tfd.Bernoulli):
 
 
 class _Relaxed:
-    """Draws that lie between the values of a discrete variable, and carry gradients.
+    """Draws that lie between the values of a discrete variable and carry gradients.
 
-    Everything but the draws is that of the discrete distribution: the log-density, linearly
-    extended to what is drawn, the KL and the moments.
+    Everything except the draws is that of the discrete distribution: the log-density, which is
+    extended linearly to the draws, the KL and the moments.
 
     Args:
-        logits: As of the discrete distribution.
-        temperature: Scalar > 0. Towards 0 draws are those of the discrete distribution, and the
-            variance of their gradients grows.
-        straight_through: Whether to round draws to the nearest value, and to let the gradient
-            through as if they had not been.
+        logits: The logits of the discrete distribution.
+        temperature: Scalar > 0. Towards 0, the draws become those of the discrete distribution,
+            and the variance of their gradients grows.
+        straight_through: Whether to round draws to the nearest value but pass the gradient through
+            as if they had not been rounded.
     """
 
     def __init__(self, logits: tf.Tensor, temperature: tf.Tensor, straight_through: bool = False):
@@ -96,7 +96,7 @@ class _Relaxed:
 
 
 class RelaxedOneHotCategorical(_Relaxed, OneHotCategorical):
-    """One-hot rows for all but draws, which are a softmax of the logits with Gumbel noise.
+    """One-hot rows, except that draws are a softmax of the logits with Gumbel noise.
 
     z = softmax((logits + g) / temperature),  g_k ~ Gumbel(0, 1)
 
@@ -119,7 +119,7 @@ class RelaxedOneHotCategorical(_Relaxed, OneHotCategorical):
 
 
 class RelaxedBernoulli(_Relaxed, Bernoulli):
-    """0 and 1 for all but draws, which are a sigmoid of the logit with logistic noise.
+    """0 and 1, except that draws are a sigmoid of the logit with logistic noise.
 
     z = sigmoid((logit + log u - log(1 - u)) / temperature),  u ~ U(0, 1)
 
@@ -133,7 +133,7 @@ class RelaxedBernoulli(_Relaxed, Bernoulli):
     """
 
     def _relaxed_draws(self, n: Any, seed: Any) -> tf.Tensor:
-        # Gradients of `tfd.RelaxedBernoulli` are NaN where logit / temperature > 88 in float32.
+        # The gradients of `tfd.RelaxedBernoulli` are NaN if logit / temperature > 88 in float32.
         noise = tfd.Logistic(tf.zeros_like(self.logits), 1.0).sample(n, seed=seed)
         return tf.sigmoid((self.logits + noise) / self._temperature)
 
@@ -142,7 +142,7 @@ class RelaxedBernoulli(_Relaxed, Bernoulli):
 
 
 def values(distribution: tfd.Distribution) -> tf.Tensor:
-    """Returns what each of several independent discrete variables may be.
+    """Returns the values that each of several independent discrete variables can take.
 
     Args:
         distribution: `tfd.Independent` of D one-hot or Bernoulli variables.
@@ -151,7 +151,7 @@ def values(distribution: tfd.Distribution) -> tf.Tensor:
         Tensor `[K, K]` of one-hot rows, or `[2]` of 0 and 1.
 
     Raises:
-        ValueError: If it is another distribution.
+        ValueError: If the distribution is of another kind.
 
     Example:
         >>> values(tfd.Independent(Bernoulli(logits=tf.zeros([5]), dtype=tf.float32), 1)).numpy()
@@ -172,13 +172,13 @@ def support(distribution: tfd.Distribution, max_points: int) -> tf.Tensor:
 
     Args:
         distribution: `tfd.Independent` of D one-hot or Bernoulli variables.
-        max_points: What their number N = K^D or 2^D must not exceed.
+        max_points: Maximum of their number, which is N = K^D or 2^D.
 
     Returns:
         Tensor `[N, D, K]` or `[N, D]`.
 
     Raises:
-        ValueError: If it is another distribution, or has more values.
+        ValueError: If the distribution is of another kind, or has more values.
 
     Example:
         >>> coins = Bernoulli(logits=tf.zeros([2]), dtype=tf.float32)

@@ -20,7 +20,7 @@ LOG_SCALE_BOUND = 5.0
 
 @serializable
 class MaskedDense(keras.layers.Layer):
-    """A dense layer in which unit j sees input i only if the degree of j is no less than that of i.
+    """A dense layer in which unit j sees input i only if its degree is at least that of i.
 
     y = activation(x (W * M) + b), M_ij = [out_degrees_j >= in_degrees_i]
 
@@ -28,7 +28,7 @@ class MaskedDense(keras.layers.Layer):
         in_degrees: Degree of each input.
         out_degrees: Degree of each unit.
         activation: Name of a Keras activation, or a function.
-        kernel_scale: Variance scale of the initial kernel; 1 is Glorot's.
+        kernel_scale: Variance scale of the initial kernel; 1 gives Glorot's initializer.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
@@ -59,19 +59,19 @@ class MaskedDense(keras.layers.Layer):
 
     @property
     def mask(self) -> np.ndarray:
-        """Which inputs each unit sees: `[I, U]`, zeros and ones."""
+        """The inputs that each unit sees: `[I, U]` of zeros and ones."""
         allowed = np.greater_equal(self.out_degrees, np.array(self.in_degrees)[:, np.newaxis])
         return allowed.astype("float64")
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        """Makes kernel and bias."""
+        """Creates the kernel and the bias."""
         shape = (len(self.in_degrees), len(self.out_degrees))
         initializer = keras.initializers.VarianceScaling(self.kernel_scale, "fan_avg", "uniform")
         self.kernel = self.add_weight(shape=shape, initializer=initializer, name="kernel")
         self.bias = self.add_weight(shape=shape[1:], initializer="zeros", name="bias")
 
     def call(self, inputs: tf.Tensor, added: tf.Tensor | None = None) -> tf.Tensor:
-        """Returns the outputs; `added`, broadcast, joins what the activation is applied to."""
+        """Returns the outputs; `added` is broadcast and added before the activation."""
         mask = tf.constant(self.mask, self.compute_dtype)
         outputs = keras.ops.matmul(inputs, self.kernel * mask) + self.bias
         return self.activation(outputs if added is None else outputs + added)
@@ -89,7 +89,7 @@ class MaskedDense(keras.layers.Layer):
 
 @serializable
 class AutoregressiveNetwork(keras.layers.Layer):
-    """A masked network: shift and log-scale of dimension d depend on the dimensions before d only.
+    """A masked network: shift and log-scale of dimension d depend only on the dimensions before d.
 
     shift_d, log_scale_d = f(z_1, ..., z_{d-1}; context), both bounded, both near zero at the start
 
@@ -137,14 +137,14 @@ class AutoregressiveNetwork(keras.layers.Layer):
         inputs_shape: Sequence[int | None],
         context_shape: Sequence[int | None] | None = None,
     ) -> None:
-        """Makes the masked layers and, if there is a context, its projection."""
+        """Creates the masked layers and, if there is a context, its projection."""
         degrees = self._degrees(has_context=context_shape is not None)
         policy, activation = self.dtype_policy, self.activation
         self.hidden = [
             MaskedDense(before, after, activation, dtype=policy)
             for before, after in zip(degrees[:-2], degrees[1:-1], strict=True)
         ]
-        # A small kernel: the flow starts near the identity, yet every weight has a gradient.
+        # A small kernel: the flow starts near the identity, but every weight has a gradient.
         before, after = degrees[-2:]
         self.shift = MaskedDense(before, after, kernel_scale=1e-4, dtype=policy)
         self.log_scale = MaskedDense(before, after, kernel_scale=1e-4, dtype=policy)
@@ -157,8 +157,8 @@ class AutoregressiveNetwork(keras.layers.Layer):
     def _degrees(self, has_context: bool) -> list[list[int]]:
         """Returns the degrees of inputs, hidden layers and outputs.
 
-        A hidden unit of degree m sees the first m dimensions, output d the units of degree < d.
-        Units of degree 0 see the context alone, so they are of use only where there is one.
+        A hidden unit of degree m sees the first m dimensions, and output d sees the units of degree
+        < d. Units of degree 0 see only the context, so they are useful only if there is one.
         """
         size = self.event_size
         lowest = 0 if has_context or size == 1 else 1
@@ -200,12 +200,12 @@ class AutoregressiveBijector(tfp.bijectors.Bijector):
 
     z_d = shift_d(z_{<d}) + exp(log_scale_d(z_{<d})) u_d
 
-    The inverse is one pass of the network, the forward map D of them. What TFP's
-    `MaskedAutoregressiveFlow` lacks: u is broadcast against the context, so that a mixture may
-    evaluate `[S, 1, D]` under a batch of K flows, and inverse and log-determinant share one pass.
+    The inverse takes one pass through the network, and the forward map takes D passes. Unlike TFP's
+    `MaskedAutoregressiveFlow`, it broadcasts u against the context, so that a mixture can evaluate
+    `[S, 1, D]` under a batch of K flows; and the inverse and the log-determinant share one pass.
 
     Args:
-        network: Maps z `[..., D]`, and the context, to shift and log-scale, each `[..., D]`.
+        network: Maps z `[..., D]` and the context to shift and log-scale, each `[..., D]`.
         context: Tensor `[B, C]`, or None.
         name: Name of the bijector.
     """
@@ -216,8 +216,8 @@ class AutoregressiveBijector(tfp.bijectors.Bijector):
         context: tf.Tensor | None = None,
         name: str = "autoregressive",
     ):
-        # TFP shares its cache of inverses among bijectors of equal parameters, and an earlier one
-        # of this network may have worked with other weights: no two of them are equal.
+        # TFP shares its cache of inverses among bijectors with equal parameters. An earlier
+        # bijector of this network may have used other weights, so no two of them may be equal.
         parameters = {**dict(locals()), "instance": object()}
         super().__init__(forward_min_event_ndims=1, parameters=parameters, name=name)
         self._network = network
@@ -229,7 +229,7 @@ class AutoregressiveBijector(tfp.bijectors.Bijector):
         return {}
 
     def _shift_and_log_scale(self, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        # By identity, as TFP's own cache of forward and inverse values does.
+        # Compare by identity, as TFP's own cache of forward and inverse values does.
         if self._last[0] is not z:
             self._last = (z, self._network(z, context=self._context))
         return self._last[1]
@@ -243,7 +243,7 @@ class AutoregressiveBijector(tfp.bijectors.Bijector):
             shift, log_scale = self._network(z, context=self._context)
             return (shift + tf.exp(log_scale) * u,)
 
-        # After d rounds the first d dimensions are right, whatever the others were.
+        # After d rounds, the first d dimensions are correct, whatever the others were.
         rounds = u.shape[-1]
         (z,) = tf.while_loop(lambda _: True, step, (start,), maximum_iterations=rounds)
         return z
@@ -257,7 +257,7 @@ class AutoregressiveBijector(tfp.bijectors.Bijector):
 
 
 def autoregressive_networks(event_size: int, num_flows: int, **kwargs: Any) -> list:
-    """Returns the networks of a chain of flows, the order of the dimensions reversed at every step.
+    """Returns the networks of a chain of flows, with the dimensions reversed at every step.
 
     Args:
         event_size: Number D of dimensions.
@@ -271,12 +271,12 @@ def autoregressive_networks(event_size: int, num_flows: int, **kwargs: Any) -> l
 def masked_autoregressive_flow(
     networks: Sequence[AutoregressiveNetwork], context: tf.Tensor | None = None
 ) -> tfp.bijectors.Bijector:
-    """Returns the bijector u -> z whose steps the networks parameterize, the first one first.
+    """Returns the bijector u -> z with steps parameterized by the networks, in their order.
 
-    Fast from z to u, slow from u to z; `tfb.Invert` of it is an inverse autoregressive flow.
+    It is fast from z to u and slow from u to z; its `tfb.Invert` is an inverse autoregressive flow.
 
     Args:
-        networks: One for each step.
+        networks: One network for each step.
         context: Tensor `[B, C]`, or None.
 
     Returns:

@@ -1,18 +1,18 @@
-"""Distributions over several groups of z: how they are walked, scored, and drawn in part.
+"""Distributions over several groups of z: how they are walked, scored, and partly drawn.
 
-The protocol. A distribution of the flat z = [g_1, ..., g_G], whose groups are drawn one after
-another, subclasses `GroupedDistribution` and says two things:
+The protocol: a distribution of the flat z = [g_1, ..., g_G] with groups that are drawn one after
+another subclasses `GroupedDistribution` and defines two things:
 
 - `order`: the positions of the groups in z, in the order in which they are drawn;
 - `walk(choose)`: for each group in that order, make its distribution p, with event `[D_l]`, given
-  the values chosen before it, then ask `choose(position, p)` for its value `[..., D_l]`, and go on
-  with it. Return the pairs `(p, value)` as the groups lie in z.
+  the values chosen before it; then ask `choose(position, p)` for its value `[..., D_l]`, and
+  continue with that value. Return the pairs `(p, value)` in the order of the groups within z.
 
 Everything else follows from a walk: draws, densities of single groups, means along the groups, and
-draws of some groups while others are given or have a temperature (`draw_groups`). In a walk a group
-is a vector, whatever its shape in the model; positions are those of `model.latents`.
+draws of some groups while others are given or have a temperature (`draw_groups`). In a walk, a
+group is a vector, whatever its shape in the model; positions are those of `model.latents`.
 
-`draw` is the same for any distribution: one without groups is a single group, at position 0.
+`draw` does the same for any distribution: one without groups is a single group at position 0.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ Walked = list[tuple[tfd.Distribution, tf.Tensor]]
 
 
 class GroupedDistribution(tfd.Distribution):
-    """A flat vector z of groups, each of which is drawn given those drawn before it.
+    """A flat vector z of groups, each drawn given those drawn before it.
 
     log p(z) = sum_l log p(g_l | groups drawn before),  z = [g_1, ..., g_G]
 
-    Draws carry gradients, also from one group to the next.
+    Draws carry gradients, including from one group to the next.
 
     Args:
-        sizes: Numbers of dimensions of the groups, in the order in which they lie in z.
+        sizes: Numbers of dimensions of the groups, in their order within z.
         dtype: Dtype of z.
-        parameters: Arguments of the subclass's constructor, as TFP wants them.
+        parameters: Arguments of the subclass's constructor, as TFP expects them.
         name: Name of the distribution.
 
     Attributes:
-        sizes: Numbers of dimensions of the groups, as they lie in z.
+        sizes: Numbers of dimensions of the groups, in their order within z.
 
     Example:
         >>> class Pair(GroupedDistribution):  # g_1 ~ N(0, 1), g_2 ~ N(g_1, 1)
@@ -95,18 +95,18 @@ class GroupedDistribution(tfd.Distribution):
         return tuple(range(len(self._sizes)))
 
     def walk(self, choose: Choose) -> Walked:
-        """Returns each group's distribution and the value that `choose(position, p)` gave it.
+        """Returns each group's distribution and the value that `choose(position, p)` returned.
 
         Args:
             choose: Called in the order in which the groups are drawn.
 
         Returns:
-            Pairs `(p, value)`, as the groups lie in z.
+            Pairs `(p, value)`, in the order of the groups within z.
         """
         raise NotImplementedError
 
     def walk_along(self, z: tf.Tensor) -> Walked:
-        """Returns what `walk` does for the groups of z `[..., D]`."""
+        """Returns the result of `walk` for the groups of z `[..., D]`."""
         groups = tf.split(z, self._sizes, axis=-1)
         return self.walk(lambda position, _: groups[position])
 
@@ -132,13 +132,13 @@ class GroupedDistribution(tfd.Distribution):
         given: Mapping[int, tf.Tensor] | None = None,
         temperatures: Mapping[int, float] | None = None,
     ) -> tf.Tensor:
-        """Draws z, with the groups that are given as they are.
+        """Draws z, keeping the given groups as they are.
 
         Args:
             sample_shape: Shape S of the draws.
             seed: Stateless seed `[2]`. The noise of a group does not depend on what is given.
-            given: Values `[*S, *batch, D_l]` of groups by their positions.
-            temperatures: Factors of the scales of groups by their positions, 1 for the others.
+            given: Values `[*S, *batch, D_l]` of groups, by position.
+            temperatures: Factors of the scales of groups, by position; 1 for the others.
 
         Returns:
             Tensor `[*S, *batch, D]`.
@@ -158,12 +158,12 @@ class GroupedDistribution(tfd.Distribution):
         return tf.concat([value for _, value in self.walk(choose)], axis=-1)
 
     def log_prob_by_group(self, z: tf.Tensor) -> tf.Tensor:
-        """Returns the log-density of each group of z `[..., D]`, as they lie in z: `[..., G]`.
+        """Returns the log-density of each group of z `[..., D]`, in their order there: `[..., G]`.
 
-        Their sum is log p(z).
+        The sum of the log-densities is log p(z).
         """
         log_p = [p.log_prob(group) for p, group in self.walk_along(z)]
-        # Of draws that are broadcast over a batch, only some groups depend on the latter.
+        # If draws are broadcast over a batch, only some groups depend on the batch.
         everywhere = tf.zeros_like(functools.reduce(operator.add, log_p))
         return tf.stack([one + everywhere for one in log_p], axis=-1)
 
@@ -171,7 +171,7 @@ class GroupedDistribution(tfd.Distribution):
         return tf.reduce_sum(self.log_prob_by_group(z), axis=-1)
 
     def at_means(self) -> list[tfd.Distribution]:
-        """Returns the groups' distributions, as they lie in z, each at the means before it."""
+        """Returns the groups' distributions in their order in z, each at the means before it."""
         return [p for p, _ in self.walk(lambda _, p: p.mean())]
 
     def means_along(self) -> tf.Tensor:
@@ -190,7 +190,7 @@ def draw(
     given: Mapping[int, tf.Tensor] | None = None,
     temperatures: Mapping[int, float] | None = None,
 ) -> tf.Tensor:
-    """Draws z of any distribution; see `GroupedDistribution.draw_groups`.
+    """Draws z from any distribution; see `GroupedDistribution.draw_groups`.
 
     Example:
         >>> p = tfd.MultivariateNormalDiag([1.0, 2.0], [1.0, 1.0])
@@ -205,14 +205,14 @@ def draw(
 
 
 def tempered(p: tfd.Distribution, temperature: float) -> tfd.Distribution:
-    """The distribution with its scale multiplied by a temperature >= 0; at 0 it is a point.
+    """Returns the distribution with its scale multiplied by a temperature >= 0; 0 gives a point.
 
     Args:
-        p: A distribution. A class of one's own learns it by `with_temperature.register`.
+        p: A distribution. Use `with_temperature.register` to support a class of your own.
         temperature: Factor of the scale.
 
     Raises:
-        ValueError: If it is not 1 and the distribution has no scale.
+        ValueError: If the temperature is not 1 and the distribution has no scale.
 
     Example:
         >>> float(tempered(tfd.Normal(1.0, 2.0), 0.5).stddev())
@@ -223,7 +223,7 @@ def tempered(p: tfd.Distribution, temperature: float) -> tfd.Distribution:
 
 @functools.singledispatch
 def with_temperature(p: tfd.Distribution, temperature: float) -> tfd.Distribution:
-    """Returns the distribution at another temperature than 1; see `tempered`."""
+    """Returns the distribution at a temperature other than 1; see `tempered`."""
     raise ValueError(
         f"Argument `temperature` must be 1 for z of a {type(p).__name__}, which has no scale "
         f"that it could multiply. Received: temperature={temperature}"

@@ -1,4 +1,4 @@
-"""Several maps of codes, each given all maps above it."""
+"""Several maps of codes, each given all the maps above it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ tfd = tfp.distributions
 
 
 class HierarchicalCodes(GroupedDistribution):
-    """Codes of one map or several, and of a map below them.
+    """Codes of one or several maps, and of a map below them.
 
     log p(z) = log p(z_above) + log p(z_below | z_above),  z = [z_above, z_below]
 
     Args:
         above: Distribution of the codes above, batch [...] and event [N_above].
-        below: Function of codes above `[..., N_above]` to the distribution of the map below.
+        below: Function from the codes above `[..., N_above]` to the distribution of the map below.
         groups: The layout of z.
     """
 
@@ -78,7 +78,7 @@ class CodeFeatures(keras.layers.Layer):
         super().__init__(**kwargs)
         self.groups, self.maps, self.filters = groups, maps, filters
         policy = self.dtype_policy
-        # Two for each map, the second of which gives the features.
+        # Two layers for each map; the second gives the features.
         self.hidden = [
             keras.layers.Conv2D(filters, 3, padding="same", activation="relu", dtype=policy)
             for _ in groups.maps
@@ -88,7 +88,7 @@ class CodeFeatures(keras.layers.Layer):
         ]
 
     def build(self, input_shape: Sequence[int | None] | None = None) -> None:
-        """Makes the weights; needs no shape."""
+        """Creates the weights; needs no shape."""
         normal = keras.initializers.RandomNormal(stddev=0.5)
         self.embeddings = [
             self.add_weight(shape=(count, self.filters), initializer=normal, name=f"embeddings_{n}")

@@ -1,4 +1,4 @@
-"""Groups whose distributions combine what is above them with what x says of them."""
+"""Groups with distributions that combine what is above them with what x says about them."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Ladder(GroupedDistribution):
 
     Args:
         estimates: Locations and scales of z1, ..., zL, each a pair `[..., D_l]`.
-        conditionals: Functions of z_{l+1} `[..., D_{l+1}]` to p(z_l|z_{l+1}), a normal with
-            independent dimensions, in the order in which the groups are drawn: that of z_{L-1}
-            first.
+        conditionals: Functions from z_{l+1} `[..., D_{l+1}]` to p(z_l|z_{l+1}), a normal with
+            independent dimensions, in the order in which the groups are drawn: the one of z_{L-1}
+            comes first.
 
     Example:
         >>> ones = tf.ones([4, 1])
@@ -78,7 +78,7 @@ class Ladder(GroupedDistribution):
 def product(
     one: tfd.MultivariateNormalDiag, other: tfd.MultivariateNormalDiag
 ) -> MultivariateNormalDiag:
-    """The normalized product of two normals with independent dimensions.
+    """Returns the normalized product of two normals with independent dimensions.
 
     N(mu, s^2) N(m, r^2) ~ N((mu r^2 + m s^2) / (s^2 + r^2), s^2 r^2 / (s^2 + r^2))
 

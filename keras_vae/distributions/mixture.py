@@ -1,4 +1,4 @@
-"""Mixtures whose density is fast where the components are diagonal normals."""
+"""Mixtures with a fast density if the components are diagonal normals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ tfd = tfp.distributions
 
 
 class MixtureSameFamily(tfd.MixtureSameFamily):
-    """`tfd.MixtureSameFamily` with a density by products of matrices, where that is possible.
+    """`tfd.MixtureSameFamily` that computes its density by matrix products where possible.
 
     log p(z) = logsumexp_k(log w_k + log p_k(z))
 

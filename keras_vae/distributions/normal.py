@@ -22,8 +22,8 @@ class MultivariateNormalDiag(tfd.MultivariateNormalDiag):
 
     z = loc + scale_diag * noise,  noise ~ N(0, I)
 
-    Both parameters must be given. The moments are the parameters themselves; those of TFP compute
-    shapes by operations that converters to other runtimes do not have.
+    Both parameters must be given. The moments are the parameters themselves; TFP's moments compute
+    shapes by operations that converters to other runtimes do not support.
 
     Example:
         >>> MultivariateNormalDiag(tf.zeros([3, 2]), tf.ones([3, 2])).sample(5, seed=[0, 1]).shape
@@ -48,7 +48,7 @@ class MultivariateNormalTriL(tfd.MultivariateNormalTriL):
 
     z = loc + scale_tril noise,  noise ~ N(0, I)
 
-    Both parameters must be given, and `scale_tril` be zero above the diagonal. See
+    Both parameters must be given, and `scale_tril` must be zero above the diagonal. See
     `MultivariateNormalDiag` for the moments.
 
     Example:
@@ -71,7 +71,7 @@ class MultivariateNormalTriL(tfd.MultivariateNormalTriL):
 
 
 def _broadcast(values: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
-    """Returns `values` in the shape that both have together."""
+    """Returns `values`, broadcast to the common shape of both."""
     return tf.convert_to_tensor(values) + tf.zeros_like(other)
 
 
@@ -80,7 +80,7 @@ def normal_projections(units: int, dtype: Any) -> tuple[keras.layers.Dense, kera
     loc = keras.layers.Dense(units, dtype=dtype, name="loc")
     raw_scale = keras.layers.Dense(
         units,
-        # A scale that varies much at the start would add noise before it adds information.
+        # A scale that varies a lot at the start would add noise before it adds information.
         kernel_initializer=keras.initializers.VarianceScaling(0.01, "fan_avg", "uniform"),
         bias_initializer=Constant(inverse_scale(1.0)),
         dtype=dtype,
@@ -92,8 +92,8 @@ def normal_projections(units: int, dtype: Any) -> tuple[keras.layers.Dense, kera
 def log_densities(q: tfd.Distribution, z: tf.Tensor) -> tf.Tensor:
     """Returns the log-density of every draw `[K, *E]` under every distribution, `[K, C]`.
 
-    Of normals by products of matrices, in place of K C D differences: ten times faster. float64 has
-    the digits that expanded squares lose.
+    For normals, it uses matrix products instead of K C D differences, which is ten times faster.
+    float64 has the digits that expanding the squares loses.
     """
     if isinstance(q, tfd.MultivariateNormalDiag):
         loc, scale, z = (tf.cast(value, tf.float64) for value in (q.loc, q.stddev(), z))
@@ -117,28 +117,28 @@ def _at_distance(squares: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
 
 
 def _log_density(normal: Any, x: Any) -> tf.Tensor:
-    """Returns the log-density of x, as TFP does, in a third of the operations.
+    """Returns the log-density of x, as TFP does, but with a third of the operations.
 
-    What TFP has between the lines is for bijectors of all kinds, whose Jacobian may be anything.
+    The other operations of TFP are for arbitrary bijectors, which may have any Jacobian.
     """
-    noise = normal.bijector.inverse(x)  # of its own draws: what they were made of
+    noise = normal.bijector.inverse(x)  # for its own draws: the noise they were made from
     standard = tf.reduce_sum(-0.5 * tf.square(noise) - _HALF_LOG_TAU, axis=-1)
     return standard - normal.scale.log_abs_determinant()
 
 
 def _draws(normal: Any, sample_shape: Any, seed: Any, **kwargs: Any) -> tf.Tensor:
-    """Returns draws by the Philox generator, named to TensorFlow.
+    """Returns draws from the Philox generator, which is chosen explicitly.
 
-    TFP leaves the choice to TensorFlow. Under XLA on a CPU that gives the same numbers, more than
-    ten times as slowly: of the step of a small model they would take half the time.
+    TFP leaves the choice to TensorFlow. Under XLA on a CPU, that gives the same numbers, but more
+    than ten times as slowly: the draws would take half the time of a small model's step.
     """
     sample_shape = tf.reshape(tf.cast(sample_shape, tf.int32), [-1])
-    # In the order of TFP, whose numbers these are: the batch comes last.
+    # In the order of TFP, to give the same numbers: the batch comes last.
     parts = (sample_shape, normal.event_shape_tensor(), normal.batch_shape_tensor())
     shape, seed = tf.concat(parts, axis=0), tfp.random.sanitize_seed(seed)
     noise = tf.random.stateless_normal(shape, seed, dtype=normal.dtype, alg="philox")
     axes, moved = list(range(noise.shape.rank)), sample_shape.shape[0]
     noise = tf.transpose(noise, [*axes[:moved], *axes[moved + 1 :], moved])
     noise = normal._set_sample_static_shape(noise, sample_shape)
-    # By the bijector, which remembers the way back for the density of these draws.
+    # Use the bijector, because it caches the inverse for the density of these draws.
     return normal.bijector.forward(noise, **kwargs)

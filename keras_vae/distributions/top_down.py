@@ -15,7 +15,7 @@ tfd = tfp.distributions
 
 
 class Inferred(NamedTuple):
-    """What is known of one group, given x and the groups above.
+    """The inference of one group, given x and the groups above.
 
     Attributes:
         q: q(z_l|z_above, x), event [D_l].
@@ -27,13 +27,13 @@ class Inferred(NamedTuple):
 
 
 class Group(Protocol):
-    """A group of latent variables, as a top-down network has them."""
+    """A group of latent variables in a top-down network."""
 
     def prior(self, state: tf.Tensor) -> MultivariateNormalDiag:
         """Returns p(z_l|z_above), given the state above it."""
 
     def infer(self, state: tf.Tensor, p: MultivariateNormalDiag, context: tf.Tensor) -> Inferred:
-        """Returns q(z_l|z_above, x), given the state, the prior and what is known of x."""
+        """Returns q(z_l|z_above, x) and its KL, given the state, the prior and the context of x."""
 
 
 Visit = Callable[[int, Group, tf.Tensor], tf.Tensor]
@@ -46,7 +46,7 @@ class TopDownNetwork(Protocol):
     density_dtype: str
 
     def descend(self, visit: Visit, training: bool) -> tf.Tensor:
-        """Asks `visit(position, group, state)` for each z_l, and returns the last state."""
+        """Asks `visit(position, group, state)` for each z_l and returns the last state."""
 
 
 class Scored(NamedTuple):
@@ -57,7 +57,7 @@ class Scored(NamedTuple):
         log_q: log q(z_l|z_above, x) of each group, `[..., G]`.
         log_p: log p(z_l|z_above) of each group, `[..., G]`.
         kl: KL(q(z_l|z_above, x) || p(z_l|z_above)) in closed form, `[..., G]`.
-        state: The last state of the network, which p(x|z) is made of.
+        state: The last state of the network, from which p(x|z) is computed.
     """
 
     z: tf.Tensor
@@ -73,8 +73,8 @@ class TopDownPrior(GroupedDistribution):
     Args:
         network: The top-down network.
         training: Whether it runs in training mode.
-        known: A tensor z and log p(z_l|z_above) of its groups, of a pass that was made. They are
-            returned for this very tensor, in place of another pass.
+        known: A tensor z and log p(z_l|z_above) of its groups, from an earlier pass. For this very
+            tensor, they are returned instead of making another pass.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class TopDownPosterior(GroupedDistribution):
 
     Args:
         network: The top-down network.
-        contexts: What each group knows of x, tensors `[B, ...]`.
+        contexts: What each group sees of x, tensors `[B, ...]`.
         training: Whether the network runs in training mode.
     """
 
@@ -143,7 +143,7 @@ class TopDownPosterior(GroupedDistribution):
         return [(one.q, value) for one, value in zip(inferred, values, strict=True)]
 
     def score(self, choose: Choose) -> Scored:
-        """Returns all that one pass says of the values that are chosen, as `walk` has it."""
+        """Returns everything that one pass computes for the chosen values; see `walk`."""
         inferred, values, priors, state = self._descend(choose)
         log_q = [one.q.log_prob(value) for one, value in zip(inferred, values, strict=True)]
         log_p = [p.log_prob(value) for p, value in zip(priors, values, strict=True)]
@@ -171,7 +171,7 @@ class TopDownPosterior(GroupedDistribution):
 
 
 def delta_kl(shift: tf.Tensor, ratio: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
-    """KL(N(mu + shift, scale * ratio) || N(mu, scale)) of normals with independent dimensions.
+    """Returns KL(N(mu + shift, scale * ratio) || N(mu, scale)), for independent dimensions.
 
     KL = 1/2 sum_d (shift^2 / scale^2 + ratio^2 - ln ratio^2 - 1)
 

@@ -23,9 +23,9 @@ class ActiveUnits:
 
     Attributes:
         count: Number of active units.
-        variances: Var_x(E_q[z_d|x]) of every dimension, `[D]`; of every class of the variables of
-            a `Categorical` posterior, `[D, K]`.
-        threshold: What a variance must exceed to count.
+        variances: Var_x(E_q[z_d|x]) of every dimension, `[D]`; for a `Categorical` posterior, of
+            every class of its variables, `[D, K]`.
+        threshold: A unit is active if its variance exceeds this.
     """
 
     count: int
@@ -51,15 +51,15 @@ def active_units(
     Args:
         model: A `VAE`.
         data: Array `[N, *E]`, or dataset of batches as `fit` takes it.
-        threshold: What the variance must exceed, >= 0.
-        batch_size: Examples at once, where `data` is an array.
+        threshold: A unit is active if its variance exceeds this, >= 0.
+        batch_size: Number of examples to process at once, if `data` is an array.
 
     Returns:
         An `ActiveUnits`.
 
     Raises:
-        ValueError: If the threshold is negative, z a vector of codes, or the data empty or without
-            a density.
+        ValueError: If the threshold is negative, z is a vector of codes, or the data are empty or
+            have no density.
 
     Example:
         >>> import tensorflow as tf, keras_vae as kv
@@ -87,7 +87,7 @@ def active_units(
 
 
 def units_of(means: np.ndarray, threshold: float) -> ActiveUnits:
-    """Returns the `ActiveUnits` of posterior means `[N, D]`, or `[N, D, K]` of classes."""
+    """Returns the `ActiveUnits` of posterior means `[N, D]`, or `[N, D, K]` with classes."""
     variances = np.var(means, axis=0, dtype=np.float64)
     units = ActiveUnits(0, variances, threshold)
     return dataclasses.replace(units, count=int(np.sum(units.active)))

@@ -1,4 +1,4 @@
-"""The aggregate posterior of given data: draws of it, and its density."""
+"""The aggregate posterior of given data: draws from it, and its density."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from keras_vae.evaluation.reading import checked_with_parameters, map_batches, w
 tfd = tfp.distributions
 
 METHODS = ("mixture", "minibatch", "minibatch_stratified")
-# Numbers at once, of pairs of a draw and a posterior: 8 MB in float64, some times over.
+# How many numbers to hold at once for pairs of draw and posterior: a few times 8 MB in float64.
 _BUDGET = 2**20
-# Draws in all where the number for every x is left open.
+# Total number of draws if the number for every x is not given.
 _DRAWS = 10_000
 
 
 class Densities(NamedTuple):
-    """The densities at S draws from each of N posteriors, `[N, S]` each, float64, nats.
+    """The densities at S draws from each of N posteriors, each `[N, S]`, float64, in nats.
 
     Attributes:
         log_q: log q(z|x) under the posterior that z was drawn from.
-        log_aggregate: log q(z), or its estimate by a minibatch.
+        log_aggregate: log q(z), or its estimate from a minibatch.
         log_p_z: log p(z).
     """
 
@@ -43,23 +43,23 @@ class Densities(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """Draws to make at once: from the posteriors `rows`, under a mixture of those of `columns`."""
+    """Draws to make at once: from the posteriors `rows`, under a mixture of those in `columns`."""
 
     rows: np.ndarray
     columns: np.ndarray
-    log_weights: np.ndarray  # of the posterior that z was drawn from, and of every other
+    log_weights: np.ndarray  # Of the posterior that z was drawn from, and of every other.
 
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """How to read the aggregate posterior, as the arguments of the evaluations say.
+    """How to read the aggregate posterior, according to the arguments of the evaluations.
 
     Attributes:
-        num_samples: Draws from each posterior, at least 2; None for as many as make 10,000.
+        num_samples: Draws from each posterior, at least 2; None for enough to make 10,000 in total.
         seed: Integer >= 0.
         method: One of `METHODS`.
-        batch_size: Examples in a minibatch.
-        verbose: Whether to show progress once it takes long.
+        batch_size: Number of examples in a minibatch.
+        verbose: Whether to show progress if it takes long.
     """
 
     num_samples: int | None
@@ -70,7 +70,7 @@ class Reading:
 
     def __post_init__(self) -> None:
         if self.num_samples is not None:
-            # The spread of the draws of each posterior is what the standard error is made of.
+            # The standard error is computed from the spread of the draws of each posterior.
             checks.integer("num_samples", self.num_samples, minimum=2)
         checks.integer("seed", self.seed, minimum=0)
         checks.option("method", self.method, METHODS)
@@ -79,7 +79,7 @@ class Reading:
 
 
 class AggregatePosterior:
-    """The mixture of the posteriors of N given data, each of the weight 1/N.
+    """The mixture of the posteriors of N given data, each with weight 1/N.
 
     q(z) = 1/N sum_n q(z|x_n)
 
@@ -88,13 +88,14 @@ class AggregatePosterior:
     Args:
         model: A `VAE`.
         data: Array `[N, *E]`, or dataset of batches as `fit` takes it.
-        reading: How to read it.
-        needs_prior: Whether p(z) must be the same for all data, for its density is wanted.
+        reading: How to read the aggregate posterior.
+        needs_prior: Whether the density of p(z) is needed, so that p(z) must be the same for all
+            data.
 
     Attributes:
-        parameters: Those of the N posteriors.
+        parameters: Parameters of the N posteriors.
         size: Number N of data.
-        exact_kl: KL(q(z|x) || p(z)) in closed form, `[N]`, or None; nats.
+        exact_kl: KL(q(z|x) || p(z)) in closed form, `[N]`, or None; in nats.
     """
 
     def __init__(self, model: Any, data: Any, reading: Reading, needs_prior: bool = True):
@@ -114,7 +115,7 @@ class AggregatePosterior:
             raise checks.invalid("model", rule, self._model.prior_head)
 
     def _encode(self, x: tf.Tensor, y: Any, seed: tf.Tensor) -> tuple[Any, list, list]:
-        """Returns the parameters of q(z|x), its KL `[B]` in closed form if any, a label if any."""
+        """Returns the parameters of q(z|x), its closed-form KL `[B]` if any, and a label if any."""
         parameters = self._model.posterior_parameters(x, y)
         kl = None
         if self._needs_prior:
@@ -128,7 +129,7 @@ class AggregatePosterior:
         return self._model.prior(self._label)
 
     def densities(self) -> Densities:
-        """Draws z from every posterior, and returns the densities there."""
+        """Draws z from every posterior, and returns the densities at the draws."""
         reading = self._reading
         num_samples = reading.num_samples or max(2, -(-_DRAWS // self.size))
         any_q = self._model.posterior_head.distribution(_taken(self.parameters, [0]))
@@ -158,12 +159,12 @@ class AggregatePosterior:
         everything = np.arange(self.size, dtype=np.int32)
         if self._reading.method == "mixture":
             return [everything]
-        # In any order, as data may be sorted; of like sizes, as a small batch would be worst.
+        # Shuffle, as data may be sorted, and use similar sizes, as a small batch would be worst.
         shuffled = np.random.default_rng(self._reading.seed).permutation(everything)
         return np.array_split(shuffled, -(-self.size // self._reading.batch_size))
 
     def _trace(self, num_columns: int) -> Callable:
-        """Returns the function of `_row_densities`, traced for any number of rows."""
+        """Returns `_row_densities` as a function traced for any number of rows."""
         densities = functools.partial(self._row_densities, num_columns)
         spec = tf.nest.map_structure(lambda p: tf.TensorSpec(p.shape, p.dtype), self.parameters)
         indices = tf.TensorSpec([None], tf.int32)
@@ -180,7 +181,7 @@ class AggregatePosterior:
         log_weights: tf.Tensor,
         seed: tf.Tensor,
     ) -> tuple[tf.Tensor, ...]:
-        """Returns log q(z|x), log q(z) and log p(z), each `[K]`, of one draw a row."""
+        """Returns log q(z|x), log q(z) and log p(z), each `[K]`, for one draw per row."""
         head = self._model.posterior_head
         q = head.distribution(_taken(parameters, rows))
         z = q.sample(seed=seed)  # [K, D]
@@ -206,13 +207,13 @@ class AggregatePosterior:
 
 
 def given_the_data(values: np.ndarray) -> Estimate:
-    """Returns the mean of draws from each of N posteriors, and its error for just these data.
+    """Returns the mean of draws from each of N posteriors, and its error with the data held fixed.
 
     Args:
         values: Array `[N, S]`, S independent draws for each of N data.
     """
     num_examples, num_samples = values.shape
-    variances = np.var(values, axis=1, ddof=1)  # of single draws, the data fixed
+    variances = np.var(values, axis=1, ddof=1)  # Of single draws, with the data fixed.
     error = math.sqrt(np.sum(variances) / num_samples) / num_examples
     return Estimate(float(np.mean(values)), error, np.mean(values, axis=1))
 
@@ -227,7 +228,7 @@ def _taken(parameters: Any, indices: tf.Tensor) -> Any:
 
 
 def _log_weights(group_size: int, size: int, method: str) -> np.ndarray:
-    """Returns the log-weights of the posterior that z was drawn from, and of every other."""
+    """Returns the log-weights of the posterior that z was drawn from and of every other one."""
     if method == "mixture":
         return np.full(2, -math.log(size))
     sampling = "weighted" if method == "minibatch" else "stratified"

@@ -18,17 +18,17 @@ from keras_vae.evaluation.reading import check_vectors, checked_vae
 from keras_vae.models import VAE
 
 STARTS = ("prior", "posterior")
-# Sigmoid of -4 to 4: most of the steps where the distributions change most.
+# Sigmoid from -4 to 4, which puts most of the steps where the distributions change most.
 _STEEPNESS = 4.0
-# Of Hamiltonian Monte Carlo: the acceptance to aim at, and how fast the step follows it.
+# For Hamiltonian Monte Carlo: the target acceptance, and how fast the step size follows it.
 _TARGET, _GROWTH = 0.65, 0.2
 _FIRST_STEP, _LEAST_STEP, _LARGEST_STEP = 0.2, 1e-4, 2.0
-# Chains of the run that adapts them.
+# Number of chains in the run that adapts the step sizes.
 _PILOTS = 2
 
 
 class Chains(NamedTuple):
-    """Log weights `[K, B]` of chains, and the acceptance rate of every example `[B]`."""
+    """Log weights `[K, B]` of chains, and the acceptance rate for every example, `[B]`."""
 
     log_w: tf.Tensor
     acceptance_rate: tf.Tensor
@@ -60,20 +60,20 @@ class Annealing:
     num_chains: int
     start: str
     num_leapfrog_steps: int
-    tick: Callable[[], Any] = tf.no_op  # called for every move of the chains
+    tick: Callable[[], Any] = tf.no_op  # Called for every move of the chains.
 
     @property
     def num_moves(self) -> int:
-        """How often the chains of a batch move on one way, or where their steps are adapted."""
+        """How often the chains of a batch move in one direction, or while adapting their steps."""
         return self.num_distributions - 1
 
     def forward(self, x: tf.Tensor, y: Any, seed: tf.Tensor) -> Chains:
-        """Returns the chains from p_0 to p(z|x), after a run that adapts their steps."""
+        """Returns the chains from p_0 to p(z|x), after a run that adapts their step sizes."""
         path = self._path(x, y)
         return self._forward(path, self._adapted(path, tf.shape(x)[0], seed), seed)
 
     def both_ways(self, z: tf.Tensor, y: Any, seed: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """Returns both bounds `[B]` on log p(x), and x ~ p(x|z)."""
+        """Returns both bounds on log p(x), `[B]` each, and x ~ p(x|z)."""
         x = self.model.decode(z, y).sample(seed=fold(seed, purpose("simulate x")))
         path = self._path(x, y)
         step_sizes = self._adapted(path, tf.shape(x)[0], seed)
@@ -97,12 +97,12 @@ class Annealing:
         return (values - values[0]) / (values[-1] - values[0])
 
     def _adapted(self, path: _Path, count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Returns the sizes of the steps under each distribution between, `[T - 1, B]`."""
+        """Returns the step sizes under each intermediate distribution, `[T - 1, B]`."""
         seed, fractions = fold(seed, purpose("adapt")), tf.constant(self._fractions)
         z = path.draw(min(self.num_chains, _PILOTS), seed)
         size = tf.fill([count], tf.cast(_FIRST_STEP, z.dtype))
         if self.num_distributions == 1:
-            return size[tf.newaxis]  # There is none between.
+            return size[tf.newaxis]  # There are no intermediate distributions.
 
         def step(t: tf.Tensor, z: tf.Tensor, size: tf.Tensor, sizes: tf.TensorArray) -> Any:
             z, acceptance = self._move(path, fractions[t], size, z, fold(seed, t))
@@ -127,7 +127,7 @@ class Annealing:
 
         state = (tf.constant(1), z, log_w, tf.zeros(tf.shape(z)[1:2], z.dtype))
         last = tf.while_loop(lambda t, *_: t < self.num_distributions, step, state)
-        return Chains(last[2], last[3] / (self.num_distributions - 1))  # NaN without a move
+        return Chains(last[2], last[3] / (self.num_distributions - 1))  # NaN if there are no moves.
 
     def _backward(
         self, path: _Path, step_sizes: tf.Tensor, z: tf.Tensor, seed: tf.Tensor
@@ -148,7 +148,7 @@ class Annealing:
     def _move(
         self, path: _Path, fraction: tf.Tensor, size: tf.Tensor, z: tf.Tensor, seed: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns z `[K, B, D]` after a step under f_t, and how sure it was taken, `[K, B]`."""
+        """Returns z `[K, B, D]` after a step under f_t, and its acceptance probability `[K, B]`."""
         kernel = tfp.mcmc.HamiltonianMonteCarlo(
             target_log_prob_fn=functools.partial(path.log_density, fraction=fraction),
             step_size=size[:, tf.newaxis],
@@ -166,7 +166,7 @@ def _log_p_x(model: VAE, x: tf.Tensor, y: Any, z: tf.Tensor) -> tf.Tensor:
 
 
 def _draw(distribution: Any, count: tf.Tensor, num_chains: int, seed: tf.Tensor) -> tf.Tensor:
-    """Returns draws `[K, B, D]`, of a distribution of batch [] or [B]."""
+    """Returns draws `[K, B, D]` from a distribution with batch shape [] or [B]."""
     shape = [num_chains] if distribution.batch_shape.rank else [num_chains, count]
     z = distribution.sample(shape, seed=fold(seed, purpose("start")))
     z.set_shape([num_chains, None, *distribution.event_shape])
@@ -174,14 +174,14 @@ def _draw(distribution: Any, count: tf.Tensor, num_chains: int, seed: tf.Tensor)
 
 
 def log_mean(log_w: tf.Tensor) -> tf.Tensor:
-    """Returns the logarithm of the mean weight over K chains, `[B]` of log weights `[K, B]`."""
+    """Returns the log of the mean weight over K chains, `[B]`, given log weights `[K, B]`."""
     return tf.reduce_logsumexp(log_w, axis=0) - math.log(log_w.shape[0])
 
 
 def checked_annealing(
     model: Any, num_distributions: Any, num_chains: Any, start: Any, num_leapfrog_steps: Any
 ) -> Annealing:
-    """Returns the annealing, or raises unless the arguments are as they must be."""
+    """Returns the annealing, or raises an error if the arguments are not valid."""
     annealing = Annealing(
         checked_vae(model),
         checks.integer("num_distributions", num_distributions),

@@ -1,4 +1,4 @@
-"""Annealed importance sampling: log p(x) where few samples of q(z|x) count."""
+"""Annealed importance sampling: log p(x) where only a few samples of q(z|x) would count."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from keras_vae.training.data import Data
 class AnnealedLogLikelihood(Estimate):
     """An estimate of the mean log p(x) by annealed importance sampling, in nats.
 
-    As `Estimate`, and how the chains went.
+    It is an `Estimate` that also tells how well the chains worked.
 
     Attributes:
-        effective_sample_size: Mean over the examples of (sum w)^2 / sum w^2 of the chains.
-        acceptance_rate: Share of the proposals that were accepted; 0.5 to 0.9 is healthy. NaN
-            where there are none, with a single distribution.
+        effective_sample_size: Mean over the examples of (sum w)^2 / sum w^2 over the chains.
+        acceptance_rate: Share of the proposals that were accepted; 0.5 to 0.9 is healthy. NaN if
+            there are no proposals, which is the case with a single distribution.
     """
 
     effective_sample_size: float
@@ -51,28 +51,28 @@ def annealed_importance_sampling(
     log w = sum_t log f_t(z_{t-1}) - log f_{t-1}(z_{t-1}),  z_0 ~ p_0,  z_t ~ M_t(. | z_{t-1})
     log p(x) ~ logsumexp_k(log w_k) - log K, over K chains
 
-    M_t is a step of Hamiltonian Monte Carlo that leaves f_t as it is. The sizes of its steps are
-    adapted in a run before, and then kept, so that E[w] = p(x) holds exactly and the estimate is a
+    M_t is a step of Hamiltonian Monte Carlo that leaves f_t invariant. Its step sizes are adapted
+    in a run beforehand and then kept fixed, so that E[w] = p(x) holds exactly and the estimate is a
     lower bound in expectation, for any number of distributions.
 
     Args:
-        model: A `VAE` of continuous z.
+        model: A `VAE` with continuous z.
         data: Array `[N, *E]`, or dataset of batches as `fit` takes it.
         num_distributions: Number T of steps from p_0 to p(z|x).
         num_chains: Number K of chains for every example.
-        start: p_0: `"prior"`, which owes nothing to the encoder, or `"posterior"`, q(z|x), which is
-            closer to p(z|x) where the encoder is good.
-        num_leapfrog_steps: Steps of one proposal of Hamiltonian Monte Carlo.
+        start: p_0: `"prior"`, which does not depend on the encoder, or `"posterior"`, q(z|x), which
+            is closer to p(z|x) if the encoder is good.
+        num_leapfrog_steps: Number of leapfrog steps in one proposal of Hamiltonian Monte Carlo.
         seed: Integer >= 0.
-        batch_size: Examples at once, where `data` is an array.
-        verbose: Whether to show a progress bar, once it takes more than five seconds.
+        batch_size: Number of examples to process at once, if `data` is an array.
+        verbose: Whether to show a progress bar if it takes more than five seconds.
 
     Returns:
-        An `AnnealedLogLikelihood`, nats.
+        An `AnnealedLogLikelihood`, in nats.
 
     Raises:
-        ValueError: If an argument is not as above, z is discrete, or the data are empty or without
-            a density.
+        ValueError: If an argument is not as above, z is discrete, or the data are empty or have no
+            density.
 
     Example:
         >>> import keras_vae as kv
@@ -93,7 +93,7 @@ def annealed_importance_sampling(
     num_batches = data.num_batches(checks.integer("batch_size", batch_size))
     moves = (
         num_batches and 2 * annealing.num_moves * num_batches
-    )  # to adapt the steps, and to weigh
+    )  # To adapt the steps, and to compute the weights.
     with Progress(moves, verbose, "move") as progress:
         forward = dataclasses.replace(annealing, tick=progress.tick).forward
         results = list(map_batches(forward, model, data, batch_size, seed, verbose=False))

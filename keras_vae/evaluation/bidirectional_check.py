@@ -1,4 +1,4 @@
-"""Whether annealed importance sampling finds log p(x), tried on data of the model itself."""
+"""Checks annealed importance sampling on data that the model itself generates."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from keras_vae.models.generation import draw_latents
 
 @dataclasses.dataclass(frozen=True)
 class BidirectionalCheck:
-    """Bounds from both sides on log p(x) of simulated data, in nats.
+    """Lower and upper bounds on log p(x) of simulated data, in nats.
 
     Attributes:
-        lower: The bound of the chains from the start to p(z|x): E[lower] <= log p(x).
-        upper: The bound of the chains from an exact sample of p(z|x) to the start:
+        lower: The bound from chains that run from the start to p(z|x): E[lower] <= log p(x).
+        upper: The bound from chains that run from an exact sample of p(z|x) to the start:
             E[upper] >= log p(x).
-        gap: The mean of `upper - lower` over the examples, which bounds the error of either in
+        gap: The mean of `upper - lower` over the examples, which bounds the error of either one in
             expectation.
         x: The simulated data, `[N, *E]`.
     """
@@ -49,29 +49,29 @@ def bidirectional_check(
     batch_size: int = 64,
     verbose: bool = True,
 ) -> BidirectionalCheck:
-    """Tells how far annealed importance sampling is from log p(x), on data of the model itself.
+    """Measures how far annealed importance sampling is from log p(x), on the model's own data.
 
     z* ~ p(z), x* ~ p(x|z*): z* is an exact sample of p(z|x*), from which chains run backwards
     E[log 1/K sum_k w_k] <= log p(x*) <= E[-log 1/K sum_k 1 / w'_k]
 
-    If the two bounds meet, both are right, and so is the estimate on data that are like the
+    If the two bounds meet, both are right, and so is the estimate on data that resemble the
     model's.
 
     Args:
-        model: A `VAE` of continuous z.
+        model: A `VAE` with continuous z.
         num_examples: Number of simulated examples.
-        num_distributions: As `annealed_importance_sampling` takes it, and so are the others.
+        num_distributions: As for `annealed_importance_sampling`, like the other arguments.
         num_chains: Number K of chains for every example, in each direction.
-        y: Labels of the examples to simulate, `[num_examples, ...]`, or one for all, for
-            conditional models; else ignored.
+        y: For conditional models, labels of the examples to simulate, `[num_examples, ...]`, or one
+            for all; otherwise ignored.
         start: `"prior"` or `"posterior"`.
-        num_leapfrog_steps: Steps of one proposal of Hamiltonian Monte Carlo.
+        num_leapfrog_steps: Number of leapfrog steps in one proposal of Hamiltonian Monte Carlo.
         seed: Integer >= 0.
-        batch_size: Examples at once.
-        verbose: Whether to show a progress bar, once it takes more than five seconds.
+        batch_size: Number of examples to process at once.
+        verbose: Whether to show a progress bar if it takes more than five seconds.
 
     Returns:
-        A `BidirectionalCheck`, nats.
+        A `BidirectionalCheck`, in nats.
 
     Raises:
         ValueError: If an argument is not as above, or z is discrete.
@@ -100,7 +100,7 @@ def bidirectional_check(
     z = draw_latents(p_z, model.latents, num_examples, seed)
     rows = [slice(first, first + batch_size) for first in range(0, num_examples, batch_size)]
     batches = [(z[chosen], None if y is None else y[chosen]) for chosen in rows]
-    moves = 3 * annealing.num_moves * len(batches)  # to adapt the steps, and both ways
+    moves = 3 * annealing.num_moves * len(batches)  # To adapt the steps, and in both directions.
     with Progress(moves, verbose, "move") as progress:
         both_ways = dataclasses.replace(annealing, tick=progress.tick).both_ways
         results = list(run_batches(both_ways, batches, len(batches), seed, verbose=False))

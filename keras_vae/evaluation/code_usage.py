@@ -17,10 +17,10 @@ from keras_vae.training.data import any_number_of, first_examples, inputs_of
 
 @dataclasses.dataclass(frozen=True)
 class CodeUsage:
-    """How often the codes of each group occur in the codes of some data.
+    """How often the codes of each group occur in some data.
 
     Attributes:
-        counts: How often each code of a group occurs, `[K]`, by the names of `model.latents`.
+        counts: How often each code of a group occurs, `[K]`, keyed by the names in `model.latents`.
 
     Example:
         >>> usage = CodeUsage({"z": np.array([5, 0, 5, 0])})
@@ -32,12 +32,12 @@ class CodeUsage:
 
     @property
     def perplexity(self) -> dict[str, float]:
-        """Exp of the entropy of the frequencies of each group: the number of codes used alike."""
+        """Exponential of the entropy of each group's frequencies: its effective number of codes."""
         return {name: _perplexity(counts) for name, counts in self.counts.items()}
 
     @property
     def share_in_use(self) -> dict[str, float]:
-        """The share of the codes of each group that occur."""
+        """The share of each group's codes that occur."""
         return {name: float(np.mean(counts > 0)) for name, counts in self.counts.items()}
 
     @property
@@ -47,21 +47,21 @@ class CodeUsage:
 
 
 def code_usage(model: Any, data: Any, *, batch_size: int = 128, verbose: bool = True) -> CodeUsage:
-    """Counts how often each code occurs in the codes of data.
+    """Counts how often each code is used for some data.
 
     perplexity = exp(-sum_k p_k log p_k),  p_k the frequency of code k
 
     Args:
         model: A `VQVAE`.
         data: Array `[N, *E]`, or dataset of batches as `fit` takes it.
-        batch_size: Examples at once, where `data` is an array.
-        verbose: Whether to show progress once it takes long.
+        batch_size: Number of examples to process at once, if `data` is an array.
+        verbose: Whether to show progress if it takes long.
 
     Returns:
         A `CodeUsage`.
 
     Raises:
-        ValueError: If the model has no codes, or the data are empty or without a density.
+        ValueError: If the model has no codes, or the data are empty or have no density.
 
     Example:
         >>> import keras_vae as kv
@@ -86,7 +86,7 @@ def code_usage(model: Any, data: Any, *, batch_size: int = 128, verbose: bool = 
 
 
 class CodeReader:
-    """Computes a `CodeUsage` again and again, while the model is being trained, by one graph.
+    """Computes a `CodeUsage` repeatedly while the model is being trained, in a single graph.
 
     Args:
         model: A `VQVAE`.
@@ -100,7 +100,7 @@ class CodeReader:
         self._function = errors.as_python_errors(function)
 
     def __call__(self, num_examples: int | None) -> CodeUsage:
-        """Returns the usage in the first examples of the data, or in all."""
+        """Returns the usage in the first examples of the data, or in all of them."""
         batches = first_examples(self._data, num_examples)
         return _total(self._model, [self._function(batch) for batch in batches])
 
@@ -118,7 +118,7 @@ def _total(model: VQVAE, parts: Sequence[Mapping[str, Any]]) -> CodeUsage:
 
 
 def count_codes(model: VQVAE, codes: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Returns how often each code of a group occurs in codes `[B, N]`: int32 `[K]`, by its name."""
+    """Returns how often each code occurs in codes `[B, N]`, as int32 `[K]` by group name."""
     layout = model.posterior_head.groups
     groups = zip(model.latents, layout.split(codes), layout.num_codes, strict=True)
     return {

@@ -29,25 +29,25 @@ def encode_codes(
 ) -> Any:
     """Returns the codes of all examples, as `PriorModel.fit` takes them.
 
-    Training a prior over codes then takes no encoder: data are encoded once, not once an epoch.
-    What changes data at random, such as dynamic binarization, is frozen thereby.
+    Training a prior over codes then needs no encoder: the data are encoded only once, not in every
+    epoch. This also freezes random changes to the data, such as dynamic binarization.
 
     Args:
-        model: A `VQVAE`, which stays as it is.
+        model: A `VQVAE`, which is not changed.
         data: Array `[N, *E]`, pair `(x, y)`, or dataset of batches as `fit` takes it.
-        path: Folder for the codes, which are gathered in memory once, and then read from there as
-            they are needed; it is written whole or not at all, and one that exists is replaced.
-            None keeps them in memory.
-        batch_size: Examples at once, where `data` is an array.
-        verbose: Whether to show a progress bar, once it takes more than five seconds.
+        path: Folder for the codes, which are first gathered in memory, and then read from the
+            folder as needed. It is written completely or not at all, and an existing folder is
+            replaced. None keeps the codes in memory.
+        batch_size: Number of examples to process at once, if `data` is an array.
+        verbose: Whether to show a progress bar if it takes more than five seconds.
 
     Returns:
-        The codes, int32 `[N, M]` for the M codes of an example, the maps one after another, each
-        row by row; for data with labels, the pair of codes and labels `[N, ...]`. With a `path`,
-        these are `np.memmap`s of `codes.npy` and `labels.npy` in it.
+        The codes, int32 `[N, M]` for the M codes of an example, with the maps one after another,
+        each row by row; for data with labels, the pair of codes and labels `[N, ...]`. With a
+        `path`, these are `np.memmap`s of `codes.npy` and `labels.npy` in it.
 
     Raises:
-        ValueError: If the model is none of codes or not built, or the data are empty or without a
+        ValueError: If the model has no codes or is not built, or the data are empty or have no
             density.
 
     Example:
@@ -81,7 +81,7 @@ def _encode(model: VQVAE, x: tf.Tensor, y: Any, seed: tf.Tensor) -> list[tf.Tens
 
 
 def _written(arrays: list[np.ndarray], folder: pathlib.Path) -> list[np.ndarray]:
-    """Writes codes and labels, and returns them as they are read from the folder."""
+    """Writes codes and labels, and returns them as read from the folder."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     names = _NAMES[: len(arrays)]
     with written_whole(folder) as written:

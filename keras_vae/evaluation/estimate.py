@@ -1,4 +1,4 @@
-"""Means over examples, and how sure they are."""
+"""Means over examples, with their standard errors."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Estimate:
 
     Attributes:
         mean: Mean over the examples.
-        standard_error: Standard error of that mean, over the examples; NaN for a single one.
-        per_example: What the mean is of, `[N]`.
+        standard_error: Standard error of that mean over the examples; NaN for a single example.
+        per_example: The values that are averaged, `[N]`.
     """
 
     mean: float
@@ -36,6 +36,6 @@ def estimate_of(parts: Sequence[np.ndarray]) -> Estimate:
 
 
 def standard_error(values: np.ndarray) -> float:
-    """Returns the standard error of the mean of independent values; NaN for a single one."""
+    """Returns the standard error of the mean of independent values, or NaN for a single value."""
     deviation = np.std(values, ddof=1, dtype=np.float64) if len(values) > 1 else np.nan
     return float(deviation / np.sqrt(len(values)))

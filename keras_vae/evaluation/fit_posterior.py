@@ -1,4 +1,4 @@
-"""Inference without amortization: a posterior of its own for every x."""
+"""Inference without amortization: a separate posterior for every x."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from keras_vae.models import VAE
 from keras_vae.objectives import estimators
 from keras_vae.training.data import any_number_of
 
-# Decays of Adam's moments, as Kingma and Ba chose them.
+# Decays of Adam's moments, as chosen by Kingma and Ba.
 _FIRST, _SECOND = 0.9, 0.999
-# Nats by unit: Adam would blow up the rounding errors of flatter slopes to whole steps.
+# In nats per unit: Adam would blow up the rounding errors of flatter slopes to full steps.
 _FLAT = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
 class FittedPosterior:
-    """Posteriors fitted to single examples, and what the encoder had lost against them, in nats.
+    """Posteriors fitted to single examples, and what the encoder loses against them, in nats.
 
     Attributes:
         amortization_gap: Mean of `elbo - initial_elbo` over the examples.
-        standard_error: Standard error of that mean, over the examples; NaN for a single one.
+        standard_error: Standard error of that mean over the examples; NaN for a single example.
         distribution: The fitted q_i(z), batch [N], event [D].
-        parameters: What the posterior head makes it of, `[N, ...]`.
+        parameters: The parameters from which the posterior head makes it, `[N, ...]`.
         elbo: ELBO of each x under the q_i fitted to it, `[N]`.
         initial_elbo: ELBO of each x under the encoder's q(z|x), `[N]`.
     """
@@ -61,20 +61,20 @@ def fit_posterior(
     batch_size: int = 128,
     verbose: bool = True,
 ) -> FittedPosterior:
-    """Fits a posterior to each x by itself, from the encoder's q(z|x) on.
+    """Fits a separate posterior to each x, starting from the encoder's q(z|x).
 
     q_i = argmax_q ELBO(x_i; q),  ELBO(x; q) = E_q[log p(x, z) - log q(z)]
     gap = mean_i [ELBO(x_i; q_i) - ELBO(x_i; q(z|x_i))]
 
-    Free are the parameters that the posterior head makes of the encoder's features; they take Adam
-    steps whose size falls to zero along a cosine. The examples share the model alone, which stays
-    as it is. The gradient is that of `"sticking_the_landing"`, which has no noise where q_i reaches
-    p(z|x_i), and for discrete z that of `"score_function"`.
+    The free variables are the parameters that the posterior head makes from the encoder's features;
+    they take Adam steps whose size falls to zero along a cosine. The examples share only the model,
+    which is not changed. The gradient is that of `"sticking_the_landing"`, which has no noise where
+    q_i reaches p(z|x_i), or, for discrete z, that of `"score_function"`.
 
-    Both ELBOs are then estimated with other samples than those of the fit, and with the same noise.
-    They are those of the model's densities, whatever objective it was trained by. The gap tells
-    how far the steps led: more of them, or others, may find more, and where nothing is left to be
-    found it is zero but for noise, of either sign.
+    Both ELBOs are then estimated with samples other than those of the fit, and with the same noise.
+    They use the model's densities, whatever objective it was trained with. The gap shows how far
+    the steps led: more steps, or different ones, may find more, and if nothing is left to be found,
+    it is zero except for noise of either sign.
 
     Args:
         model: A `VAE`.
@@ -83,17 +83,17 @@ def fit_posterior(
         y: What the model is conditioned on, for conditional models.
         learning_rate: Size of the first steps, > 0.
         num_samples: Samples of z for every x in a step; as many are decoded at once.
-        evaluation_samples: Samples of z for every x behind either ELBO.
+        evaluation_samples: Samples of z for every x used to estimate each ELBO.
         seed: Integer >= 0.
-        batch_size: Examples at once.
-        verbose: Whether to show a progress bar, once it takes more than five seconds.
+        batch_size: Number of examples to process at once.
+        verbose: Whether to show a progress bar if it takes more than five seconds.
 
     Returns:
-        A `FittedPosterior`, nats.
+        A `FittedPosterior`, in nats.
 
     Raises:
-        ValueError: If a number is out of its range, the data are empty or without a density, or
-            the posterior head does not tell parameters from distribution.
+        ValueError: If a number is out of range, the data are empty or have no density, or the
+            posterior head does not separate its parameters from the distribution.
 
     Example:
         >>> import keras_vae as kv
@@ -126,7 +126,7 @@ def fit_posterior(
     spec = [any_number_of(tensor) for tensor in data]
     starts = range(0, len(x), batch_size)
     with Progress(fit.num_rounds * len(starts), verbose, "step") as progress:
-        # One trace serves all batches, the last and smaller one included.
+        # One trace serves all batches, including the last and smaller one.
         function = tf.function(dataclasses.replace(fit, tick=progress.tick).run, autograph=False)
         run = function.get_concrete_function(spec, tf.TensorSpec([2], tf.int32))
         results = [
@@ -148,24 +148,24 @@ class _Fit:
     learning_rate: float
     num_samples: int
     evaluation_samples: int
-    tick: Callable[[], Any] = tf.no_op  # called for every step, and for every chunk of samples
+    tick: Callable[[], Any] = tf.no_op  # Called for every step and for every chunk of samples.
 
     @property
     def num_rounds(self) -> int:
-        """How often a batch takes a step, or decodes a chunk of samples for one of two ELBOs."""
+        """How often a batch takes a step or decodes a chunk of samples for one of the two ELBOs."""
         return self.steps + 2 * -(-self.evaluation_samples // self.num_samples)
 
     def run(self, data: list[tf.Tensor], seed: tf.Tensor) -> tuple[Any, tf.Tensor, tf.Tensor]:
-        """Returns the fitted parameters, and the ELBOs `[B]` under them and under the encoder's."""
+        """Returns the fitted parameters, and the ELBOs `[B]` of these and of the encoder's."""
         x, y = (*data, None)[:2]
         start = self.model.posterior_parameters(x, y)
         fitted = self._climb(start, x, y, fold(seed, purpose("fit")))
-        # The same noise for both, most of which their difference is rid of.
+        # Use the same noise for both, as most of it then cancels in their difference.
         noise = fold(seed, purpose("evaluate"))
         return fitted, self._elbo(fitted, x, y, noise), self._elbo(start, x, y, noise)
 
     def _climb(self, start: Any, x: tf.Tensor, y: Any, seed: tf.Tensor) -> Any:
-        """Returns the parameters of every example after Adam's steps up its ELBO."""
+        """Returns the parameters of every example after Adam steps that raise its ELBO."""
 
         def step(number: tf.Tensor, values: Any, first: Any, second: Any) -> Any:
             slopes = self._slopes(values, x, y, fold(seed, number))
@@ -185,7 +185,7 @@ class _Fit:
         return tf.while_loop(lambda number, *_: number < self.steps, step, state)[1]
 
     def _slopes(self, parameters: Any, x: tf.Tensor, y: Any, seed: tf.Tensor) -> Any:
-        """Returns the gradient of each example's ELBO by its own parameters."""
+        """Returns the gradient of each example's ELBO with respect to its own parameters."""
         head = self.model.posterior_head
         pathwise = head.reparameterized and not head.discrete
         estimator = estimators.get("sticking_the_landing" if pathwise else "score_function")
@@ -195,7 +195,7 @@ class _Fit:
             terms = self.model.terms_of(q, x, self.num_samples, seed=seed, y=y)
             terms = estimator.prepare(terms)
             kl = tf.reduce_sum(estimator.kl(terms), axis=-1)
-            # Summed over the batch by the tape: no ELBO depends on another's parameters.
+            # The tape sums over the batch, but no ELBO depends on another example's parameters.
             elbo = bounds.elbo(estimator.expectation(terms.log_p_x, terms), kl)
         return tape.gradient(elbo, parameters, unconnected_gradients="zero")
 
@@ -211,7 +211,7 @@ class _Fit:
             q = self.model.posterior_head.distribution(parameters)
             log_w = self.model.terms_of(q, x, size, seed=fold(seed, done), y=y).log_w
             self.tick()
-            # Not with a closed KL: the noise of these weights vanishes where q reaches p(z|x).
+            # Don't use a closed-form KL: the noise of these weights vanishes as q reaches p(z|x).
             return done + size, total + tf.reduce_sum(tf.cast(log_w, tf.float64), axis=0)
 
         _, total = tf.while_loop(

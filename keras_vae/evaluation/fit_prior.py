@@ -30,32 +30,34 @@ def fit_prior(
 
     max E_q(z)[log p(z)], q(z) = 1/N sum_n q(z|x_n)
 
-    The optimal prior of a model whose parts stay as they are is q(z): among all p(z) it has the
-    greatest mean ELBO of the data. `model.with_prior(prior)` then samples from it, and has its
-    likelihood. Of a conditional model, too, q(z) is that of all data, whatever y.
+    If the other parts of a model are fixed, its optimal prior is q(z): among all p(z), it gives the
+    greatest mean ELBO of the data. `model.with_prior(prior)` then samples from the fitted prior and
+    uses it for the likelihood. Even for a conditional model, q(z) is that of all data, whatever y
+    is.
 
-    What is fitted are draws of every q(z|x_n), by the method `fit` of the prior: gradient ascent,
-    or EM for `priors.MixtureOfNormals`. The examples are shuffled, and the draws of one stay
-    together, so that the rows that a prior holds out are of other examples than those it learns.
+    The prior is fitted to draws from every q(z|x_n), by its method `fit`: gradient ascent, or EM
+    for `priors.MixtureOfNormals`. The examples are shuffled, but the draws of one example stay
+    together, so that the rows that a prior holds out come from other examples than those it learns
+    from.
 
-    A prior over codes is trained by a `PriorModel`, which stops early likewise; for labels,
-    callbacks or a training that can be resumed, make one of your own.
+    A prior over codes is trained by a `PriorModel`, which also stops early; if you need labels,
+    callbacks or a training that can be resumed, make a `PriorModel` yourself.
 
     Args:
-        model: A `VAE`; it stays as it is.
+        model: A `VAE`, which is not changed.
         data: Array `[N, *E]`, or dataset of batches as `fit` takes it.
-        prior: The prior to fit, from where its weights stand.
-        draws_per_example: Draws of z from each q(z|x); of a q(z|x) that is a single z, one is made.
+        prior: The prior to fit, starting from its current weights.
+        draws_per_example: Draws of z from each q(z|x); only one if q(z|x) is a single z.
         seed: Seed of the draws and of the fit, an integer >= 0.
-        **options: Passed on to the prior's `fit`, such as `epochs` or `verbose`; the same options
-            hold for priors over codes.
+        **options: Passed on to the prior's `fit`, such as `epochs` or `verbose`; priors over codes
+            take the same options.
 
     Returns:
         `prior` itself, fitted.
 
     Raises:
-        ValueError: If the prior is over another z or has nothing to fit, a number is out of its
-            range, or the data are empty or without a density.
+        ValueError: If the prior is over another z or has nothing to fit, a number is out of range,
+            or the data are empty or have no density.
 
     Example:
         >>> import keras_vae as kv
@@ -105,7 +107,7 @@ def _train(
     seed: int,
     verbose: bool = True,
 ) -> CodePrior:
-    """Trains a prior over codes by a `PriorModel`, with the options of `Prior.fit`."""
+    """Trains a prior over codes with a `PriorModel`, using the options of `Prior.fit`."""
     ascent = Ascent(epochs, batch_size, learning_rate, held_out, patience, seed, verbose)
     learned, judged = ascent.split(codes)
     model = PriorModel(prior, seed=seed)

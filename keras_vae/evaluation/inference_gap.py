@@ -1,4 +1,4 @@
-"""What the ELBO lacks of log p(x), by the family of the posterior and by the encoder."""
+"""The gap between the ELBO and log p(x), due to the posterior's family and to the encoder."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from keras_vae.models import VAE
 from keras_vae.models.importance import chunk_of
 from keras_vae.training.data import any_number_of, first_examples
 
-# MiB for what is decoded at once.
+# Memory in MiB for the samples that are decoded at once.
 _MEMORY = 256.0
 
 
 @dataclasses.dataclass(frozen=True)
 class InferenceGap:
-    """What the ELBO of the encoder's q(z|x) lacks of log p(x), in two parts, nats.
+    """The gap between log p(x) and the ELBO of the encoder's q(z|x), in two parts, in nats.
 
     Attributes:
-        amortization: ELBO of the q fitted to x alone, less that of the encoder's q(z|x).
-        approximation: log p(x) less the ELBO of the fitted q: what the family of q costs.
-        inference: Their sum, log p(x) less the ELBO of the encoder's q(z|x).
+        amortization: ELBO of the q fitted to x alone, minus that of the encoder's q(z|x).
+        approximation: log p(x) minus the ELBO of the fitted q, which is the cost of the family of
+            q.
+        inference: Their sum, log p(x) minus the ELBO of the encoder's q(z|x).
         log_likelihood: log p(x), estimated by importance sampling from the fitted q.
-        effective_sample_size: Mean over the examples of (sum w)^2 / sum w^2 of those samples. Near
-            1, log p(x), and with it the approximation gap, is larger than estimated.
+        effective_sample_size: Mean over the examples of (sum w)^2 / sum w^2 of those samples. If it
+            is near 1, log p(x), and with it the approximation gap, is larger than estimated.
     """
 
     amortization: Estimate
@@ -53,33 +54,33 @@ def inference_gap(
     batch_size: int = 128,
     verbose: bool = True,
 ) -> InferenceGap:
-    """Splits what the ELBO lacks of log p(x) by the family of q and by the encoder.
+    """Splits the gap between log p(x) and the ELBO into parts due to q's family and the encoder.
 
     log p(x) - ELBO(q(z|x)) = [log p(x) - ELBO(q*)] + [ELBO(q*) - ELBO(q(z|x))]
 
-    q* is the best of the family for x alone: approximation gap first, amortization gap second. It
-    is found by `fit_posterior`, from the encoder's q(z|x) on; more steps may find better ones. log
-    p(x) is estimated by importance sampling from q*, a lower bound in expectation, so that the
-    approximation gap is rather too small. Its two parts come from the same draws: of no example is
-    it below zero.
+    q* is the best member of the family for x alone. The first term is the approximation gap, the
+    second the amortization gap. `fit_posterior` finds q*, starting from the encoder's q(z|x); more
+    steps may find a better one. log p(x) is estimated by importance sampling from q*, which is a
+    lower bound in expectation, so that the approximation gap tends to be too small. Both of its
+    terms come from the same draws, so it is not below zero for any example.
 
     Args:
         model: A `VAE`.
         data: Array `[N, *E]`, or dataset of batches as `fit` takes it.
-        num_examples: Number of the first examples of the data to take, or all if there are fewer.
+        num_examples: How many of the first examples of the data to use, or all if there are fewer.
         steps: Number of steps of each fit.
         learning_rate: Size of the first steps, > 0.
         num_samples: Samples of q* for every x, at least 2.
         seed: Integer >= 0.
-        batch_size: Examples that are fitted, and whose samples are decoded, at once.
-        verbose: Whether to show progress once it takes long.
+        batch_size: Number of examples to fit, and to decode the samples of, at once.
+        verbose: Whether to show progress if it takes long.
 
     Returns:
-        An `InferenceGap`, nats; its standard errors are over the examples.
+        An `InferenceGap`, in nats; its standard errors are over the examples.
 
     Raises:
-        ValueError: If a number is out of its range, the model not built or its posterior head
-            without parameters, or the data empty or without a density.
+        ValueError: If a number is out of range, the model is not built, its posterior head has no
+            parameters, or the data are empty or have no density.
 
     Example:
         >>> import keras_vae as kv
@@ -106,7 +107,7 @@ def inference_gap(
     log_w = _log_weights(model, fitted.parameters, data, num_samples, **options)
     log_sum, log_sum_of_squares = (np.logaddexp.reduce(k * log_w, axis=0) for k in (1.0, 2.0))
     log_likelihood = log_sum - np.log(num_samples)
-    # With the noise of both ELBOs in common, most of which their difference is rid of.
+    # Both ELBOs share the same noise, most of which cancels in their difference.
     amortization = np.float64(fitted.elbo) - fitted.initial_elbo
     approximation = log_likelihood - np.mean(log_w, axis=0)
     return InferenceGap(
@@ -134,7 +135,7 @@ def _log_weights(
     batch_size: int,
     verbose: bool,
 ) -> np.ndarray:
-    """Returns log p(x, z) - log q(z) of draws of q of these parameters: Array `[S, N]`, float64."""
+    """Returns log p(x, z) - log q(z) at draws from q with these parameters, float64 `[S, N]`."""
 
     def of_chunk(inputs: Any, size: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         parameters, (x, *y) = inputs

@@ -17,23 +17,23 @@ from keras_vae.evaluation.aggregate_posterior import (
 )
 from keras_vae.evaluation.estimate import Estimate
 
-# Standard errors that chance does not explain: 6e-7 for normal ones.
+# Number of standard errors that chance does not explain: a probability of 6e-7 if normal.
 _MAX_Z_SCORE = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
 class KLDecomposition:
-    """The mean KL and its two parts, from the same draws, nats.
+    """The mean KL and its two parts, from the same draws, in nats.
 
-    Standard errors are those of the draws, the data held fixed.
+    The standard errors reflect the draws, with the data held fixed.
 
     Attributes:
-        mean_kl: E_x KL(q(z|x) || p(z)), the sum of the two others.
+        mean_kl: E_x KL(q(z|x) || p(z)), the sum of the other two.
         mutual_information: I(x; z).
         marginal_kl: KL(q(z) || p(z)).
-        exact_mean_kl: The mean KL in closed form; NaN where there is none.
-        z_score: By how many standard errors the sampled mean KL is above the exact one; NaN where
-            there is none.
+        exact_mean_kl: The mean KL in closed form, or NaN if there is no closed form.
+        z_score: By how many standard errors the sampled mean KL is above the exact one, or NaN if
+            there is no closed form.
     """
 
     mean_kl: Estimate
@@ -53,29 +53,30 @@ def kl_decomposition(
     batch_size: int = 128,
     verbose: bool = True,
 ) -> KLDecomposition:
-    """Splits the mean KL into mutual information and marginal KL, by the same draws of z.
+    """Splits the mean KL into mutual information and marginal KL, using the same draws of z.
 
     E_x KL(q(z|x) || p(z)) = I(x; z) + KL(q(z) || p(z)),  q(z) = 1/N sum_n q(z|x_n)
 
-    The sampled parts add up draw by draw. The check is that their sum agrees with the mean KL in
-    closed form, where there is one.
+    The sampled parts add up draw by draw. As a check, their sum is compared with the mean KL in
+    closed form, if there is one.
 
     Args:
         model: A `VAE`, or a conditional one whose prior does not depend on y.
         data: Array `[N, *E]`, or dataset of batches as `fit` takes it.
-        num_samples: Draws of z for every x, at least 2; by default as many as make 10,000 in all.
+        num_samples: Draws of z for every x, at least 2; by default, enough for 10,000 in total.
         seed: Integer >= 0.
-        method: How the density of q(z) is had, as of `marginal_kl`; no matter for the sum.
-        batch_size: Examples in a minibatch, and at once where `data` is an array.
-        verbose: Whether to show progress once it takes long.
+        method: How to compute the density of q(z), as for `marginal_kl`; it does not affect the
+            sum.
+        batch_size: Number of examples in a minibatch, and to process at once if `data` is an array.
+        verbose: Whether to show progress if it takes long.
 
     Returns:
-        A `KLDecomposition`, nats. A warning tells of a z-score above 5: then the densities do not
-        belong to the draws, or too few draws miss what matters.
+        A `KLDecomposition`, in nats. There is a warning if the z-score is beyond +-5: either the
+        densities do not belong to the draws, or there are too few draws to catch what matters.
 
     Raises:
-        ValueError: If an argument is out of its range, the model not built or its prior dependent
-            on y, or the data empty or without a density.
+        ValueError: If an argument is out of range, the model is not built, its prior depends on y,
+            or the data are empty or have no density.
 
     Example:
         >>> import tensorflow as tf, keras_vae as kv
@@ -116,9 +117,9 @@ def kl_decomposition(
 
 
 def _error(sampled: Estimate, densities: Densities, epsilon: float) -> float:
-    """Returns the error of the sampled mean KL by the draws and by rounding.
+    """Returns the error of the sampled mean KL due to the draws and to rounding.
 
-    Where q(z|x) is the prior, all draws say the same, and rounding is all there is.
+    If q(z|x) is the prior, all draws give the same value, and rounding is the only error.
     """
     size = np.mean(np.abs(densities.log_q)) + np.mean(np.abs(densities.log_p_z))
     return math.hypot(sampled.standard_error, epsilon * float(size))

@@ -14,10 +14,10 @@ class LatentGroup:
     """A group of latent variables.
 
     Attributes:
-        name: Its name, as in `model.latents`.
+        name: Name of the group, as in `model.latents`.
         dimensions: Number of its dimensions.
         active_units: How many of them are active.
-        kl: Its mean KL(q(z_l|...) || p(z_l|...)), nats; None where groups have one KL together.
+        kl: Its mean KL(q(z_l|...) || p(z_l|...)), in nats; None if groups only have a joint KL.
     """
 
     name: str
@@ -27,19 +27,20 @@ class LatentGroup:
 
     @property
     def kl_of_dimension(self) -> float | None:
-        """The mean KL of one of its dimensions, nats."""
+        """The mean KL per dimension, in nats."""
         return None if self.kl is None else self.kl / self.dimensions
 
 
 def latent_groups(
     latents: Mapping[str, tuple[int, ...]], active: np.ndarray, kl: np.ndarray
 ) -> tuple[LatentGroup, ...]:
-    """Returns the groups of z, in their order.
+    """Returns the groups of z, in order.
 
     Args:
-        latents: Shapes of the groups by name, as they lie in z.
-        active: Whether each of D dimensions is active, `[D]`.
-        kl: Mean KL of each of D dimensions, of each of G groups, or of all together, nats.
+        latents: Shapes of the groups by name, in their order in z.
+        active: Whether each of the D dimensions is active, `[D]`.
+        kl: Mean KL of each of the D dimensions, of each of the G groups, or of all together, in
+            nats.
 
     Example:
         >>> latents, active = {"z1": (2,), "z2": (1,)}, np.array([True, False, False])

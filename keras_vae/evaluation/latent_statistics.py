@@ -1,4 +1,4 @@
-"""What the posteriors of held-out data say of each latent dimension."""
+"""What the posteriors of held-out data say about each latent dimension."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from keras_vae.models import VAE
 from keras_vae.training import errors
 from keras_vae.training.data import any_number_of, first_examples, inputs_of
 
-# Samples of z for every x where the KL has no closed form: their noise is far below the spread of
-# the KL over the data.
+# Samples of z for every x if the KL has no closed form: their noise is far below the spread of the
+# KL over the data.
 _NUM_SAMPLES = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class LatentStatistics:
-    """Statistics of q(z|x) over data, of each of D latent dimensions.
+    """Statistics of q(z|x) over data, for each of D latent dimensions.
 
-    The variables of a `Categorical` posterior are one-hot: mean and variance are `[D, K]`.
+    The variables of a `Categorical` posterior are one-hot, so mean and variance are `[D, K]`.
 
     Attributes:
         active_units: The dimensions whose posterior mean varies.
-        kl: E_x KL(q(z|x) || p(z)), `[D]` where prior and posterior factorize over the dimensions,
-            `[G]` where they are drawn group by group, else `[1]`, the joint KL; nats.
+        kl: E_x KL(q(z|x) || p(z)), in nats: `[D]` if prior and posterior factorize over the
+            dimensions, `[G]` if they are drawn group by group, otherwise `[1]`, the joint KL.
         mean: Mean of the aggregate posterior, E_x E_q[z], `[D]`.
         variance: Variance of the aggregate posterior, E_x Var_q[z] + Var_x E_q[z], `[D]`.
         groups: The groups of z: one, unless the model has several.
@@ -44,9 +44,10 @@ class LatentStatistics:
 
 
 class LatentReader:
-    """Computes `LatentStatistics` again and again, while the model is being trained.
+    """Computes `LatentStatistics` repeatedly while the model is being trained.
 
-    One graph, traced once for all batches, reads the data once; the host waits for it at the end.
+    A single graph, traced once for all batches, reads the data once; the host waits for it at the
+    end.
 
     Args:
         model: A `VAE`.
@@ -74,7 +75,7 @@ class LatentReader:
         self._function = errors.as_python_errors(function)
 
     def __call__(self, threshold: float, num_examples: int | None) -> LatentStatistics:
-        """Returns the statistics of the first examples of the data, or of all."""
+        """Returns the statistics of the first examples of the data, or of all of them."""
         batches = first_examples(self._data, num_examples)
         moments = [self._function(batch, tf.constant(i)) for i, batch in enumerate(batches)]
         if not moments:
@@ -94,7 +95,7 @@ class LatentReader:
         q, p_z = model.encode(x, y), model.prior(y)
         kl = bounds.closed_form_kl(q, p_z)
         if kl is None:
-            # The same noise every time.
+            # Use the same noise every time.
             z = q.sample(_NUM_SAMPLES, seed=fold(seed_tensor(0), number, purpose("monitor")))
             kl = bounds.estimated_kl(q, p_z, z)
         head = model.posterior_head

@@ -14,10 +14,10 @@ from keras_vae.evaluation.estimate import Estimate, estimate_of
 from keras_vae.evaluation.reading import checked_model, map_batches
 from keras_vae.models.importance import MEMORY, ImportanceEstimate, importance_estimate
 
-# Below 10 effective samples the bound is off by more than about 1/20 nat. A mean is told of once
-# such examples are more than one in a hundred: single ones have been off by 20 nats.
+# Below 10 effective samples, the bound is off by more than about 1/20 nat. A warning is given if
+# more than one example in a hundred is like that: single ones have been off by 20 nats.
 _FEW, ENOUGH_TO_JUDGE, _TOLD = 10.0, 100, 0.01
-# MiB, more than any machine has.
+# In MiB, more than any machine has.
 _MOST_MEMORY = 2.0**40
 
 
@@ -25,16 +25,16 @@ _MOST_MEMORY = 2.0**40
 class LogLikelihood(Estimate):
     """An estimate of the mean log p(x) of a data set, in nats.
 
-    As `Estimate`, and how far it can be trusted.
+    It is an `Estimate` that also tells how far it can be trusted.
 
     Attributes:
-        effective_sample_size: Mean over the examples of (sum w)^2 / sum w^2. It hides outliers:
-            see the next two.
+        effective_sample_size: Mean over the examples of (sum w)^2 / sum w^2. It hides outliers, for
+            which see the next two attributes.
         share_below_10: Share of the examples with fewer than 10 effective samples. Near 1 effective
             sample, the estimate depends on a single sample and can be many nats below log p(x).
         effective_sample_sizes: The effective sample size of every example, `[N]`.
-        is_bound: Whether q(z|x) is a point mass, so that the numbers are the bound
-            log p(x|z) + log p(z) at its z, which no number of samples tightens.
+        is_bound: Whether q(z|x) is a point mass, so that the values are the bound
+            log p(x|z) + log p(z) at its z, which more samples cannot tighten.
     """
 
     effective_sample_size: float
@@ -58,30 +58,30 @@ def log_likelihood(
 
     L_K = logsumexp_k(log p(x, z_k) - log q(z_k|x)) - log K,  z_k ~ q(z|x)
 
-    A lower bound in expectation, which K makes tighter: log p(x) - E[L_K] is about
-    Var(w / p(x)) / 2K, or half of 1 / (effective sample size) where that is large. The encoder runs
-    once for every example; its samples are decoded in chunks, in memory that K does not change.
-    A quantizer has one z for each x, all there is to draw: then K is 1, and the result is a bound.
+    This is a lower bound in expectation, which becomes tighter with K: log p(x) - E[L_K] is about
+    Var(w / p(x)) / 2K, or half of 1 / (effective sample size) if that is large. The encoder runs
+    once for every example; its samples are decoded in chunks, so that the memory does not depend on
+    K. A quantizer has only one z to draw for each x, so K is 1 and the result is a bound.
 
     Args:
         model: A `LatentVariableModel`.
         data: Array `[N, *E]`, or dataset of batches as `fit` takes it.
         num_samples: Number K of samples for every example.
         seed: Integer >= 0.
-        batch_size: Examples at once, where `data` is an array.
-        chunk_size: Samples of each example that are decoded at once; by default as many as the
+        batch_size: Number of examples to process at once, if `data` is an array.
+        chunk_size: Samples of each example that are decoded at once; by default, as many as the
             memory allows.
-        memory: What the samples that are decoded at once may take, in MiB. With it, chunks and
-            thereby the noise change.
-        verbose: Whether to show a progress bar, once it takes more than five seconds.
+        memory: How much memory the samples that are decoded at once may take, in MiB. Changing it
+            changes the chunks and therefore the noise.
+        verbose: Whether to show a progress bar if it takes more than five seconds.
 
     Returns:
-        A `LogLikelihood`, nats. With K >= 100, a `RuntimeWarning` tells which share of the examples
-        have fewer than 10 effective samples, if it is more than one in a hundred.
+        A `LogLikelihood`, in nats. With K >= 100, a `RuntimeWarning` tells what share of the
+        examples have fewer than 10 effective samples, if it is more than one in a hundred.
 
     Raises:
-        ValueError: If a number is out of its range, the model not built, or the data empty or
-            without a density.
+        ValueError: If a number is out of range, the model is not built, or the data are empty or
+            have no density.
 
     Example:
         >>> import keras_vae as kv

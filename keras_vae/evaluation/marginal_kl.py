@@ -22,33 +22,34 @@ def marginal_kl(
 
     marginal_kl = KL(q(z) || p(z)) = E_q(z)[log q(z) - log p(z)],  q(z) = 1/N sum_n q(z|x_n)
 
-    q(z) is that of the data given: a mixture of N posteriors, from each of which the same number of
-    z are drawn. How its density is had:
+    q(z) is that of the given data: a mixture of N posteriors, and the same number of z are drawn
+    from each. Its density is computed by one of these methods:
 
-    - `"mixture"`: exactly, from all N posteriors. Without bias; takes N densities for each z.
-    - `"minibatch"`: minibatch-weighted sampling, from a minibatch of B that z was drawn from, all
-      with the weight 1 / (N B), which is too low: by log B where the posteriors are far apart, by
-      log N where they are the same, in the mean always.
-    - `"minibatch_stratified"`: with the weights that leave q(z) without bias. Its logarithm is too
-      low in the mean, by up to log N, the less the larger the batch.
+    - `"mixture"`: exactly, from all N posteriors. It has no bias, and takes N densities for each z.
+    - `"minibatch"`: minibatch-weighted sampling, from the minibatch of size B that z was drawn
+      from, with the weight 1 / (N B) for all. The result is too low: by log B if the posteriors are
+      far apart, by log N if they are the same, and always in the mean.
+    - `"minibatch_stratified"`: with the weights that make q(z) unbiased. Its logarithm is too low
+      in the mean, by up to log N, and less so the larger the batch.
 
-    The standard error tells of the draws, the data and the minibatches held fixed; of no bias.
+    The standard error reflects the draws, with the data and the minibatches held fixed; it does not
+    include any bias.
 
     Args:
         model: A `VAE`, or a conditional one whose prior does not depend on y.
         data: Array `[N, *E]`, or dataset of batches as `fit` takes it.
-        num_samples: Draws of z for every x, at least 2; by default as many as make 10,000 in all.
+        num_samples: Draws of z for every x, at least 2; by default, enough for 10,000 in total.
         seed: Integer >= 0.
         method: `"mixture"`, `"minibatch"` or `"minibatch_stratified"`.
-        batch_size: Examples in a minibatch, and at once where `data` is an array.
-        verbose: Whether to show progress once it takes long.
+        batch_size: Number of examples in a minibatch, and to process at once if `data` is an array.
+        verbose: Whether to show progress if it takes long.
 
     Returns:
-        An `Estimate`, nats; `per_example` are the means of the draws of each q(z|x).
+        An `Estimate`, in nats; `per_example` holds the mean over the draws of each q(z|x).
 
     Raises:
-        ValueError: If an argument is out of its range, the model not built or its prior dependent
-            on y, or the data empty or without a density.
+        ValueError: If an argument is out of range, the model is not built, its prior depends on y,
+            or the data are empty or have no density.
 
     Example:
         >>> import tensorflow as tf, keras_vae as kv

@@ -1,4 +1,4 @@
-"""The mean KL of the posteriors from the prior."""
+"""The mean KL of the posterior from the prior."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ def mean_kl(
     batch_size: int = 128,
     verbose: bool = True,
 ) -> Estimate:
-    """Computes the mean KL of q(z|x) from the prior, the rate of the model.
+    """Computes the mean KL of q(z|x) from the prior, which is the rate of the model.
 
     mean_kl = E_x KL(q(z|x) || p(z))
 
-    In closed form where there is one, else by samples of z, without bias. Of conditional models it
-    is E_(x,y) KL(q(z|x,y) || p(z|y)).
+    The closed form is used if there is one; otherwise, the KL is estimated without bias from
+    samples of z. For conditional models it is E_(x,y) KL(q(z|x,y) || p(z|y)).
 
     Args:
         model: A `VAE`.
         data: Array `[N, *E]`, or dataset of batches as `fit` takes it.
-        num_samples: Samples of z for every x where there is no closed form.
+        num_samples: Samples of z for every x if there is no closed form.
         seed: Integer >= 0.
-        batch_size: Examples at once, where `data` is an array.
-        verbose: Whether to show progress once it takes long.
+        batch_size: Number of examples to process at once, if `data` is an array.
+        verbose: Whether to show progress if it takes long.
 
     Returns:
-        An `Estimate`, nats; its standard error is over the examples.
+        An `Estimate`, in nats; its standard error is over the examples.
 
     Raises:
-        ValueError: If a number is out of its range, the model not built, or the data empty or
-            without a density.
+        ValueError: If a number is out of range, the model is not built, or the data are empty or
+            have no density.
 
     Example:
         >>> import keras_vae as kv

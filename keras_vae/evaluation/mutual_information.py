@@ -18,29 +18,30 @@ def mutual_information(
     batch_size: int = 128,
     verbose: bool = True,
 ) -> Estimate:
-    """Estimates the mutual information of the data and their latent variables.
+    """Estimates the mutual information between the data and their latent variables.
 
     mutual_information = E_q(x,z)[log q(z|x) - log q(z)] <= log N,  q(z) = 1/N sum_n q(z|x_n)
 
-    x is one of the N data given, so it cannot be more than log N: of a model that tells all its
-    data apart, it tells their number. For a conditional model it is that of the pair (x, y) with z.
+    x is one of the N given data, so the mutual information cannot exceed log N; for a model that
+    tells all its data apart, it only reflects their number. For a conditional model, it is that
+    between the pair (x, y) and z.
 
     Args:
         model: A `VAE`.
         data: Array `[N, *E]`, or dataset of batches as `fit` takes it.
-        num_samples: Draws of z for every x, at least 2; by default as many as make 10,000 in all.
+        num_samples: Draws of z for every x, at least 2; by default, enough for 10,000 in total.
         seed: Integer >= 0.
-        method: How the density of q(z) is had, as of `marginal_kl`. What is too low by
-            `"minibatch"` and `"minibatch_stratified"` there is as much too high here.
-        batch_size: Examples in a minibatch, and at once where `data` is an array.
-        verbose: Whether to show progress once it takes long.
+        method: How to compute the density of q(z), as for `marginal_kl`. With `"minibatch"` and
+            `"minibatch_stratified"`, the result is too high by as much as it is too low there.
+        batch_size: Number of examples in a minibatch, and to process at once if `data` is an array.
+        verbose: Whether to show progress if it takes long.
 
     Returns:
-        An `Estimate`, nats; its standard error tells of the draws, the data held fixed.
+        An `Estimate`, in nats; its standard error reflects the draws, with the data held fixed.
 
     Raises:
-        ValueError: If an argument is out of its range, the model not built, or the data empty or
-            without a density.
+        ValueError: If an argument is out of range, the model is not built, or the data are empty or
+            have no density.
 
     Example:
         >>> import tensorflow as tf, keras_vae as kv

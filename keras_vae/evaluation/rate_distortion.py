@@ -19,24 +19,24 @@ from keras_vae.training.data import Data
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Lines of equal ELBO in a figure, about so many.
+# Approximate number of lines of equal ELBO in a figure.
 _LINES = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class RateDistortionCurve:
-    """Rates and distortions of M models, in the order of β; nats an example.
+    """Rates and distortions of M models, ordered by β, in nats per example.
 
     Attributes:
         betas: β of each model, `[M]`, ascending.
         rates: Mean KL(q(z|x) || p(z)), `[M]`.
         distortions: Mean of -E_q[log p(x|z)], `[M]`; negative where densities exceed one.
         elbos: -(rate + distortion), `[M]`.
-        rate_errors: Standard errors of the rates, over the examples, `[M]`.
-        distortion_errors: Those of the distortions, `[M]`.
-        elbo_errors: Those of the ELBOs, `[M]`.
-        dominated: Whether another model has neither more rate nor more distortion, and less of
-            one, `[M]`. Differences within the standard errors count, too.
+        rate_errors: Standard errors of the rates over the examples, `[M]`.
+        distortion_errors: Standard errors of the distortions, `[M]`.
+        elbo_errors: Standard errors of the ELBOs, `[M]`.
+        dominated: Whether another model has neither a higher rate nor a higher distortion, and at
+            least one of them lower, `[M]`. Differences within the standard errors count, too.
     """
 
     betas: np.ndarray
@@ -51,8 +51,8 @@ class RateDistortionCurve:
     def plot(self) -> Figure:
         """Draws the distortions over the rates, with lines of equal ELBO.
 
-        Points are labelled with β, their error bars are one standard error; those of dominated
-        models are hollow.
+        Points are labelled with β, and their error bars show one standard error; the points of
+        dominated models are hollow.
         """
         figure = new_figure(6.0, 4.5)
         axes = figure.subplots()
@@ -95,7 +95,7 @@ class RateDistortionCurve:
         levels = MaxNLocator(_LINES).tick_values(left + bottom, right + top)
         for level in levels[(levels > left + bottom) & (levels < right + top)]:
             axes.plot([left, right], [level - left, level - right], color="0.85", linewidth=0.8)
-            # Where the line enters the axes, at the left or from above; not where there is no room.
+            # Label the line where it enters the axes, at the left or from above, if there is room.
             place = (max(left, level - top), min(top, level - left))
             if place[0] < right - 0.1 * (right - left):
                 text = {"fontsize": "x-small", "color": "0.5", "textcoords": "offset points"}
@@ -117,24 +117,25 @@ def rate_distortion(
 
     R = E_x KL(q(z|x) || p(z)),  D = -E_x E_q[log p(x|z)],  ELBO = -(R + D)
 
-    An ELBO is what rate and distortion add up to: it does not tell a model that ignores z from one
-    that does not. The curve does. All models must be of p(x|z) of one kind, and by one noise.
+    The ELBO only tells what rate and distortion add up to, and does not distinguish a model that
+    ignores z from one that does not. The curve does. All models must have the same kind of p(x|z),
+    and are measured with the same noise.
 
     Args:
         models: The trained models by their β >= 0 (or another such number that labels them).
         data: Array `[N, *E]`, or dataset of batches as `fit` takes it, read once for each model.
-        num_samples: Samples of z for every x, behind the distortion, and behind the rate where it
-            has no closed form; as many are decoded at once.
+        num_samples: Samples of z for every x, used for the distortion, and for the rate if it has
+            no closed form; as many are decoded at once.
         seed: Integer >= 0; all models have the same noise.
-        batch_size: Examples at once, where `data` is an array.
-        verbose: Whether to show progress once it takes long.
+        batch_size: Number of examples to process at once, if `data` is an array.
+        verbose: Whether to show progress if it takes long.
 
     Returns:
-        A `RateDistortionCurve`, nats.
+        A `RateDistortionCurve`, in nats.
 
     Raises:
-        ValueError: If an argument is out of its range, `models` empty, a model not built or of
-            another likelihood, or the data empty, without a density or readable only once.
+        ValueError: If an argument is out of range, `models` is empty, a model is not built or has
+            another likelihood, or the data are empty, have no density or can be read only once.
 
     Example:
         >>> import keras_vae as kv
@@ -191,7 +192,7 @@ def _rate_and_distortion(
     batch_size: int,
     verbose: bool,
 ) -> tuple[Estimate, Estimate, Estimate]:
-    """Returns rate, distortion and ELBO of a model."""
+    """Returns the rate, the distortion and the ELBO of a model."""
 
     def parts(x: tf.Tensor, y: Any, seed: tf.Tensor) -> tf.Tensor:
         terms = model.compute_terms(x, num_samples, False, seed, y)
@@ -207,7 +208,7 @@ def _curve(betas: list[float], *estimates: tuple[Estimate, ...]) -> RateDistorti
     errors = (np.array([one.standard_error for one in each]) for each in estimates)
     rate_errors, distortion_errors, elbo_errors = errors
     points = np.stack([rates, distortions], axis=-1)  # [M, 2]
-    no_more = np.all(points[:, None] <= points, axis=-1)  # [M, M], the first than the second
+    no_more = np.all(points[:, None] <= points, axis=-1)  # [M, M], first compared with second.
     less = np.any(points[:, None] < points, axis=-1)
     return RateDistortionCurve(
         betas=np.array(betas),

@@ -1,4 +1,4 @@
-"""What evaluations read: a model that is built, and batches of data that have a density."""
+"""What evaluations work on: a built model, and batches of data that have a density."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from keras_vae.training.data import Data, any_number_of
 
 
 def checked_model(model: Any, kind: type[keras.Model] = LatentVariableModel) -> Any:
-    """Returns the model, or raises unless it is of that kind and its layers have their weights."""
+    """Returns the model, or raises unless it is of the given kind and all its layers are built."""
     if not isinstance(model, kind):
         raise checks.invalid("model", f"must be a {kind.__name__}", model)
     layers = model._flatten_layers(include_self=False)
@@ -36,15 +36,15 @@ def checked_vae(model: Any) -> VAE:
 
 
 def has_parameters(model: VAE) -> bool:
-    """Returns whether the posterior head tells the parameters of q(z|x) from the distribution.
+    """Returns whether the posterior head separates the parameters of q(z|x) from the distribution.
 
-    A point mass has none that could be fitted or compared.
+    A point mass has no parameters that could be fitted or compared.
     """
     return type(model.posterior_head).call is Posterior.call and not model.is_point_mass
 
 
 def checked_with_parameters(model: Any) -> VAE:
-    """Returns the model, or raises unless it is a `VAE` whose q(z|x) has parameters of its own."""
+    """Returns the model, or raises unless it is a `VAE` whose q(z|x) has separate parameters."""
     model = checked_vae(model)
     check_noise(model, "densities of a point mass are zero at the z of all other data")
     if not has_parameters(model):
@@ -54,21 +54,21 @@ def checked_with_parameters(model: Any) -> VAE:
 
 
 def check_vectors(model: VAE, why: str) -> None:
-    """Raises a `ValueError` if latent variables are maps, for which something has no meaning."""
+    """Raises a `ValueError` that explains `why` if latent variables are maps."""
     if has_maps(model):
         rule = f"must have latent variables that are vectors: {why}"
         raise checks.invalid("model", rule, dict(model.latents))
 
 
 def check_noise(model: Any, why: str) -> None:
-    """Raises a `ValueError` if q(z|x) is a point mass, for which something has no meaning."""
+    """Raises a `ValueError` that explains `why` if q(z|x) is a point mass."""
     if model.is_point_mass:
         rule = f"must have a posterior with noise: {why}"
         raise checks.invalid("model", rule, type(model).__name__)
 
 
 def has_maps(model: VAE) -> bool:
-    """Returns whether groups of the latent variables are maps, of which z is made."""
+    """Returns whether z is made of groups of latent variables that are maps."""
     maps = [shape for shape in model.latents.values() if len(shape) > 1]
     return bool(maps) and len(model.posterior_head.event_shape) == 1
 
@@ -76,10 +76,10 @@ def has_maps(model: VAE) -> bool:
 def standardized(
     model: LatentVariableModel, data: Any, batch_size: int = 128
 ) -> Iterator[tuple[tf.Tensor, Any]]:
-    """Yields `(x, y)` of every batch, as the model's densities take them.
+    """Yields `(x, y)` for every batch, in the form that the model's densities take.
 
     Raises:
-        ValueError: If there is no example, or one without a density.
+        ValueError: If there are no examples, or one of them has no density.
     """
     batch_size = checks.integer("batch_size", batch_size)
     yield from Data.of("data", data).checked_batches(model._checked, batch_size)
@@ -110,7 +110,7 @@ def run_batches(
 ) -> Iterator[Any]:
     """Yields what `function(x, y, seed)` returns for every `(x, y)`, as arrays.
 
-    It is traced once, for batches of any size, and the noise of every batch is its own.
+    The function is traced once, for batches of any size, and every batch has its own noise.
     """
     seed, traced = seed_tensor(seed), None
     for number, (x, y) in enumerate(with_progress(work, total, verbose)):
@@ -120,7 +120,7 @@ def run_batches(
 
 
 def _traced(function: Callable[..., Any], inputs: list[tf.Tensor]) -> Callable[..., Any]:
-    """Returns a graph function of `[x]` or `[x, y]`, with any number of rows, and a seed."""
+    """Returns a graph function of a seed and `[x]` or `[x, y]` with any number of rows."""
     spec = [any_number_of(value) for value in inputs]
 
     @tf.function(autograph=False, input_signature=[spec, tf.TensorSpec([2], tf.int32)])

@@ -1,4 +1,4 @@
-"""How far reconstructions are from the data, as images are compared."""
+"""How far reconstructions are from the data, by the usual measures for images."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class ReconstructionError:
 
     Attributes:
         sse: Squared error, summed over the elements of an example.
-        mse: Squared error, its mean over the elements of an example.
-        psnr: Peak signal-to-noise ratio, dB; infinite where a reconstruction is perfect.
-        ssim: Structural similarity, at most 1; None where x is no grey or RGB image of at least
-            11 x 11 pixels, for its window has that size.
+        mse: Squared error, averaged over the elements of an example.
+        psnr: Peak signal-to-noise ratio in dB; infinite if a reconstruction is perfect.
+        ssim: Structural similarity, at most 1; None unless x is a grey or RGB image of at least
+            11 x 11 pixels, which is the size of its window.
     """
 
     sse: Estimate
@@ -49,33 +49,34 @@ def reconstruction_error(
     batch_size: int = 128,
     verbose: bool = True,
 ) -> ReconstructionError:
-    """Compares the data with the means of p(x|z).
+    """Measures how far the means of p(x|z) are from the data.
 
     sse = sum_e (x_e - xhat_e)^2,  mse = sse / E,  psnr = 10 log10(max_value^2 / mse)
     ssim = mean over windows of (2 m m' + c1) (2 cov + c2) / ((m^2 + m'^2 + c1) (v + v' + c2))
 
-    xhat is the mean of p(x|z), at the mean of q(z|x) or at draws z ~ q(z|x). m, v and cov are
-    means, variances and covariance of x and xhat under a Gaussian window of 11 x 11 pixels and
-    sigma = 1.5 inside the image, c1 = (0.01 max_value)^2 and c2 = (0.03 max_value)^2; of RGB it is
-    the mean over the channels. Measures are taken of each example, and then averaged.
+    xhat is the mean of p(x|z), at the mean of q(z|x) or at draws z ~ q(z|x). m, v and cov are the
+    means, variances and covariance of x and xhat under a Gaussian window of 11 x 11 pixels with
+    sigma = 1.5 inside the image, c1 = (0.01 max_value)^2 and c2 = (0.03 max_value)^2; for RGB
+    images, ssim is the mean over the channels. The measures are computed for each example and then
+    averaged.
 
     Args:
         model: A `VAE`.
         data: Array `[N, *E]`, or dataset of batches as `fit` takes it.
         at: `"mean"` of q(z|x), or `"sample"`.
-        num_samples: Draws of z for every x at `"sample"`, over which measures are averaged.
-        max_value: Range of the data, for PSNR and SSIM; by default 255 for pixels 0..255, and 1
-            for all else.
+        num_samples: With `"sample"`, draws of z for every x, over which the measures are averaged.
+        max_value: Range of the data, for PSNR and SSIM; by default, 255 for pixels 0..255, and 1
+            for everything else.
         seed: Integer >= 0.
-        batch_size: Examples at once, where `data` is an array.
-        verbose: Whether to show progress once it takes long.
+        batch_size: Number of examples to process at once, if `data` is an array.
+        verbose: Whether to show progress if it takes long.
 
     Returns:
-        A `ReconstructionError`, its standard errors over the examples.
+        A `ReconstructionError`, whose standard errors are over the examples.
 
     Raises:
-        ValueError: If an argument is out of its range, the model not built, or the data empty or
-            without a density.
+        ValueError: If an argument is out of range, the model is not built, or the data are empty or
+            have no density.
 
     Example:
         >>> import keras_vae as kv
@@ -106,7 +107,7 @@ def reconstruction_error(
         if at == "mean":
             return _measures(model, x, model.posterior_head.mean(q), y, max_value)
         z = q.sample(num_samples, seed=seed)  # [S, B, D]
-        # One draw after the other: decoded images are what takes memory.
+        # One draw at a time, as it is the decoded images that take memory.
         each = tf.map_fn(
             lambda draw: _measures(model, x, draw, y, max_value),
             z,
@@ -116,20 +117,20 @@ def reconstruction_error(
         return tf.reduce_mean(each, axis=0)
 
     parts = list(map_batches(measures, model, data, batch_size, seed, verbose))
-    with np.errstate(invalid="ignore"):  # A perfect reconstruction makes the PSNR infinite.
+    with np.errstate(invalid="ignore"):  # The PSNR of a perfect reconstruction is infinite.
         sse, mse, psnr, *ssim = (estimate_of(list(each)) for each in zip(*parts, strict=True))
     return ReconstructionError(sse, mse, psnr, ssim[0] if ssim else None)
 
 
 def _range_of(model: VAE) -> float:
-    """Returns the range of bounded data in units larger than one, else 1."""
+    """Returns the range of bounded data if it is larger than one, and otherwise 1."""
     support = model.likelihood_head.support
     width = support.high - support.low
     return width if 1.0 < width < math.inf else 1.0
 
 
 def _measures(model: VAE, x: tf.Tensor, z: tf.Tensor, y: Any, max_value: float) -> tf.Tensor:
-    """Returns three or four measures of the mean of p(x|z) for z `[B, D]`, `[3 | 4, B]`."""
+    """Returns three or four measures, `[3 | 4, B]`, of the mean of p(x|z) for z `[B, D]`."""
     mean = model.decode(z, y).mean()
     difference = tf.cast(x, tf.float64) - tf.cast(mean, tf.float64)
     squares = tf.reshape(tf.square(difference), [-1, math.prod(x.shape[1:])])
@@ -137,14 +138,14 @@ def _measures(model: VAE, x: tf.Tensor, z: tf.Tensor, y: Any, max_value: float) 
     psnr = 10.0 / math.log(10.0) * (2.0 * math.log(max_value) - tf.math.log(mse))
     measures = [sse, mse, psnr]
     if _is_image(model):
-        # In float32, whatever the images are.
+        # It is computed in float32, whatever the dtype of the images.
         ssim = tf.image.ssim(x, mean, max_value, filter_size=_WINDOW)
         measures.append(tf.cast(ssim, tf.float64))
     return tf.stack(measures)
 
 
 def _is_image(model: VAE) -> bool:
-    """Returns whether x is an image of numbers, and large enough for the window of SSIM."""
+    """Returns whether x is a numeric image that is large enough for the window of SSIM."""
     head = model.likelihood_head
     if len(head.shape) != 3 or head.event_shape != head.shape:
         return False

@@ -1,6 +1,6 @@
 """Likelihoods: heads for p(x|z).
 
-To make one's own, subclass `Likelihood`: set `support` and return a distribution from `call`.
+To make your own, subclass `Likelihood`: set `support` and return a distribution from `call`.
 """
 
 from keras_vae.likelihoods.base import Likelihood, Support

@@ -16,8 +16,8 @@ from keras_vae.core.head import Head
 
 tfd = tfp.distributions
 
-# A package of their own: posteriors too have a `Bernoulli` and a `Categorical`, and Keras keeps
-# one class a registered name.
+# A separate package, because the posteriors also have a `Bernoulli` and a `Categorical`, and Keras
+# keeps one class per registered name.
 serializable = keras.saving.register_keras_serializable(package="keras_vae.likelihoods")
 
 # Probabilities are kept this far from 0 and 1 when they become logits, as in Burda et al., 2016.
@@ -26,12 +26,12 @@ MEAN_MARGIN = 1e-3
 
 @dataclasses.dataclass(frozen=True)
 class Support:
-    """The set of values a likelihood gives a density to, element by element.
+    """The set of values to which a likelihood gives a density, element by element.
 
     Args:
         low: Smallest value.
         high: Largest value.
-        integer: Whether only whole numbers belong to it.
+        integer: Whether the support contains only whole numbers.
 
     Example:
         >>> print(Support(0.0, 1.0))
@@ -46,7 +46,7 @@ class Support:
 
     @property
     def num_values(self) -> float:
-        """Number of values that an element can have; infinite where it is a real number."""
+        """Number of values that an element can have; infinite for real numbers."""
         return self.high - self.low + 1 if self.integer else math.inf
 
     def __str__(self) -> str:
@@ -64,7 +64,7 @@ class Support:
         return tf.reduce_all(self.holds(x))
 
     def holds(self, x: tf.Tensor) -> tf.Tensor:
-        """Returns of every element of `x` whether it belongs to the support."""
+        """Returns, for every element of `x`, whether it belongs to the support."""
         inside = (x >= max(self.low, x.dtype.min)) & (x <= min(self.high, x.dtype.max))
         if self.integer:
             inside &= tf.equal(x, tf.round(x))
@@ -72,7 +72,7 @@ class Support:
 
 
 class _Independent(tfd.Independent):
-    """`tfd.Independent` whose sums run over one axis, which XLA does faster than over several."""
+    """`tfd.Independent` that sums over one axis, which XLA does faster than over several."""
 
     def _log_prob(self, value: tf.Tensor, **kwargs: Any) -> tf.Tensor:
         axes = tf.get_static_value(self.reinterpreted_batch_ndims)
@@ -83,16 +83,17 @@ class _Independent(tfd.Independent):
 
     def _mean(self, **kwargs: Any) -> tf.Tensor:
         mean = super()._mean(**kwargs)
-        # TFP broadcasts some means to a shape that the graph does not know.
+        # TFP broadcasts some means to a shape that is unknown in the graph.
         mean.set_shape(self.batch_shape.concatenate(self.event_shape))
         return mean
 
 
 class Likelihood(Head):
-    """A head for p(x|z): parameters from the decoder -> `tfd.Distribution` over x.
+    """A head for p(x|z), from parameters given by the decoder to a `tfd.Distribution` over x.
 
-    A subclass sets `support`, implements `call`, and overrides what is special about it. The layer
-    is built for parameters `[batch, *params_shape]`; once built it takes any leading dimensions.
+    A subclass sets `support`, implements `call`, and overrides whatever is special about it. The
+    layer is built for parameters `[batch, *params_shape]`; once built, it takes any leading
+    dimensions.
 
     Args:
         shape: Shape E of one datum x, without the batch.
@@ -112,7 +113,7 @@ class Likelihood(Head):
     support = Support()
 
     def __init__(self, shape: Sequence[int], **kwargs: Any):
-        # Without autocast, float32 parameters stay so under a mixed-precision policy.
+        # Without autocast, float32 parameters stay float32 under a mixed-precision policy.
         super().__init__(autocast=False, **kwargs)
         self.shape = checks.shape("shape", shape)
 
@@ -128,18 +129,18 @@ class Likelihood(Head):
 
     @property
     def discrete_dimensions(self) -> int | None:
-        """Number of dimensions that bits/dim divides by, or None where it says nothing.
+        """Number of dimensions by which bits/dim divides, or None if bits/dim is not reported.
 
-        It is for data of finitely many values, such as pixels 0..255 and classes. Of a density, it
-        would depend on the unit of x; and binary data are reported in nats.
+        It is meant for data with finitely many values, such as pixels 0..255 and classes. For a
+        density, bits/dim would depend on the unit of x; and binary data are reported in nats.
         """
         return math.prod(self.shape) if 2 < self.support.num_values < math.inf else None
 
     def standardize(self, x: Any) -> tf.Tensor:
-        """Turns data as users give it into the tensor `[B, *event_shape]` that has a density.
+        """Turns data as given by users into the tensor `[B, *event_shape]` that has a density.
 
-        Casting rounds to `density_dtype`: whole numbers beyond 2**24 to the nearest float32, and
-        numbers beyond the range of float32 to infinity, which no support contains.
+        Casting rounds to `density_dtype`: in float32, whole numbers beyond 2**24 become the nearest
+        float32, and numbers beyond its range become infinity, which no support contains.
 
         Args:
             x: Tensor or array `[B, *E]` of floats, integers or booleans.
@@ -148,7 +149,7 @@ class Likelihood(Head):
             Tensor `[B, *event_shape]` of `density_dtype`.
 
         Raises:
-            ValueError: If the dtype is not real, or rank or shape do not fit.
+            ValueError: If the dtype is not real, or the rank or shape does not fit.
         """
         x = self._to_real("x", x)
         expected = tf.TensorShape([None, *self.event_shape])
@@ -157,11 +158,11 @@ class Likelihood(Head):
         return self.to_density(tf.ensure_shape(x, expected))
 
     def encoder_input(self, x: tf.Tensor) -> tf.Tensor:
-        """Maps a standardized `x` to the range that a network should see; the same by default."""
+        """Maps a standardized `x` to the range that a network should see; unchanged by default."""
         return x
 
     def params_from_mean(self, mean: tf.Tensor) -> tf.Tensor:
-        """Returns decoder outputs whose distribution has (about) the given mean.
+        """Returns decoder outputs for which the distribution has (about) the given mean.
 
         Args:
             mean: Tensor `[*event_shape]`, the mean of standardized data.
@@ -178,11 +179,11 @@ class Likelihood(Head):
         return _Independent(distribution, reinterpreted_batch_ndims=len(self.shape))
 
     def build(self, params_shape: Sequence[int | None]) -> None:
-        """Makes the weights, for parameters `[..., *params_shape]`."""
+        """Creates the weights for parameters `[..., *params_shape]`."""
         self.built = True
 
     def check_params_shape(self, params_shape: Sequence[int | None]) -> None:
-        """Raises a `ValueError` if a decoder's output is not of shape `[batch, *params_shape]`."""
+        """Raises a `ValueError` unless a decoder's output has shape `[batch, *params_shape]`."""
         rank = len(self.params_shape)
         if tuple(params_shape[-rank:]) != self.params_shape or len(params_shape) != rank + 1:
             raise ValueError(

@@ -19,19 +19,20 @@ def logit(mean: tf.Tensor) -> tf.Tensor:
 
 @serializable
 class Bernoulli(Likelihood):
-    """Independent Bernoulli variables, their logits from the decoder.
+    """Independent Bernoulli variables with logits from the decoder.
 
     log p(x|z) = sum_e x_e l_e - softplus(l_e),  l = decoder(z)
 
-    Data are 0 and 1. Values between them, as of gray pixels, are allowed too: the sum above is then
-    a negative cross-entropy, not a log-density, and `ContinuousBernoulli` is the model to compare.
+    Data are 0 and 1. Values in between, such as gray pixels, are also allowed: the sum above is
+    then a negative cross-entropy, not a log-density, and `ContinuousBernoulli` is the model to
+    compare with.
 
     Args:
         shape: Shape E of one datum.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
-        `tfd.Independent` of logits `[..., *E]`: batch [...], event [*E]; `log_prob` in nats.
+        `tfd.Independent` for logits `[..., *E]`: batch [...], event [*E]; `log_prob` in nats.
 
     Raises:
         ValueError: If `shape` is not a non-empty sequence of positive integers.

@@ -18,7 +18,7 @@ tfd = tfp.distributions
 
 @dataclasses.dataclass(frozen=True)
 class OneHotSupport(Support):
-    """Rows, along the last axis, of zeros and a single one.
+    """Rows along the last axis that consist of zeros and a single one.
 
     Args:
         num_classes: Number K of classes, the length of a row.
@@ -52,25 +52,25 @@ class OneHotSupport(Support):
 
 @serializable
 class Categorical(Likelihood):
-    """Independent classes, their logits from the decoder.
+    """Independent classes with logits from the decoder.
 
     log p(x|z) = sum_e l_{e, x_e} - logsumexp_k l_{e, k},  l = decoder(z)
 
     Data are whole numbers `[B, *E]` in 0..K-1, of any real dtype, or one-hot rows `[B, *E, K]`; the
-    rank says which. Rows of soft probabilities are refused. Networks see one-hot floats.
+    rank decides which. Rows of soft probabilities are rejected. Networks see one-hot floats.
 
     Args:
-        shape: Shape E of one datum in whole numbers, without the axis of classes.
+        shape: Shape E of one datum as whole numbers, without the axis of classes.
         num_classes: Number K of classes, at least 2.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
-        `tfd.Independent` of logits `[..., *E, K]`: batch [...], event [*E, K] of one-hot rows,
-        whose `mean()` are the probabilities of the classes; `log_prob` in nats.
+        `tfd.Independent` for logits `[..., *E, K]`: batch [...], event [*E, K] of one-hot rows;
+        `mean()` returns the probabilities of the classes; `log_prob` in nats.
 
     Raises:
         ValueError: If `shape` is not a non-empty sequence of positive integers, or `num_classes`
-            not an integer >= 2.
+            is not an integer >= 2.
 
     Example:
         >>> likelihood = Categorical((2,), num_classes=4)
@@ -86,7 +86,7 @@ class Categorical(Likelihood):
 
     @property
     def event_shape(self) -> tuple[int, ...]:
-        """Shape of one one-hot datum: `(*shape, num_classes)`."""
+        """Shape of one datum as one-hot rows: `(*shape, num_classes)`."""
         return (*self.shape, self.num_classes)
 
     @property
@@ -97,8 +97,8 @@ class Categorical(Likelihood):
     def standardize(self, x: Any) -> tf.Tensor:
         """Turns classes `[B, *E]` or one-hot rows `[B, *E, K]` into one-hot floats.
 
-        A number that is no class becomes a row of itself, so that the check of the support finds
-        it and its message shows it.
+        A number that is not a class becomes a row filled with that number, so that the check of the
+        support detects it and its message shows it.
 
         Args:
             x: Tensor or array of floats, integers or booleans.
@@ -107,7 +107,7 @@ class Categorical(Likelihood):
             Tensor `[B, *E, K]` of `density_dtype`.
 
         Raises:
-            ValueError: If the dtype is not real, or rank or shape do not fit.
+            ValueError: If the dtype is not real, or the rank or shape does not fit.
         """
         x = self._to_real("x", x)
         if x.shape.rank != len(self.shape) + 1:
@@ -118,7 +118,7 @@ class Categorical(Likelihood):
         return self._one_hot(tf.ensure_shape(x, expected))
 
     def _one_hot(self, x: tf.Tensor) -> tf.Tensor:
-        # Compared in a dtype that holds both x and every class exactly.
+        # Compare in a dtype that represents both x and every class exactly.
         x = tf.cast(x, tf.float64 if x.dtype.is_floating else tf.int64)
         index = tf.cast(x, tf.int64)
         last = tf.constant(self.num_classes - 1, x.dtype)
@@ -132,7 +132,7 @@ class Categorical(Likelihood):
         return self.independent(OneHotCategorical(logits=logits, dtype=logits.dtype))
 
     def params_from_mean(self, mean: tf.Tensor) -> tf.Tensor:
-        """Returns the logs `[*E, K]` of the classes' frequencies, at least 1e-3 / K each."""
+        """Returns the logs `[*E, K]` of the class frequencies, each at least 1e-3 / K."""
         return tf.math.log(tf.maximum(self.to_density(mean), MEAN_MARGIN / self.num_classes))
 
     def get_config(self) -> dict[str, Any]:

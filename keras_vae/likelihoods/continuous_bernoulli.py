@@ -12,10 +12,10 @@ tfd = tfp.distributions
 
 
 def log_partition(logits: tf.Tensor) -> tf.Tensor:
-    """Returns log of the integral of exp(l x) over [0, 1]: log((exp(l) - 1) / l).
+    """Returns the log of the integral of exp(l x) over [0, 1]: log((exp(l) - 1) / l).
 
-    Near l = 0, where quotient and gradient cancel, it is the series of l/2 + log(sinh(t) / t) in
-    t = l/2; both forms are exact to float64 at their meeting point |l| = 0.3.
+    Near l = 0, where the quotient and its gradient suffer from cancellation, it uses the series of
+    l/2 + log(sinh(t) / t) in t = l/2. Both forms are exact to float64 where they meet, |l| = 0.3.
     """
     near_zero = tf.abs(logits) < 0.3
     t2 = tf.square(logits / 2)
@@ -30,9 +30,9 @@ def log_partition(logits: tf.Tensor) -> tf.Tensor:
 def mean_of(logits: tf.Tensor) -> tf.Tensor:
     """Returns the mean, the derivative of `log_partition`: 1 / (1 - exp(-l)) - 1 / l.
 
-    Near l = 0, where both terms have a pole, it is the series; otherwise the first term is written
-    as (1 + 1 / tanh(l/2)) / 2, which no l lets overflow. By `tanh` and not `expm1`, because every
-    runtime that models are exported to has it.
+    Near l = 0, where both terms have a pole, it uses the series. Otherwise the first term is
+    written as (1 + 1 / tanh(l/2)) / 2, which does not overflow for any l. It uses `tanh` rather
+    than `expm1` because every runtime to which models are exported has it.
     """
     near_zero = tf.abs(logits) < 0.3
     l2 = tf.square(logits)
@@ -44,7 +44,7 @@ def mean_of(logits: tf.Tensor) -> tf.Tensor:
 
 
 class _ContinuousBernoulli(tfd.ContinuousBernoulli):
-    """`tfd.ContinuousBernoulli` with a log-density and a mean of fewer operations."""
+    """`tfd.ContinuousBernoulli` with fewer operations in the log-density and the mean."""
 
     def _log_prob(self, event: tf.Tensor) -> tf.Tensor:
         log_density = over_one_axis(
@@ -59,11 +59,11 @@ class _ContinuousBernoulli(tfd.ContinuousBernoulli):
 
 @serializable
 class ContinuousBernoulli(Likelihood):
-    """Independent continuous Bernoulli variables, their logits from the decoder.
+    """Independent continuous Bernoulli variables with logits from the decoder.
 
     log p(x|z) = sum_e x_e l_e - log((exp(l_e) - 1) / l_e),  l = decoder(z)
 
-    A density on [0, 1], where that of a `Bernoulli` lacks its normalizer. Its mean, which `mean()`
+    It is a density on [0, 1], where a `Bernoulli` lacks the normalizer. Its mean, which `mean()`
     returns, is not sigmoid(l) but 1 / (1 - exp(-l)) - 1 / l.
 
     Args:
@@ -71,7 +71,7 @@ class ContinuousBernoulli(Likelihood):
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
-        `tfd.Independent` of logits `[..., *E]`: batch [...], event [*E]; `log_prob` in nats.
+        `tfd.Independent` for logits `[..., *E]`: batch [...], event [*E]; `log_prob` in nats.
 
     Raises:
         ValueError: If `shape` is not a non-empty sequence of positive integers.
@@ -93,10 +93,10 @@ class ContinuousBernoulli(Likelihood):
         return self.independent(_ContinuousBernoulli(logits=logits, dtype=logits.dtype))
 
     def params_from_mean(self, mean: tf.Tensor) -> tf.Tensor:
-        """Returns the logits `[*E]` whose mean is `mean`, clipped to [1e-3, 1 - 1e-3].
+        """Returns the logits `[*E]` with mean `mean`, which is clipped to [1e-3, 1 - 1e-3].
 
-        The mean has no inverse in closed form, but it grows with l: bisection halves the
-        interval until float64 has no number left in it.
+        The mean has no inverse in closed form, but it increases with l: bisection halves the
+        interval until it contains no further float64 number.
         """
         mean = tf.clip_by_value(self.to_density(mean), MEAN_MARGIN, 1.0 - MEAN_MARGIN)
         # The mean is 1 - 1/l for large l, so that a margin of 1e-3 is reached at |l| = 1e3.

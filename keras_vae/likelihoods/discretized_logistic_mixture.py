@@ -49,9 +49,9 @@ class _DiscretizedLogistic(tfd.Distribution):
         return tf.constant([], tf.int32)
 
     def _log_prob(self, x: tf.Tensor) -> tf.Tensor:
-        # F(u) - F(l) = F(u) (1 - F(l)) (1 - exp(l - u)), and u - l = 1 / scale whatever x: a sum
-        # of three logarithms in which nothing cancels. In units of pixels the edges x +- 1/2 are
-        # exact, so that neighbours share theirs and the probabilities sum to one.
+        # F(u) - F(l) = F(u) (1 - F(l)) (1 - exp(l - u)), and u - l = 1 / scale for every x: a sum
+        # of three logarithms without cancellation. In units of pixels, the edges x +- 1/2 are
+        # exact, so that neighbours share an edge and the probabilities sum to one.
         upper = (x + 0.5 - self._loc) / self._scale
         lower = (x - 0.5 - self._loc) / self._scale
         log_below_upper = -tf.math.softplus(-upper)
@@ -74,7 +74,7 @@ class _DiscretizedLogistic(tfd.Distribution):
 
 
 class _Mixture(tfd.MixtureSameFamily):
-    """`tfd.MixtureSameFamily` whose mean works with more than 5 axes on a CPU."""
+    """`tfd.MixtureSameFamily` with a mean that works with more than 5 axes on a CPU."""
 
     def _mean(self) -> tf.Tensor:
         weights = tf.exp(tf.nn.log_softmax(self.mixture_distribution.logits))  # [..., M]
@@ -89,19 +89,20 @@ class DiscretizedLogisticMixture(Likelihood):
     log p(x|z) = sum_pixels logsumexp_m( log w_m + sum_c log P(x_c; loc_mc, scale_mc) )
     P(x; loc, scale) = F((x + 1/2 - loc) / scale) - F((x - 1/2 - loc) / scale),  F = sigmoid
 
-    where the edges 0 and 255 take the tails, so that the 256 probabilities sum to one. The last
-    axis of `shape` are the channels of a pixel: they share the component m and are independent
-    given it (PixelCNN++ has, besides, coefficients between the channels). For vectors of
-    independent numbers use a shape `(N, 1)`.
+    where 0 and 255 include the tails, so that the 256 probabilities sum to one. The last axis of
+    `shape` holds the channels of a pixel: they share the component m and are independent given it
+    (PixelCNN++ additionally has coefficients between the channels). For vectors of independent
+    numbers, use a shape `(N, 1)`.
 
     The decoder's last axis holds `[w: M logits | loc: M x C | raw scale: M x C]`. Its loc are in
     units of [-1, 1], pixel = 127.5 (loc + 1), and so is scale = softplus(raw) + 1e-4, at most 1e4;
     `encoder_input` maps pixels to the same units.
 
-    `mean()` is the mean before rounding, which differs from the exact one by less than 1/2: by up
-    to that for scales near zero, by about 0.01 at a scale of one pixel, and (float32) by 0.04 at
-    the largest scale. `sample` is exact. A model logs `bits_per_dim`, -elbo / (ln 2 * dimensions).
-    A decoder that fits is `keras_vae.networks.ConvDecoder(likelihood.params_shape)`.
+    `mean()` is the mean before rounding, which differs from the exact mean by less than 1/2: by
+    nearly that much for scales near zero, by about 0.01 at a scale of one pixel, and (in float32)
+    by 0.04 at the largest scale. `sample` is exact. A model logs `bits_per_dim`,
+    -elbo / (ln 2 * dimensions). A suitable decoder is
+    `keras_vae.networks.ConvDecoder(likelihood.params_shape)`.
 
     Args:
         shape: Shape E of one datum, `(..., C)`.
@@ -109,12 +110,12 @@ class DiscretizedLogisticMixture(Likelihood):
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
-        `tfd.Independent` of parameters `[..., *params_shape]`: batch [...], event [*E] of
-        integral floats; `log_prob` in nats.
+        `tfd.Independent` for parameters `[..., *params_shape]`: batch [...], event [*E] of
+        integer-valued floats; `log_prob` in nats.
 
     Raises:
         ValueError: If `shape` is not a non-empty sequence of positive integers, or
-            `num_components` not a positive integer.
+            `num_components` is not a positive integer.
 
     Example:
         >>> likelihood = DiscretizedLogisticMixture((8, 8, 3), num_components=5)
@@ -168,8 +169,8 @@ class DiscretizedLogisticMixture(Likelihood):
     def params_from_mean(self, mean: tf.Tensor) -> tf.Tensor:
         """Returns parameters `[*params_shape]` with every loc at `mean` and zeros elsewhere.
 
-        The scale of softplus(0) is wide, so that the mean of the distribution lies between `mean`
-        and the middle of the range.
+        The scale softplus(0) is wide, so the mean of the distribution lies between `mean` and the
+        middle of the range.
         """
         loc = tf.tile(
             self.encoder_input(self.to_density(mean)),

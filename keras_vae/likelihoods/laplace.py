@@ -1,4 +1,4 @@
-"""The Laplace likelihood, whose distortion is the absolute error."""
+"""The Laplace likelihood, with the absolute error as its distortion."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ tfd = tfp.distributions
 
 @serializable
 class Laplace(LocationScale):
-    """Independent Laplace variables: the median from the decoder, the scale fixed or learned.
+    """Independent Laplace variables with medians from the decoder and a fixed or learned scale.
 
     log p(x|z) = sum_e -|x_e - m_e| / s_e - log(2 s_e),  m = decoder(z)
 
-    With a fixed scale its distortion is the L1 error, which blurs edges less than the squared one;
-    the autoencoders of latent diffusion models have it. A learned scale is a weight of this layer,
-    the same for every z; its optimum is the mean absolute error. It is softplus(weight) + 1e-4, at
-    most 1e4.
+    With a fixed scale, its distortion is the L1 error, which blurs edges less than the squared
+    error; the autoencoders of latent diffusion models use it. A learned scale is a weight of this
+    layer, the same for every z; its optimum is the mean absolute error. It is
+    softplus(weight) + 1e-4, at most 1e4.
 
     Args:
         shape: Shape E of one datum.
         scale: Scale s, in units of x: a number > 0 to keep it fixed, `"shared"` to learn one for
             all elements, `"per_dimension"` to learn one for each.
-        initial_scale: Where a learned scale starts, in units of x. An optimizer moves the weight by
-            about its learning rate a step, so start near the spread of the data.
+        initial_scale: Initial value of a learned scale, in units of x. An optimizer moves the
+            weight by about its learning rate per step, so start near the spread of the data.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
-        `tfd.Independent` of medians `[..., *E]`: batch [...], event [*E]; `log_prob` in nats.
+        `tfd.Independent` for medians `[..., *E]`: batch [...], event [*E]; `log_prob` in nats.
 
     Raises:
         ValueError: If `shape` is not a non-empty sequence of positive integers, `scale` is neither

@@ -1,4 +1,4 @@
-"""What likelihoods of a location and a scale have in common: a scale that is fixed or learned."""
+"""What likelihoods with a location and a scale have in common: a fixed or learned scale."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ SHARED, PER_DIMENSION = "shared", "per_dimension"
 
 
 class LocationScale(Likelihood):
-    """A likelihood whose location comes from the decoder, and whose scale is the same for every z.
+    """A likelihood with a location from the decoder and a scale that is the same for every z.
 
-    A subclass says by `elements` which distribution an element has. See `Normal`.
+    A subclass defines the distribution of an element in `elements`. See `Normal`.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class LocationScale(Likelihood):
 
     @property
     def scale(self) -> tf.Tensor:
-        """The current scale: Tensor [], or [*E] if `"per_dimension"`; units of x."""
+        """The current scale, in units of x: Tensor [], or [*E] if `"per_dimension"`."""
         if not isinstance(self._scale, str):
             return self.to_density(self._scale)
         if self.raw_scale is None:

@@ -13,7 +13,7 @@ tfd = tfp.distributions
 
 @serializable
 class Normal(LocationScale):
-    """Independent normal variables: the mean from the decoder, the scale fixed or learned.
+    """Independent normal variables with means from the decoder and a fixed or learned scale.
 
     log p(x|z) = sum_e -(x_e - m_e)^2 / (2 s_e^2) - log s_e - log(2 pi) / 2,  m = decoder(z)
 
@@ -24,12 +24,12 @@ class Normal(LocationScale):
         shape: Shape E of one datum.
         scale: Standard deviation s, in units of x: a number > 0 to keep it fixed, `"shared"` to
             learn one for all elements, `"per_dimension"` to learn one for each.
-        initial_scale: Where a learned scale starts, in units of x. An optimizer moves the weight by
-            about its learning rate a step, so start near the spread of the data.
+        initial_scale: Initial value of a learned scale, in units of x. An optimizer moves the
+            weight by about its learning rate per step, so start near the spread of the data.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
-        `tfd.Independent` of means `[..., *E]`: batch [...], event [*E]; `log_prob` in nats.
+        `tfd.Independent` for means `[..., *E]`: batch [...], event [*E]; `log_prob` in nats.
 
     Raises:
         ValueError: If `shape` is not a non-empty sequence of positive integers, `scale` is neither

@@ -1,4 +1,4 @@
-"""The base of all models: what a model says, and what it gets for it."""
+"""The base class of all models: what a subclass must define, and what it gets in return."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from keras_vae.training.model import ObjectiveModel
 class LatentVariableModel(ObjectiveModel):
     """A Keras model that is trained by an objective made of log-densities.
 
-    A subclass says what its terms are by `compute_terms`, which data it takes by `standardize` and
+    A subclass defines its terms with `compute_terms`, the data it accepts with `standardize` and
     `check_support`, and what `call` returns. `fit`, `evaluate`, the metrics, the controllers,
-    saving, distribution and evaluation are built on those. Layers may be built by `build` or by
-    the constructor; those that are not are built by the first data.
+    saving, distribution and evaluation build on these methods. Layers may be built by `build` or by
+    the constructor; any others are built when the model first sees data.
 
     Args:
         objective: What to minimize; `ELBO()` by default.
@@ -57,7 +57,7 @@ class LatentVariableModel(ObjectiveModel):
             raise checks.invalid("objective", rule, objective)
         super().__init__(objective, seed, **kwargs)
 
-    # What a subclass says.
+    # What a subclass defines.
 
     def standardize(self, x: Any, y: Any = None) -> tuple[tf.Tensor, Any]:
         """Turns data as users give it into tensors that have a density.
@@ -68,7 +68,7 @@ class LatentVariableModel(ObjectiveModel):
         raise NotImplementedError
 
     def check_support(self, x: tf.Tensor, y: Any = None) -> tuple[tf.Tensor, Any]:
-        """Returns standardized data, whose use raises a `ValueError` if it has no density."""
+        """Returns standardized data; using it raises a `ValueError` if it has no density."""
         raise NotImplementedError
 
     def compute_terms(
@@ -92,25 +92,26 @@ class LatentVariableModel(ObjectiveModel):
 
     @property
     def latent_event(self) -> tuple[int, ...]:
-        """Shape of one z: that of its only group, or of a vector of all groups."""
+        """Shape of one z: the shape of its only group, or of a vector of all groups."""
         return event_of(self.latents)
 
     @property
     def is_point_mass(self) -> bool:
-        """Whether q(z|x) is a single z, so that more samples of it say no more."""
+        """Whether q(z|x) is a single z, so that further samples of it add nothing."""
         return False
 
     def state_updates(self, statistics: Mapping[str, tf.Tensor]) -> Iterable[tuple[Any, tf.Tensor]]:
-        """Returns what a step of training assigns besides what the optimizer does, here nothing.
+        """Returns what a training step assigns besides the optimizer's updates; here, nothing.
 
-        A forward pass assigns nothing itself. It measures `Terms.statistics`, which the step adds
-        up over all replicas; then it assigns these values, but only if the step is made.
+        A forward pass assigns nothing itself. It measures `Terms.statistics`, which the training
+        step sums over all replicas. The step then assigns these values, but only if it is actually
+        taken.
 
         Args:
-            statistics: The sums over the batches of all replicas, by the names of the terms.
+            statistics: The sums over the batches of all replicas, by their names in the terms.
 
         Returns:
-            Pairs of a variable, whose `aggregation` is `"only_first_replica"`, and its value.
+            Pairs of a variable, whose `aggregation` is `"only_first_replica"`, and its new value.
         """
         return ()
 
@@ -118,7 +119,7 @@ class LatentVariableModel(ObjectiveModel):
     def trainable_parts(self) -> dict[str, list[keras.Variable]]:
         """The trainable variables of each part of the model, by the part's name.
 
-        No variable is in two parts; one may be in none.
+        No variable belongs to two parts; a variable may belong to none.
         """
         of_objective = trainable_of(**self.objective.parts)
         apart = {id(v) for own in of_objective.values() for v in own}
@@ -131,7 +132,7 @@ class LatentVariableModel(ObjectiveModel):
         raise NotImplementedError
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Builds all layers, here by tracing the terms of data of this shape `[B, ...]`."""
+        """Builds all layers, here by tracing the terms for data of this shape, `[B, ...]`."""
         x = tf.TensorSpec(input_shape, keras.config.floatx())
         trace = tf.function(lambda x: self.compute_terms(*self.standardize(x)[:1]), autograph=False)
         trace.get_concrete_function(x)
@@ -141,7 +142,7 @@ class LatentVariableModel(ObjectiveModel):
     # Groups of latent variables.
 
     def split(self, z: Any) -> dict[str, tf.Tensor]:
-        """Returns the groups of z, `[..., *shape]` with the names and shapes of `latents`.
+        """Splits z into its groups, `[..., *shape]`, with the names and shapes of `latents`.
 
         Args:
             z: Latent variables `[..., D]`.
@@ -152,7 +153,7 @@ class LatentVariableModel(ObjectiveModel):
         return split_z(tf.convert_to_tensor(z), self.latents, self.latent_event)
 
     def join(self, groups: Mapping[str, Any]) -> tf.Tensor:
-        """Returns the z `[..., D]` of its groups, as `split` returns them.
+        """Joins groups, as `split` returns them, into z `[..., D]`.
 
         Args:
             groups: Tensors `[..., *shape]` with the names and shapes of `latents`.
@@ -168,7 +169,7 @@ class LatentVariableModel(ObjectiveModel):
     def log_weights(
         self, x: Any, num_samples: int = 1, seed: int | tf.Tensor = 0, y: Any = None
     ) -> tf.Tensor:
-        """Log importance weights of samples of the posterior.
+        """Returns the log importance weights of samples from the posterior.
 
         log w = log p(x|z) + log p(z) - log q(z|x),  z ~ q(z|x)
 
@@ -186,9 +187,10 @@ class LatentVariableModel(ObjectiveModel):
         return self.compute_terms(x, num_samples, seed=seed, y=y).log_w
 
     def weighting(self, x: tf.Tensor, y: Any = None) -> Callable[[Any, tf.Tensor], tf.Tensor]:
-        """Returns the function `(num_samples, seed)` to log importance weights `[S, B]`.
+        """Returns a function from `(num_samples, seed)` to log importance weights `[S, B]`.
 
-        What all samples of standardized data have in common is computed at once, here nothing.
+        The data are standardized. Whatever all their samples share is computed only once, in
+        advance; here, that is nothing.
         """
         return lambda num_samples, seed: self.compute_terms(x, num_samples, False, seed, y).log_w
 

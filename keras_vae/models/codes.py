@@ -1,4 +1,4 @@
-"""What a model of codes asks of its parts and its arguments, and where its codebooks start."""
+"""What a model of codes requires of its parts and arguments, and where its codebooks start."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from keras_vae.terms import checked_z
 from keras_vae.training.data import Data, check_not_symbolic
 from keras_vae.training.replicas import sum_over_replicas
 
-# Vectors for each code that k-means is given, and the most of all.
+# How many vectors per code k-means is given, and the maximum in total.
 _VECTORS_PER_CODE = 64
 _MOST_VECTORS = 2**16
 
 
 def check_objective(objective: Any) -> None:
-    """Raises a `ValueError` unless an objective can train by a point mass."""
+    """Raises a `ValueError` unless an objective can train with a point mass as q(z|x)."""
     if not objective.pathwise:
         rule = "must take gradients through z: a point mass, as a quantizer is, has no score"
         raise checks.invalid("objective", rule, type(objective).__name__)
@@ -32,7 +32,7 @@ def check_objective(objective: Any) -> None:
 
 
 def check_prior(posterior: Any, prior: Any) -> None:
-    """Raises a `ValueError` if a prior is over other codes than the posterior, or of labels."""
+    """Raises a `ValueError` if a prior is over other codes than the posterior or takes labels."""
     if getattr(prior, "condition_shape", None) is not None:
         rule = "must have no condition: a model of codes has no labels, only keras_vae.PriorModel"
         raise checks.invalid("prior", rule, f"one built for {prior.condition_shape}")
@@ -51,10 +51,10 @@ def checked(layout: CodeGroups, z: Any) -> tf.Tensor:
 
 
 def measure(layout: CodeGroups, codes: tf.Tensor, dtype: tf.DType) -> dict[str, tf.Tensor]:
-    """Returns perplexity and usage of the codes of the batches of all replicas, each `[B]`.
+    """Returns the perplexity and usage of the codes in the batches of all replicas, each `[B]`.
 
     Args:
-        layout: The groups of codes, over which these are means.
+        layout: The groups of codes; the results are means over them.
         codes: The codes, int32 `[B, N]`.
         dtype: The dtype of the result.
     """
@@ -70,7 +70,7 @@ def measure(layout: CodeGroups, codes: tf.Tensor, dtype: tf.DType) -> dict[str, 
 
 
 def perplexity_of(counts: tf.Tensor) -> tf.Tensor:
-    """Returns exp of the entropy of the frequencies of counts `[K]`, between 1 and K.
+    """Returns exp of the entropy of the frequencies given by counts `[K]`, between 1 and K.
 
     Example:
         >>> round(float(perplexity_of(tf.constant([5.0, 5.0, 0.0]))), 4)
@@ -81,7 +81,7 @@ def perplexity_of(counts: tf.Tensor) -> tf.Tensor:
 
 
 def usage_of(counts: tf.Tensor) -> tf.Tensor:
-    """Returns the share of codes of which there is at least one, given counts `[K]`."""
+    """Returns the share of codes that occur at least once, given counts `[K]`."""
     return tf.reduce_mean(tf.cast(counts > 0.0, counts.dtype))
 
 
@@ -101,7 +101,7 @@ def initialize_codebook(model: Any, data: Any, seed: int) -> None:
 
 
 def _draw_examples(model: Any, data: Any, count: int, seed: int) -> np.ndarray:
-    """Returns so many random examples of data, or all that there are: `[n, *E]`."""
+    """Returns this many random examples of the data, or all if there are fewer: `[n, *E]`."""
     rng, keys = np.random.default_rng(seed), np.zeros([0])
     kept = np.zeros([0, *model.likelihood_head.event_shape], model.likelihood_head.density_dtype)
     data = Data.of("data", data)

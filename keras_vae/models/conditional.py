@@ -18,10 +18,10 @@ class ConditionalVAE(VAE):
 
     log p(x|y) >= E_q(z|x,y)[log p(x|z,y)] - KL(q(z|x,y) || p(z|y))
 
-    Features c of the condition, `[B, C]`, are joined to the encoder's input as C more channels
-    (constant over the image) and to the decoder's input as C more dimensions; a prior such as
-    `keras_vae.priors.ConditionalNormal` is given them too. So any network works that takes an
-    input of that size. `fit` takes data `(x, y)`, and methods take `y`.
+    The features c of the condition, `[B, C]`, are appended to the encoder's input as C extra
+    channels (constant over the image) and to the decoder's input as C extra dimensions; a prior
+    such as `keras_vae.priors.ConditionalNormal` receives them too. Any network that takes an input
+    of that size will therefore work. `fit` takes data `(x, y)`, and the methods take `y`.
 
     Args:
         condition: The number of classes of integer labels, or a Keras model with a known input
@@ -48,8 +48,8 @@ class ConditionalVAE(VAE):
     """
 
     def __init__(self, condition: int | keras.layers.Layer, **kwargs: Any):
-        # The constructor of the base refuses what is no likelihood; before that it builds all
-        # parts, and asks for the condition's shape.
+        # The labels come first: the base constructor builds all parts, for which it needs the shape
+        # of the condition. It also rejects anything that is not a likelihood.
         dtype = getattr(kwargs.get("likelihood"), "density_dtype", "float32")
         self.labels = Labels(condition, dtype)
         self.condition = self.labels.layer

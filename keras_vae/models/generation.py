@@ -1,4 +1,4 @@
-"""Draws of z from the prior, of all groups or with some of them given."""
+"""Draws of z from the prior, either of all groups or with some of them given."""
 
 from __future__ import annotations
 
@@ -30,18 +30,20 @@ def draw_latents(
     """Draws z from a prior; groups that are given stay as they are.
 
     Args:
-        p: p(z), batch [] or, one for each draw, [N].
+        p: p(z), with batch [], or with batch [N] for one prior per draw.
         latents: The groups of z.
         num_samples: Number N of draws.
         seed: Stateless seed `[2]`.
-        temperature: Factor of the scale of each group, >= 0, or factors by their names.
-        given: Values of groups by their names, each `[N, *shape]`, or `[*shape]` for all draws.
+        temperature: Factor >= 0 for the scale of every group, or factors by the names of the
+            groups.
+        given: Values of groups by name, each `[N, *shape]`, or `[*shape]` for all draws.
 
     Returns:
         Tensor `[N, *E]`.
 
     Raises:
-        ValueError: If a name is unknown, a value not as above, or p cannot do it.
+        ValueError: If a name is unknown, a value is not as above, or p does not support the
+            request.
     """
     temperatures = _checked_temperatures(temperature, latents)
     values = _checked_given({} if given is None else given, latents, num_samples, p)
@@ -54,7 +56,7 @@ def draw_latents(
 
 
 def checked_names(argument: str, names: Iterable[str], latents: Latents) -> list[str]:
-    """Returns the names as a list, or raises unless all are those of groups."""
+    """Returns the names as a list, or raises unless all of them are names of groups."""
     names = [names] if isinstance(names, str) else list(names)
     unknown = [name for name in names if name not in latents]
     if unknown:
@@ -65,7 +67,7 @@ def checked_names(argument: str, names: Iterable[str], latents: Latents) -> list
 def _checked_temperatures(
     temperature: float | Mapping[str, float], latents: Latents
 ) -> dict[int, float]:
-    """Returns the temperatures by the positions of the groups."""
+    """Returns the temperatures by the position of each group."""
     if not isinstance(temperature, Mapping):
         temperature = dict.fromkeys(latents, temperature)
     checked_names("temperature", temperature, latents)
@@ -79,7 +81,7 @@ def _checked_temperatures(
 def _checked_given(
     given: Mapping[str, Any], latents: Latents, num_samples: int | tf.Tensor, p: tfd.Distribution
 ) -> dict[int, tf.Tensor]:
-    """Returns the given groups by their positions: vectors, unless z is a map itself."""
+    """Returns the given groups by position: as vectors, unless z itself is a map."""
     if not isinstance(given, Mapping):
         raise checks.invalid("given", f"must map names of the groups {list(latents)}", given)
     checked_names("given", given, latents)

@@ -1,4 +1,4 @@
-"""A variational autoencoder of several groups of latent variables."""
+"""A variational autoencoder with several groups of latent variables."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ tfd = tfp.distributions
 
 @serializable
 class HierarchicalVAE(VAE):
-    """A deterministic pass from the bottom up, and a pass from the top down that z comes from.
+    """A VAE with a deterministic bottom-up pass and a top-down pass that draws z group by group.
 
     p(x, z) = p(x|z) prod_l p(z_l|z_above),  q(z|x) = prod_l q(z_l|z_above, x)
 
-    Inference and generation share the top-down pass, and q draws in the order of p. So the KL of
-    each group is in closed form given the groups above it, and `Terms.kl` is `[B, G]`. x enters q
-    alone: p(x|z) depends on it through z. z is flat, and `latents`, `split` and `join` know its
-    groups, the top one first.
+    Inference and generation share the top-down pass, and q draws the groups in the same order as p.
+    Given the groups above it, each group therefore has a KL in closed form, and `Terms.kl` is
+    `[B, G]`. x enters only q: p(x|z) depends on x through z alone. z is a flat vector, and
+    `latents`, `split` and `join` know its groups, the top one first.
 
     Args:
         bottom_up: Any Keras layer or model from x to a list of maps `[B, scale, scale, C]`, one for
             each scale, such as `keras_vae.networks.BottomUp`.
-        top_down: A `keras_vae.networks.TopDown`, whose scales are those of `bottom_up`.
+        top_down: A `keras_vae.networks.TopDown` with the same scales as `bottom_up`.
         likelihood: Head of p(x|z), one of `keras_vae.likelihoods`, for images.
         objective: What to minimize, one of `keras_vae.objectives`; `ELBO()` by default.
         seed: Seed of the noise in training and evaluation, an integer >= 0.
@@ -123,7 +123,7 @@ class HierarchicalVAE(VAE):
         training: bool,
         seed: tf.Tensor,
     ) -> Terms:
-        """Returns the terms of q(z), batch [B], for x; of q(z|x) by a single pass."""
+        """Returns the terms of any q(z), batch [B], for x; those of q(z|x) take a single pass."""
         if not isinstance(q, TopDownPosterior):
             return super()._terms(x, q, condition, num_samples, training, seed)
         path = Path()
@@ -143,7 +143,7 @@ class HierarchicalVAE(VAE):
         training: bool,
         seed: tf.Tensor,
     ) -> Terms:
-        """Returns the terms of a pass."""
+        """Returns the terms of a scored pass."""
         p_x = self.likelihood_head(self.decoder.parameters(scored.state), training=training)
         likelihood = functools.partial(self._likelihood, condition=None, training=training)
         draws = Draws(
@@ -155,7 +155,7 @@ class HierarchicalVAE(VAE):
             likelihood=likelihood,
             path=path,
             seed=fold(seed, purpose("draws")),
-            # In closed form only given the groups above, which are samples.
+            # The KL has a closed form only given the groups above, which are samples.
             kl_is_exact=False,
             rescore=functools.partial(self._rescored, training=training, seed=seed),
             training=training,
@@ -164,7 +164,7 @@ class HierarchicalVAE(VAE):
         return Terms(p_x.log_prob(x), log_p_z, log_q, tf.reduce_mean(scored.kl, axis=0), draws)
 
     def _rescored(self, terms: Terms, training: bool, seed: tf.Tensor) -> Terms:
-        """Returns the same terms of a second pass, in which all of z lies behind one path."""
+        """Returns the same terms from a second pass, in which all of z lies behind one path."""
         assert terms.draws is not None
         x, z, q, path = terms.draws.x, terms.draws.z, terms.draws.q, Path()
         values = tf.split(path(z), q.sizes, axis=-1)
@@ -174,7 +174,7 @@ class HierarchicalVAE(VAE):
         return again
 
     def with_prior(self, prior: Prior) -> VAE:
-        """Refused: p(z) and p(x|z) are one pass."""
+        """Always raises, because p(z) and p(x|z) share one pass."""
         rule = "cannot be another one: p(z) of a HierarchicalVAE shares its pass with p(x|z)"
         raise checks.invalid("prior", rule, prior)
 
@@ -184,7 +184,7 @@ class HierarchicalVAE(VAE):
 
 
 class InferencePass(Posterior):
-    """q(z|x) as a head: of the maps of the bottom-up network, by the pass of the top-down one."""
+    """q(z|x) as a head: takes the maps of the bottom-up network and runs the top-down pass."""
 
     def __init__(self, network: TopDown, **kwargs: Any):
         super().__init__(sum(network.group_sizes), **kwargs)
@@ -196,13 +196,13 @@ class InferencePass(Posterior):
         return self.network.latents
 
     def parameters(self, features: Sequence[tf.Tensor]) -> tuple[tf.Tensor, ...]:
-        """Returns what each group knows of x, `[B, ...]`."""
+        """Returns what each group knows about x, `[B, ...]`."""
         return self.network.contexts(features)
 
     def distribution(
         self, parameters: Sequence[tf.Tensor], training: bool = False
     ) -> TopDownPosterior:
-        """Returns q(z|x) of its parameters."""
+        """Returns q(z|x), given its parameters."""
         return TopDownPosterior(self.network, parameters, training)
 
     def mean(self, q: TopDownPosterior) -> tf.Tensor:
@@ -215,7 +215,7 @@ class InferencePass(Posterior):
 
 
 class GenerativePass(Prior):
-    """p(z) as a head, by the pass of the top-down network."""
+    """p(z) as a head: runs the pass of the top-down network."""
 
     def __init__(self, network: TopDown, **kwargs: Any):
         super().__init__(sum(network.group_sizes), **kwargs)

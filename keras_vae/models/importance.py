@@ -10,16 +10,16 @@ import tensorflow as tf
 from keras_vae.core.seeds import fold, seed_tensor
 from keras_vae.training.data import any_number_of
 
-# Tensors of the largest size that are alive at once in a pass without gradients, as measured with
+# How many tensors of the largest size are alive at once in a pass without gradients, measured with
 # dense and convolutional decoders.
 _ALIVE = 6
 _MEBIBYTE = 2**20
-# MiB, where nothing else is asked for.
+# Default, in MiB.
 MEMORY = 128.0
 
 
 class ImportanceEstimate(NamedTuple):
-    """What the importance weights of K samples say of each example.
+    """What the importance weights of K samples say about each example.
 
     Attributes:
         log_likelihood: L_K, the estimate of log p(x), `[B]`, nats.
@@ -39,7 +39,7 @@ def importance_estimate(
     chunk_size: int | None = None,
     memory: float = MEMORY,
 ) -> ImportanceEstimate:
-    """Estimates log p(x) by importance sampling from q(z|x), in memory that K does not change.
+    """Estimates log p(x) by importance sampling from q(z|x), in memory that does not grow with K.
 
     L_K = logsumexp_k(log p(x, z_k) - log q(z_k|x)) - log K
 
@@ -49,8 +49,8 @@ def importance_estimate(
         num_samples: Number K of samples, a Python integer or an integer scalar.
         seed: Integer >= 0 or stateless seed `[2]`.
         y: Standardized condition, or None.
-        chunk_size: Samples of each example that are decoded at once; None for as many as fit.
-        memory: What the samples that are decoded at once may take, in MiB.
+        chunk_size: Number of samples per example that are decoded at once; None for as many as fit.
+        memory: Memory that the samples decoded at once may take, in MiB.
 
     Returns:
         An `ImportanceEstimate`.
@@ -66,7 +66,7 @@ def importance_estimate(
     def add_chunk(done: tf.Tensor, log_sum: tf.Tensor, log_sum_of_squares: tf.Tensor) -> Any:
         size = tf.minimum(chunk, total - done)
         log_w = log_weights(size, fold(seed, done))  # [size, B]
-        log_w = tf.cast(log_w, tf.float64)  # In float32, sums near -1e5 have lost the weights.
+        log_w = tf.cast(log_w, tf.float64)  # In float32, sums near -1e5 would lose the weights.
         return (
             done + size,
             _log_add(log_sum, tf.reduce_logsumexp(log_w, axis=0)),
@@ -88,17 +88,18 @@ def _log_add(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
 
 
 def chunk_of(model: Any, x: tf.Tensor, y: Any, memory: float) -> tf.Tensor:
-    """Returns how many samples of each example fit into so many MiB when they are decoded at once.
+    """Returns how many samples per example can be decoded at once in the given memory.
 
-    chunk = memory / (B * bytes of one draw), at least 1
+    chunk = memory / (6 B * bytes of one draw), at least 1
 
-    The bytes are those of the largest tensor that a single draw of z makes in the graph.
+    The bytes are those of the largest tensor that a single draw of z creates in the graph, of which
+    up to six are assumed to be alive at once.
 
     Args:
         model: A `LatentVariableModel`.
         x: Standardized data `[B, *E]`.
         y: Standardized condition, or None.
-        memory: In MiB.
+        memory: The memory, in MiB.
     """
     spec = (any_number_of(x), None if y is None else any_number_of(y))
     trace = tf.function(lambda x, y: model.compute_terms(x, 1, False, 0, y).log_w, autograph=False)
@@ -109,7 +110,7 @@ def chunk_of(model: Any, x: tf.Tensor, y: Any, memory: float) -> tf.Tensor:
 
 
 def _bytes_each(tensor: tf.Tensor) -> int:
-    """Returns the bytes for each example: weights, which have no open dimension, have none."""
+    """Returns the bytes per example; 0 for weights, which have no unknown dimension."""
     shape = tensor.shape
     if shape.rank is None or None not in shape:
         return 0

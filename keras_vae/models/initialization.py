@@ -1,4 +1,4 @@
-"""Where a decoder starts."""
+"""The initialization of a decoder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keras_vae.training.data import Data
 
 
 def initialize_output_bias(model: Any, data: Any) -> None:
-    """Lets p(x|z) of a `VAE` start at the mean of the data; see `VAE.initialize_output_bias`."""
+    """Makes p(x|z) of a `VAE` start at the mean of the data; see `VAE.initialize_output_bias`."""
     layers = model.decoder._flatten_layers()
     biases = [layer for layer in layers if isinstance(layer, OutputBias)]
     if not biases or tuple(biases[-1].bias.shape) != model.likelihood_head.params_shape:

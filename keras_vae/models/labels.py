@@ -50,10 +50,10 @@ class OneHot(keras.layers.Layer):
 
 
 class NoLabels:
-    """The labels of a model that is conditioned on nothing: whatever is given is ignored.
+    """The labels of an unconditional model: whatever is given is ignored.
 
     Attributes:
-        spec: The inputs that methods of a model take for labels, by name.
+        spec: The inputs that a model's methods take for labels, by name.
         features_shape: Shape of the features of labels, or None.
 
     Example:
@@ -70,54 +70,54 @@ class NoLabels:
         return None
 
     def widened(self, shape: Shape) -> Shape:
-        """Returns the shape of values of this shape once `join` has joined features to them."""
+        """Returns the shape that values of this shape have once `join` has appended features."""
         return shape
 
     def join(self, values: tf.Tensor, features: tf.Tensor | None, rank: int) -> tf.Tensor:
         """Returns values `[..., B, *event]` with features `[B, C]` as further channels.
 
         Args:
-            values: What a network is to take.
+            values: The input of a network, before the features are appended.
             features: What `features` returned.
-            rank: Number of dimensions of the event, the channels being the last of them.
+            rank: Number of dimensions of the event; the channels are the last of them.
         """
         return values
 
     def standardize(self, y: Any, rows: int | None = None) -> tf.Tensor | None:
-        """Returns labels `[B, *shape]` as a tensor, whose values are checked where they are known.
+        """Returns labels `[B, *shape]` as a tensor, after checking their values if they are known.
 
         Args:
             y: Labels as users give them.
-            rows: Number of the examples, if it is known, that there must be labels of.
+            rows: Number of examples that there must be labels for, if it is known.
 
         Raises:
-            ValueError: If there are none, or they are no numbers or of another shape.
+            ValueError: If there are no labels, or they are not numbers or have another shape.
         """
         return None
 
     def supported(self, y: Any) -> tf.Tensor | None:
-        """Returns standardized labels, whose use raises a `ValueError` if one is unknown."""
+        """Returns standardized labels; using them raises a `ValueError` if one is unknown."""
         return None
 
     def checked(self, y: Any) -> tf.Tensor | None:
-        """Returns labels as users give them, standardized, whose use raises if one is unknown."""
+        """Standardizes labels as users give them; using the result raises if one is unknown."""
         return self.supported(self.standardize(y))
 
     def of_draws(self, y: Any, num_samples: int | tf.Tensor) -> tf.Tensor | None:
-        """Returns standardized labels of so many draws, given those or one for all of them.
+        """Returns standardized labels, one per draw, given one per draw or one for all of them.
 
-        Whatever uses them raises a `ValueError` unless there is one for each draw.
+        Using them raises a `ValueError` unless there is one for each draw.
         """
         return None
 
 
 class Labels(NoLabels):
-    """What labels y must be, and the features that a layer makes of them.
+    """The labels y that a model accepts, and the features that a layer makes of them.
 
     Args:
         condition: The number of classes of integer labels, or a Keras model with a known input
             shape from y to features `[B, C]`.
-        dtype: The dtype of densities, in which labels and features are.
+        dtype: The dtype of densities, which labels and features have too.
 
     Attributes:
         layer: The layer from y to features.
@@ -147,7 +147,7 @@ class Labels(NoLabels):
 
     @property
     def support(self) -> Support:
-        """The labels that there are."""
+        """The labels that are valid."""
         return getattr(self.layer, "support", Support())
 
     def features(self, y: tf.Tensor, training: bool = False) -> tf.Tensor:
@@ -160,7 +160,8 @@ class Labels(NoLabels):
         between = [1] * (rank - 1)
         if between:
             features = tf.reshape(features, [-1, *between, self._num_features])
-        # By adding zeros: shapes computed in the graph take operations that other runtimes lack.
+        # Broadcast by adding zeros: shapes computed in the graph need operations that other
+        # runtimes lack.
         wide = values + tf.zeros_like(features[..., :1])
         return tf.concat([wide, features + tf.zeros_like(values[..., :1])], axis=-1)
 

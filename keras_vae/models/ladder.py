@@ -22,19 +22,20 @@ from keras_vae.priors import Chain, Prior
 
 @serializable
 class LadderVAE(VAE):
-    """A VAE of several stochastic layers, inferred from the top down as they are generated.
+    """A VAE with several stochastic layers, inferred from the top down, just as they are generated.
 
     p(x, z) = p(x|z1) p(z1|z2) ... p(z_{L-1}|zL) N(zL; 0, I)
     q(z|x) = q(zL|x) prod_l q(z_l|z_{l+1}, x)
     q(z_l|z_{l+1}, x) ~ N(z_l; mu_l(x), s_l(x)^2) p(z_l|z_{l+1})
 
-    A deterministic pass from x upwards gives an estimate (mu_l, s_l) of each layer; on the way
-    down, inference multiplies it by the prior's own conditional, whose weights both share. All
-    networks are perceptrons. Take β from 0 to 1 over many passes (`callbacks.KLAnnealing`), or
-    layers high up are switched off at the start and do not come back.
+    A deterministic pass upwards from x gives an estimate (mu_l, s_l) of each layer. On the way
+    down, inference multiplies it by the prior's own conditional, so that posterior and prior share
+    its weights. All networks are multilayer perceptrons. Raise β from 0 to 1 over many passes
+    through the data (`callbacks.KLAnnealing`); otherwise, the upper layers are switched off at the
+    start and do not come back.
 
     Args:
-        latent_dims: Numbers of dimensions of z1, ..., zL, from the layer next to x on.
+        latent_dims: Numbers of dimensions of z1, ..., zL, starting with the layer next to x.
         hidden: Widths of the perceptrons between the layers: x and z1, z1 and z2, ...
         likelihood: Head of p(x|z), one of `keras_vae.likelihoods`.
         depth: Number of hidden layers of each perceptron.
@@ -90,7 +91,7 @@ class LadderVAE(VAE):
 
     @property
     def trainable_parts(self) -> dict[str, list[keras.Variable]]:
-        """The trainable variables of each part; what posterior and prior share is the prior's."""
+        """The trainable variables of each part; those that the posterior shares are the prior's."""
         encoder, decoder = (self.encoder, self.posterior_head), (self.decoder, self.likelihood_head)
         own = {"prior": (self.prior_head,), "encoder": encoder, "decoder": decoder}
         parts = trainable_of(**own, **self.objective.parts)
@@ -99,9 +100,10 @@ class LadderVAE(VAE):
         }
 
     def with_prior(self, prior: Prior) -> VAE:
-        """Returns a `VAE` that shares all parts of this model but the prior; see `VAE.with_prior`.
+        """Returns a `VAE` that shares all parts of this model but its prior; see `VAE.with_prior`.
 
-        The posterior keeps its conditionals: those of the prior that this model was trained with.
+        The posterior keeps its conditionals, which belong to the prior that this model was trained
+        with.
         """
         return sharing.with_prior(self, prior, VAE)
 

@@ -1,4 +1,4 @@
-"""What a model is made of and is given, and checks of it."""
+"""The parts and arguments of a model, and checks of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from keras_vae.core import checks
 
 Shape = tuple[int | None, ...]
 
-# Arguments of models that are kept under another name than their own.
+# Arguments of models that are stored under a different name.
 _ATTRIBUTES = {
     "posterior": "posterior_head",
     "likelihood": "likelihood_head",
@@ -20,7 +20,7 @@ _ATTRIBUTES = {
 
 
 def instance(argument: str, value: Any, kind: type) -> Any:
-    """Returns `value`, or raises unless it is of that kind."""
+    """Returns `value`, or raises unless it is an instance of that class."""
     if not isinstance(value, kind):
         rule = f"must be an instance of {kind.__module__}.{kind.__name__}"
         raise checks.invalid(argument, rule, value)
@@ -40,12 +40,12 @@ def output_shape(argument: str, network: keras.layers.Layer, input_shape: Shape)
 
 
 def part_of(model: Any, argument: str) -> Any:
-    """Returns what a model was given as an argument, or None if it does not keep it."""
+    """Returns what was passed to a model as this argument, or None if it was not kept."""
     return getattr(model, _ATTRIBUTES.get(argument, argument), None)
 
 
 def serialized(model: Any, *arguments: str) -> dict[str, Any]:
-    """Returns the configurations of the layers that a model was given as arguments."""
+    """Returns the configurations of the layers that were passed to a model as these arguments."""
     parts = {name: part_of(model, name) for name in arguments}
     return {name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}
 
@@ -57,7 +57,7 @@ def check_latent(posterior: Any, prior: Any) -> None:
             f"Argument `prior` must be over the same z as the posterior, "
             f"{_latent(posterior)}. Received: a prior over {_latent(prior)}"
         )
-    # What is of one group fits any z of its size.
+    # A head with a single group fits any z of its size.
     several = len(prior.latents) > 1 and len(posterior.latents) > 1
     if several and prior.latents != posterior.latents:
         raise ValueError(
@@ -95,11 +95,11 @@ def check_gradients(objective: Any, posterior: Any) -> None:
 
 
 def trainable_of(**parts: Iterable[keras.layers.Layer]) -> dict[str, list[keras.Variable]]:
-    """Returns the trainable variables of the layers of each part, each in its first part alone."""
+    """Returns the trainable variables of the layers of each part, each only in its first part."""
     seen: set[int] = set()
     found: dict[str, list[keras.Variable]] = {}
     for name, layers in parts.items():
-        # By their ids, as Keras's variables compare element by element.
+        # By id, because Keras variables are compared element by element.
         all_of_them = {id(v): v for layer in layers for v in layer.trainable_variables}
         found[name] = [v for key, v in all_of_them.items() if key not in seen]
         seen |= set(all_of_them)

@@ -1,4 +1,4 @@
-"""A `VAE` with the objective of a method, by its name in the literature."""
+"""Presets: a `VAE` with the objective of a method, under its name in the literature."""
 
 from __future__ import annotations
 
@@ -117,11 +117,11 @@ class IWAE(VAE):
 
 @serializable
 class GECOVAE(VAE):
-    """A VAE of the least rate under a constraint: `VAE(..., objective=GECO(constraint))`.
+    """A VAE that minimizes the rate under a constraint: `VAE(..., objective=GECO(constraint))`.
 
     loss = KL(q(z|x) || p(z)) + lambda C
 
-    `callbacks.GECO` moves λ until C = 0.
+    `callbacks.GECO` adjusts λ until C = 0.
 
     Args:
         encoder: Any Keras layer or model from x to features.
@@ -183,8 +183,9 @@ class VAEGAN(VAE):
     loss of the decoder = gamma similarity + softplus(-D(x')) + softplus(-D(x_p))
     loss of the discriminator = softplus(-D(x)) + softplus(D(x')) + softplus(D(x_p))
 
-    x' and x_p are the means of p(x|z) at z ~ q(z|x) and at z ~ p(z). `optimizers.by_part` gives the
-    three parts optimizers and paces of their own; `callbacks.Equilibrium` keeps them in balance.
+    x' and x_p are the means of p(x|z) at z ~ q(z|x) and at z ~ p(z). `optimizers.by_part` gives
+    each of the three parts its own optimizer and pace; `callbacks.Equilibrium` keeps them in
+    balance.
 
     Args:
         encoder: Any Keras layer or model from x to features.
@@ -265,5 +266,5 @@ class VAEGAN(VAE):
 def _with_arguments_for_objective(
     config: dict[str, Any], arguments: dict[str, Any]
 ) -> dict[str, Any]:
-    """Returns a configuration with what the objective is made of in the place of the objective."""
+    """Returns a configuration in which the objective is replaced by the arguments that make it."""
     return {name: value for name, value in config.items() if name != "objective"} | arguments

@@ -1,4 +1,4 @@
-"""A prior over codes as a model, which is trained by `fit`."""
+"""A prior over codes as a model that is trained by `fit`."""
 
 from __future__ import annotations
 
@@ -31,13 +31,14 @@ class PriorModel(LatentVariableModel):
 
     loss = -log p(codes)
 
-    Its data are codes: integers `[B, N]`, as `model.codes(x)` or `evaluation.encode_codes` give
-    them. There are no latent variables, so that the ELBO is log p(codes) itself and the KL is zero.
-    The logs also hold `nats_per_code`, and `bits_per_dim`, which is bits per code. It is built by
-    its constructor, and called on codes it returns their log-probabilities.
+    Its data are codes: integers `[B, N]`, as returned by `model.codes(x)` or
+    `evaluation.encode_codes`. There are no latent variables, so the ELBO is log p(codes) itself and
+    the KL is zero. The logs also hold `nats_per_code` and `bits_per_dim`, which here is bits per
+    code. The constructor builds the model. Called on codes, the model returns their
+    log-probabilities.
 
-    It trains `prior` itself: after `fit`, `model.with_prior(prior)` is a model that has learned
-    where its codes occur.
+    The given `prior` itself is trained: after `fit`, `model.with_prior(prior)` is a model that has
+    learned which codes occur where.
 
     Args:
         prior: Prior over codes, one of `keras_vae.priors`, such as a `PixelCNN`.
@@ -84,7 +85,7 @@ class PriorModel(LatentVariableModel):
         self.build((None, prior.groups.size))
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Lets Keras note the shape of the codes; the constructor has built the prior."""
+        """Lets Keras record the shape of the codes; the constructor has already built the prior."""
         self.built = True
 
     @property
@@ -94,18 +95,18 @@ class PriorModel(LatentVariableModel):
 
     @property
     def latents(self) -> Latents:
-        """There are none: the codes are the data."""
+        """Empty, as there are no latent variables: the codes are the data."""
         return {}
 
     @property
     def discrete_dimensions(self) -> int:
-        """Number N of codes, so that `bits_per_dim` is in the logs."""
+        """Number N of codes, so that `bits_per_dim` appears in the logs."""
         return self.prior_head.groups.size
 
     # Data.
 
     def standardize(self, x: Any, y: Any = None) -> tuple[tf.Tensor, Any]:
-        """Turns codes `[B, N]`, and labels for a condition, into tensors of floats.
+        """Turns codes `[B, N]`, and labels for a condition, into floating-point tensors.
 
         Raises:
             ValueError: If a dtype, a rank or a shape does not fit.
@@ -120,11 +121,11 @@ class PriorModel(LatentVariableModel):
         if not x.shape.is_compatible_with([None, size]):
             rule = f"must hold codes of shape [batch, {size}], the maps one after another"
             raise ValueError(f"Argument `x` {rule}. Received: shape={tuple(x.shape)}")
-        # As floats, which hold all numbers of codes exactly, like all data of models.
+        # As floats, like all data of models; floats represent every code exactly.
         return self.prior_head.to_density(tf.ensure_shape(x, [None, size]))
 
     def check_support(self, x: tf.Tensor, y: Any = None) -> tuple[tf.Tensor, Any]:
-        """Returns standardized data, whose use raises a `ValueError` if there is no such code."""
+        """Returns standardized data; using it raises a `ValueError` if a code does not exist."""
         support = CodeSupport(self.prior_head.groups)
         rule = f"must be {support}, the codes of {type(self.prior_head).__name__}"
         return inside(support, "x", rule, x), self.labels.supported(y)
@@ -132,7 +133,7 @@ class PriorModel(LatentVariableModel):
     # Densities and draws.
 
     def prior(self, y: Any = None) -> tfd.Distribution:
-        """Returns p(codes): a distribution with event [N], batch [] or, given labels, [B]."""
+        """Returns p(codes): a distribution with event [N] and batch [], or [B] given labels."""
         return self._prior(self.labels.standardize(y))
 
     def _prior(self, y: Any, training: bool = False) -> tfd.Distribution:
@@ -159,7 +160,7 @@ class PriorModel(LatentVariableModel):
         return lambda size, seed: tf.repeat(log_w, size, axis=0)
 
     def call(self, x: tf.Tensor, y: Any = None, training: bool = False) -> tf.Tensor:
-        """Returns log p(codes) `[B]`, nats, of codes as `fit` takes them."""
+        """Returns log p(codes) `[B]` in nats, for codes as `fit` takes them."""
         x, y = self.standardize(x, y)
         return self._prior(y, training).log_prob(x)
 
@@ -178,10 +179,10 @@ class PriorModel(LatentVariableModel):
             num_samples: Number M of draws.
             seed: Integer >= 0 or stateless seed `[2]`; the same seed gives the same draws.
             y: Labels `[M]`, or one for all, for a model with a condition.
-            temperature: What the logits of every code are divided by, >= 0; at 0 the most probable
-                codes are taken. A number, or numbers for some maps by their names.
-            given: Maps of codes by their names (`prior.latents`), each `[M, *shape]`, or `[*shape]`
-                for all draws.
+            temperature: What the logits of every code are divided by, >= 0; at 0, the most probable
+                codes are taken. A single number, or numbers for some of the maps, by name.
+            given: Maps of codes by name (`prior.latents`), each `[M, *shape]`, or `[*shape]` for
+                all draws.
 
         Returns:
             Tensor `[M, N]` of int32.
@@ -207,7 +208,7 @@ class PriorModel(LatentVariableModel):
 
 @dataclasses.dataclass(frozen=True)
 class CodeSupport:
-    """The codes that there are, in maps whose numbers of codes may differ.
+    """The codes that are valid, in maps that may differ in their number of codes.
 
     Args:
         groups: The layout of the codes.
@@ -225,9 +226,9 @@ class CodeSupport:
         return f"whole numbers in {' and, map by map, '.join(ranges)}"
 
     def contains(self, x: tf.Tensor) -> tf.Tensor:
-        """Returns whether every element of codes `[..., N]` is a code: a boolean scalar."""
+        """Returns whether every element of codes `[..., N]` is a valid code: a boolean scalar."""
         return tf.reduce_all(self.holds(x))
 
     def holds(self, x: tf.Tensor) -> tf.Tensor:
-        """Returns of every element of codes `[..., N]` whether it is a code; NaN is none."""
+        """Returns for every element of codes `[..., N]` whether it is a valid code; NaN is not."""
         return (x >= 0) & (x < tf.cast(self.groups.counts, x.dtype)) & tf.equal(x, tf.round(x))

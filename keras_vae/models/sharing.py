@@ -1,4 +1,4 @@
-"""A model made of another one's parts."""
+"""A model made from the parts of another."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from keras_vae.objectives import Objective
 
 
 def with_prior(model: Any, prior: Any, kind: Any = None) -> Any:
-    """Returns a model of the same parts, but with this prior; see `VAE.with_prior`.
+    """Returns a model with the same parts but with this prior; see `VAE.with_prior`.
 
     Args:
         model: The model.
-        prior: The other prior.
-        kind: A base class, to be that of the other model; by default it is of the model's own.
+        prior: The new prior.
+        kind: Class of the new model, a base class of the model's own; by default the model's own.
     """
     kind = type(model) if kind is None else kind
     config = kind.get_config(model)
@@ -25,17 +25,17 @@ def with_prior(model: Any, prior: Any, kind: Any = None) -> Any:
     parts = {name: part_of(model, name) for name in config}
     shared = {name: part for name, part in parts.items() if _is_shared(part)}
     with model.distribute_strategy.scope():
-        # `from_config` revives what is serialized, and takes a live part as it is.
+        # `from_config` deserializes configurations, and takes live parts as they are.
         other = kind.from_config({**config, **shared, "prior": prior})
     _check_shares_weights(other, model)
-    # The configuration tells where beta and the like began, the weights where they stand.
+    # The configuration holds the initial values of beta and the like, the weights the current ones.
     for mine, theirs in zip(other.objective.weights, model.objective.weights, strict=True):
         mine.assign(theirs)
     return other
 
 
 def _is_shared(part: Any) -> bool:
-    # Two models that drove one objective would drive each other.
+    # Two models that shared one objective would drive each other's hyperparameters.
     return isinstance(part, keras.layers.Layer) and not isinstance(part, Objective)
 
 

@@ -44,7 +44,8 @@ class VAE(LatentVariableModel):
 
     q(z|x) = posterior(encoder(x)),  p(z) = prior(),  p(x|z) = likelihood(decoder(z))
 
-    It is built by its constructor, which knows all shapes, and called on x it reconstructs.
+    The constructor, which knows all shapes, builds the model. Called on x, the model reconstructs
+    x.
 
     Args:
         encoder: Any Keras layer or model from x to features, `[B, *E] -> [B, ...]`.
@@ -78,7 +79,7 @@ class VAE(LatentVariableModel):
         Kingma and Welling, 2014, arXiv:1312.6114.
     """
 
-    # Those that the model is conditioned on; of a subclass others.
+    # What the model is conditioned on: here nothing; a subclass may have labels.
     labels: NoLabels = NoLabels()
 
     def __init__(
@@ -100,13 +101,14 @@ class VAE(LatentVariableModel):
         prior = self._default_prior() if prior is None else prior
         self.prior_head = instance("prior", prior, Prior)
         self._check_parts()
-        # Outside `build`, under which Keras would prefix the weights' paths, loaded ones excepted.
+        # Not in `build`, where Keras would prefix the paths of the weights, except in loaded
+        # models.
         self._build_parts()
         self.objective.build_for(self)
         self.build((None, *likelihood.event_shape))
 
     def build(self, input_shape: Shape) -> None:
-        """Lets Keras note the shape of x; the constructor has built all parts."""
+        """Lets Keras record the shape of x; the constructor has already built all parts."""
         self.built = True
 
     def _default_prior(self) -> Prior:
@@ -125,7 +127,7 @@ class VAE(LatentVariableModel):
         features_shape = output_shape("encoder", self.encoder, x_shape)
         params_shape = output_shape("decoder", self.decoder, z_shape)
         self.likelihood_head.check_params_shape(params_shape)
-        # Heads read from a file, or used before, are built already.
+        # Heads that were loaded from a file or used before are already built.
         if not self.posterior_head.built:
             self.posterior_head.build(features_shape)
         if not self.prior_head.built:
@@ -134,7 +136,7 @@ class VAE(LatentVariableModel):
             self.likelihood_head.build(params_shape)
         for layer in self._flatten_layers(include_self=False, recursive=False):
             if not layer.trainable:
-                # Freezes the layers, too, that building added; Keras hands down changes alone.
+                # Also freezes the layers that building added: Keras passes on only changes.
                 layer.trainable = True
                 layer.trainable = False
 
@@ -158,7 +160,7 @@ class VAE(LatentVariableModel):
 
     @property
     def discrete_dimensions(self) -> int | None:
-        """Number of dimensions of x, if `bits_per_dim` is to be in the logs: the likelihood's."""
+        """The likelihood's number of dimensions of x, if the logs are to hold `bits_per_dim`."""
         return self.likelihood_head.discrete_dimensions
 
     # The three distributions.
@@ -171,9 +173,9 @@ class VAE(LatentVariableModel):
             y: What the model is conditioned on, for conditional models.
 
         Raises:
-            ValueError: If x is outside the support of the likelihood, of the wrong shape, or
-                symbolic. No output of a Functional model is a distribution: within `call` of a
-                layer of one's own, `encode` works there, too.
+            ValueError: If x is outside the support of the likelihood, has the wrong shape, or is
+                symbolic: a distribution cannot be an output of a Functional model. Within `call` of
+                a custom layer, `encode` works there, too.
         """
         x, y = self._checked(x, y)
         return self._posterior(x, self.labels.features(y))
@@ -195,7 +197,7 @@ class VAE(LatentVariableModel):
         return self._likelihood(z, self.labels.features(y))
 
     def prior(self, y: Any = None) -> tfd.Distribution:
-        """Returns p(z): a distribution with event [D], batch [] or, given labels, [] or [B]."""
+        """Returns p(z): a distribution with event [D] and batch [], or, given labels, [] or [B]."""
         return self._prior(self.labels.features(self.labels.standardize(y)))
 
     def _posterior(
@@ -223,7 +225,7 @@ class VAE(LatentVariableModel):
     def _decoded(
         self, inputs: tf.Tensor, condition: tf.Tensor | None, training: bool = False
     ) -> tfd.Distribution:
-        """Returns p(x|z) of what the decoder is given of z, `[..., F]` or `[..., *map, F]`."""
+        """Returns p(x|z), given the decoder's input for z, `[..., F]` or `[..., *map, F]`."""
         rank = len(self.posterior_head.decoder_input_shape)
         inputs = self.labels.join(inputs, condition, rank)  # [..., F (+ C)]
         leading, event = inputs.shape[:-rank], inputs.shape[-rank:]
@@ -258,7 +260,7 @@ class VAE(LatentVariableModel):
 
     def weighting(self, x: tf.Tensor, y: Any = None) -> Callable[[Any, tf.Tensor], tf.Tensor]:
         if type(self).compute_terms is not VAE.compute_terms:
-            return super().weighting(x, y)  # Terms of its own may not begin with q(z|x).
+            return super().weighting(x, y)  # Custom terms may not begin with q(z|x).
         condition = self.labels.features(y)
         q = self._posterior(x, condition)
         return lambda size, seed: self._terms(x, q, condition, size, False, seed).log_w
@@ -283,7 +285,7 @@ class VAE(LatentVariableModel):
         return self._terms(x, q, self.labels.features(y), num_samples, False, seed_tensor(seed))
 
     def posterior_parameters(self, x: tf.Tensor, y: Any = None) -> Any:
-        """Returns what `posterior_head.distribution` makes q(z|x) of, for standardized data."""
+        """Returns the parameters that `posterior_head.distribution` takes, for standardized x."""
         features = self.encoder(self._encoder_input(x, self.labels.features(y)), training=False)
         return self.posterior_head.parameters(features)
 
@@ -300,7 +302,7 @@ class VAE(LatentVariableModel):
         p_z = self._prior(condition, training)
         likelihood = functools.partial(self._likelihood, condition=condition, training=training)
         drawn = q.sample(num_samples, seed=seed)  # [S, B, D]
-        # Of the draws themselves, whose way back a flow remembers.
+        # At the draws themselves, for which a flow remembers the way back.
         log_q = bounds.log_prob_by_group(q, drawn)  # [S, B, L]
         path = Path()
         z = path(drawn)
@@ -338,9 +340,9 @@ class VAE(LatentVariableModel):
             x: Data `[B, *E]`.
             y: What the model is conditioned on, for conditional models.
             keep: Names of the groups of z that are inferred from x; the others are drawn from the
-                prior, given those that it draws before them. None infers all.
-            temperature: As in `sample`, of the groups that are drawn.
-            seed: Integer >= 0 or stateless seed `[2]` of what is drawn.
+                prior, each given the groups that the prior draws before it. None infers all groups.
+            temperature: As in `sample`, for the groups that are drawn.
+            seed: Integer >= 0 or stateless seed `[2]` for the draws.
 
         Returns:
             Tensor `[B, *event_shape]`, in the units of x.
@@ -373,8 +375,8 @@ class VAE(LatentVariableModel):
     ) -> tf.Tensor:
         """Draws from the model: z ~ p(z), then the mean of p(x|z), or x ~ p(x|z).
 
-        Two calls return the same unless the seed differs, and by default they return means, which
-        are smoother than data.
+        Calls with the same seed return the same samples. By default, these are means, which are
+        smoother than data.
 
         Args:
             num_samples: Number N of draws.
@@ -382,20 +384,21 @@ class VAE(LatentVariableModel):
             mean: Whether to return the means of p(x|z) in place of draws.
             y: What the model is conditioned on, for conditional models: labels `[N]`, or one for
                 all.
-            temperature: Factor of the scale of z >= 0, of each group given those drawn before it;
-                or factors of some groups by their names (`latents`), 1 for the others. Below 1,
-                draws are closer to the mean and less varied; 0 takes the means themselves. The
-                logits of an autoregressive prior over codes are divided by it; 0 takes the most
+            temperature: Factor >= 0 for the scale of z (of each group, given those drawn before
+                it), or factors for some groups by name (`latents`), 1 for the others. Below 1,
+                draws are closer to the mean and less varied; 0 takes the means themselves. An
+                autoregressive prior over codes has its logits divided by it; 0 takes the most
                 probable code each time.
-            given: Values of groups of z by their names, each `[N, *shape]`, or `[*shape]` for all
-                draws. The others are drawn from the prior, given those that it draws before them.
+            given: Values of groups of z by name, each `[N, *shape]`, or `[*shape]` for all draws.
+                The other groups are drawn from the prior, each given the groups that the prior
+                draws before it.
 
         Returns:
             Tensor `[N, *event_shape]`, in the units of x.
 
         Raises:
-            ValueError: If a temperature is negative, a name unknown, a shape wrong, or the prior
-                has no scale (flows, mixtures, one-hot z) or cannot draw some groups alone.
+            ValueError: If a temperature is negative, a name is unknown, a shape is wrong, or the
+                prior has no scale (flows, mixtures, one-hot z) or cannot draw some groups alone.
         """
         if not isinstance(num_samples, tf.Tensor):
             num_samples = checks.integer("num_samples", num_samples)
@@ -423,20 +426,20 @@ class VAE(LatentVariableModel):
         initialization.initialize_output_bias(self, data)
 
     def with_prior(self, prior: Prior) -> VAE:
-        """Returns a model that shares all parts of this one but the prior, as it is, untrained.
+        """Returns a model with this prior, used as it is, that shares all other parts of this one.
 
         p'(x) = int p(x|z) p'(z) dz
 
-        Encoder, decoder, posterior and likelihood are the same objects: to train one model is to
-        train both. The objective is an equal one, and the optimizer is to be set by `compile`.
-        `evaluation.fit_prior` gives priors that fit the aggregate posterior.
+        The encoder, decoder, posterior and likelihood are the same objects: training one model
+        trains both. The objective is a copy, and the optimizer must be set with `compile`.
+        `evaluation.fit_prior` returns priors that fit the aggregate posterior.
 
         Args:
             prior: Head of p'(z).
 
         Raises:
-            ValueError: If the prior is over another z than the posterior, or the class keeps
-                layers that are no arguments of its constructor.
+            ValueError: If the prior is over another z than the posterior, or the class keeps layers
+                that are not arguments of its constructor.
         """
         return sharing.with_prior(self, prior)
 

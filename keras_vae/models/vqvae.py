@@ -37,14 +37,14 @@ class VQVAE(VAE):
     loss = -log p(x|z) - log p(z) + commitment |z_e - stop_gradient(e_z)|^2 + the quantizer's own
 
     q(z|x) is a point mass at the codes that the quantizer chooses, so that log q = 0, the KL is
-    -log p(z), and more samples do not tighten the bound. The decoder gets the vectors of the codes
-    exactly; the quantizer says which gradient passes it. All terms are sums, in nats. Where the
-    literature weighs a mean squared error over the E dimensions of x, divided by the variance of
-    the data, its weights of such means are to be multiplied by E / 2, and divided by the number of
-    elements that the mean is over.
+    -log p(z), and more samples do not tighten the bound. The decoder gets exactly the vectors of
+    the codes; the quantizer determines which gradient passes through it. All terms are sums, in
+    nats. Where the literature uses a mean squared error over the E dimensions of x, divided by the
+    variance of the data, multiply its weights of such means by E / 2, and divide them by the number
+    of elements that the mean is over.
 
-    The prior is uniform at first, of a constant KL. A prior of codes that is fitted afterwards
-    makes it a generative model: `with_prior`.
+    The prior is uniform at first, so the KL is constant. To make the model generative, fit a prior
+    over codes afterwards and use `with_prior`.
 
     Args:
         encoder: Any Keras layer or model from x to features, best a map `[B, *maps, C]`.
@@ -55,7 +55,7 @@ class VQVAE(VAE):
         prior: Head of p(z), over the same codes; `UniformCodes` by default.
         objective: An objective of one sample with gradients through z; `ELBO()` by default.
         commitment: Weight of the squared distance of the encoder from the codes, >= 0.
-        seed: Seed of what training draws, such as vectors at which codes begin anew.
+        seed: Seed of what training draws, such as the vectors at which codes start anew.
         **kwargs: Passed on to `keras.Model`, such as `name`.
 
     Raises:
@@ -80,8 +80,8 @@ class VQVAE(VAE):
         van den Oord et al., 2017, eq. 3, arXiv:1711.00937; Razavi et al., 2019, arXiv:1906.00446.
     """
 
-    # Of the codes of one batch: exp of the entropy of their frequencies, and the share of codes
-    # that occur; means over the groups.
+    # For the codes of one batch: exp of the entropy of their frequencies, and the share of codes
+    # that occur. Both are means over the groups.
     measure_names = ("perplexity", "usage")
 
     def __init__(
@@ -142,7 +142,7 @@ class VQVAE(VAE):
         q, p_z = self.posterior_head.distribution(quantized.codes), self._prior(None, training)
         likelihood = functools.partial(self._likelihood, condition=None, training=training)
         path, z = Path(), q.sample(num_samples)  # [S, B, N], all the same
-        # So one of them is scored and decoded.
+        # So only one of them is scored and decoded.
         p_x = self._decoded(path(quantized.embedded[tf.newaxis]), None, training)
         log_p_z = bounds.log_prob_by_group(p_z, quantized.codes)  # [B, G]
         log_p_x = tf.broadcast_to(p_x.log_prob(x), tf.shape(z)[:2])
@@ -183,13 +183,14 @@ class VQVAE(VAE):
             y: Ignored.
 
         Raises:
-            ValueError: If z holds no integers, a code that there is not, or is of another shape.
+            ValueError: If z does not hold integers, holds a code that does not exist, or has
+                another shape.
         """
         z = of_codes.checked(self.posterior_head.groups, z)
         return self._likelihood(z, None)
 
     def decode_codes(self, codes: Any) -> tf.Tensor:
-        """Returns the mean of p(x|z) at codes: for those of x, exactly what training makes of x.
+        """Returns the mean of p(x|z) at codes; for those of x, exactly what training makes of x.
 
         Args:
             codes: Integers `[..., N]`.
@@ -198,14 +199,15 @@ class VQVAE(VAE):
             Tensor `[..., *event_shape]`, in the units of x.
 
         Raises:
-            ValueError: If the codes are no integers, one is none, or their number is another.
+            ValueError: If the codes are not integers, one of them does not exist, or their number
+                is wrong.
         """
         return self.decode(codes).mean()
 
     def initialize_codebook(self, data: Any, seed: int = 0) -> None:
-        """Sets the codebooks by k-means of what the encoder, as it is now, makes of data.
+        """Sets the codebooks by k-means on what the encoder, as it is now, makes of the data.
 
-        To be called before `fit`. Some thousand vectors of random examples are clustered.
+        Call this before `fit`. It clusters some thousands of vectors from random examples.
 
         Args:
             data: Array `[N, *E]`, or dataset of batches as `fit` takes it.

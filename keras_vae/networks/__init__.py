@@ -1,4 +1,4 @@
-"""Encoders, decoders, passes of hierarchies, and discriminators."""
+"""Encoders, decoders, the passes of hierarchical models, and discriminators."""
 
 from keras_vae.networks.bottleneck_cell import BottleneckCell
 from keras_vae.networks.bottom_up import BottomUp

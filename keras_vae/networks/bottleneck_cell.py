@@ -14,22 +14,22 @@ from keras_vae.core.head import serializable
 
 @serializable
 class BottleneckCell(keras.layers.Layer):
-    """A convolution between two projections, beside a shortcut, with activations in front.
+    """A pre-activation residual cell: a convolution between two projections, and a shortcut.
 
     y = x + W3 f(conv(f(W1 f(x) + b1))) + b3
 
-    The convolution sees a fraction of the channels; of maps of one pixel it is a matrix. There is
-    no normalization: batch statistics would couple the examples of a batch. Instead W3 starts
-    small, so that many cells in a row start near the identity.
+    The convolution sees a fraction of the channels; for maps of one pixel, it is a matrix. There is
+    no normalization, because batch statistics would couple the examples of a batch. Instead, W3
+    starts small, so that many cells in a row start near the identity.
 
     Args:
         bottleneck: Channels of the convolution, as a fraction of those of x.
         kernel_size: Side of its kernel.
         activation: f, the name of a Keras activation or a function.
         squeeze_excite: Whether what is added to x is multiplied by gates for its channels, which
-            are made of its mean over the pixels.
-        last_scale: Factor of W3 at the start; 0 begins with the identity. By default it is 1, in a
-            network of N cells 1 / sqrt(N).
+            are computed from its mean over the pixels.
+        last_scale: Factor of W3 at the start; with 0, the cell starts as the identity. By default
+            it is 1, or 1 / sqrt(N) in a network of N cells.
         kernel_regularizer: A Keras regularizer, such as `SpectralRegularizer`.
         **kwargs: Passed on to `keras.layers.Layer`.
 
@@ -70,7 +70,7 @@ class BottleneckCell(keras.layers.Layer):
         self.kernel_regularizer = checks.regularizer("kernel_regularizer", kernel_regularizer)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        """Makes the layers, for maps `[B, H, W, C]`."""
+        """Creates the layers for maps `[B, H, W, C]`."""
         height, width, channels = (int(size or 0) for size in input_shape[1:])
         inner = max(1, round(self.bottleneck * channels))
         scale = 1.0 if self.last_scale is None else self.last_scale
@@ -103,7 +103,7 @@ class BottleneckCell(keras.layers.Layer):
         )
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Returns the input plus what the layers make of it."""
+        """Returns the input plus the output of the layers."""
         added = self.last(self.middle(self.first(self.activation(inputs))))
         if self.squeeze_excite:
             gates = self.excite(self.squeeze(tf.reduce_mean(added, axis=[1, 2])))

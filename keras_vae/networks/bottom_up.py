@@ -16,37 +16,39 @@ from keras_vae.networks.scales import Reduce, Shape, by_scale, check_divides
 
 @serializable
 class BottomUp(keras.Model):
-    """Maps of an image at several scales, each made of the next larger ones.
+    """Maps of an image at several scales, each computed from the next larger maps.
 
     h_0 = x,  h_l = cells(W patches(h_{l-1}) + b)
 
     A scale is the side of the maps. Patches take the image to the first scale, and maps from one
-    scale to the next; residual cells follow at each. So no convolution runs at the full size:
+    scale to the next; residual cells follow at each scale. Hence no convolution runs at the full
+    size:
 
         BottomUp({14: 32, 7: 64, 1: 128})               # 28x28x1
         BottomUp({16: 48, 8: 96, 1: 192})               # 32x32x3
         BottomUp({32: 32, 16: 64, 8: 96, 1: 192})       # 64x64x3
 
     Args:
-        channels: Number of channels of the maps by their scale. Every scale divides the next larger
-            one, and the largest divides the side of the image. Scale 1 holds vectors. By default
-            the image is halved as long as its side is even and maps keep a side of 4, with 32
-            channels more at each scale; then come vectors of 128.
+        channels: Number of channels of the maps by scale. Every scale divides the next larger one,
+            and the largest divides the side of the image. Scale 1 holds vectors. By default, the
+            image is halved as long as its side is even and the maps keep a side of at least 4, with
+            32 more channels at each scale; these are followed by vectors of 128 channels.
         blocks: Number of residual cells at each scale.
-        cell: A layer that keeps the shape of maps `[B, H, W, C]`, of which each cell is a copy; by
+        cell: A layer that keeps the shape of maps `[B, H, W, C]`; every cell is a copy of it. By
             default a `BottleneckCell`.
-        activation: That of the default cells, the name of a Keras activation or a function.
+        activation: Activation of the default cells: the name of a Keras activation, or a function.
         recompute: Whether cells are run again in the backward pass, which takes a third more time
             and much less memory (`keras.remat`).
-        kernel_regularizer: A Keras regularizer of all kernels but those of a `cell` that is given,
-            such as `SpectralRegularizer`.
+        kernel_regularizer: A Keras regularizer, such as `SpectralRegularizer`, for all kernels
+            except those of a given `cell`.
         **kwargs: Passed on to `keras.Model`.
 
     Returns:
         List of tensors `[B, H, W, C]`, the largest maps first, for images `[B, side, side, C]`.
 
     Raises:
-        ValueError: If an argument is not as above, or the image not a square that a scale divides.
+        ValueError: If an argument is not as above, or the image is not a square with a side that
+            the scales divide.
 
     Example:
         >>> maps = BottomUp({14: 8, 7: 16, 1: 32})(tf.zeros([2, 28, 28, 1]))
@@ -76,7 +78,7 @@ class BottomUp(keras.Model):
         self.kernel_regularizer = checks.regularizer("kernel_regularizer", kernel_regularizer)
 
     def build(self, input_shape: Shape) -> None:
-        """Makes the layers, for images `[B, side, side, C]`."""
+        """Creates the layers for images `[B, side, side, C]`."""
         shape = tuple(input_shape)
         if len(shape) != 4 or None in shape[1:] or shape[1] != shape[2]:
             rule = "must be [batch, side, side, channels], all known but the batch"
@@ -128,14 +130,14 @@ class BottomUp(keras.Model):
 
 
 def checked_channels(channels: Mapping[int, int]) -> dict[int, int]:
-    """Returns numbers of channels by scale, or raises."""
+    """Returns the numbers of channels by scale; raises if they are invalid."""
     rule = "must map sides of maps to numbers of channels, such as {14: 32, 7: 64, 1: 128}"
     found = by_scale("channels", channels, rule)
     return {scale: checks.integer("channels", count) for scale, count in found.items()}
 
 
 def default_channels(side: int) -> dict[int, int]:
-    """Returns the channels at each scale of an image of this side, where none are given.
+    """Returns the default channels at each scale for an image of this side.
 
     Example:
         >>> default_channels(28)

@@ -1,4 +1,4 @@
-"""Cells in a row, copies of one."""
+"""Rows of cells that are copies of one cell."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class CellRow(keras.layers.Layer):
     """Cells that are applied one after another to maps `[B, H, W, C]`.
 
     Args:
-        cells: Layers that keep the shape of maps; none for the identity.
-        recompute: Whether each cell runs once more in the backward pass, in place of remembering
-            what it made on the way.
+        cells: Layers that keep the shape of maps; an empty sequence is the identity.
+        recompute: Whether each cell runs again in the backward pass instead of storing its
+            intermediate results.
         **kwargs: Passed on to `keras.layers.Layer`.
     """
 
@@ -36,7 +36,7 @@ class CellRow(keras.layers.Layer):
             cell.build(input_shape)
         for cell in self.cells[:1]:
             self._check_shape(cell, tuple(input_shape))
-            # Each run would move them: random numbers of the gradient would be others.
+            # Each run would change them: the gradient would use other random numbers.
             if self.recompute and cell.non_trainable_variables:
                 rule = "must be False for a cell with random numbers or statistics of its own"
                 raise checks.invalid("recompute", rule, True)
@@ -55,7 +55,7 @@ class CellRow(keras.layers.Layer):
 
 
 class Pattern:
-    """The cell of which a network makes copies. It is no layer of the network itself.
+    """The cell of which a network makes copies. It is not a layer of the network itself.
 
     Args:
         cell: Any layer that keeps the shape of maps and that Keras can serialize, its
@@ -76,12 +76,12 @@ class CellFactory:
     """Makes the cells of a network, each with weights of its own.
 
     Args:
-        pattern: Of which the cells are copies.
+        pattern: The cell that is copied.
         count: Number N of cells in the network. The last kernel of a cell that leaves its scale to
             the network (`last_scale`) starts 1 / sqrt(N) times as large.
-        recompute: That of the rows.
+        recompute: Whether the rows recompute their cells in the backward pass.
         policy: Dtype policy of the network.
-        **options: Of the `BottleneckCell`, where none is given.
+        **options: Arguments of the `BottleneckCell` if no cell is given.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class CellFactory:
         self.last_scale = 1.0 / math.sqrt(max(1, count))
 
     def make_row(self, count: int) -> CellRow:
-        """Returns so many cells in a row."""
+        """Returns a row of this many cells."""
         cells = [self._make_cell() for _ in range(count)]
         return CellRow(cells, self._recompute, dtype=self._policy)
 

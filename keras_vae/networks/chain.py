@@ -1,4 +1,4 @@
-"""What the networks of this room share: layers in a row."""
+"""What the networks of this package share: layers in a row."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from keras_vae.core.empty_batches import of_any_batch
 class Chain(keras.Model):
     """Layers applied one after another, all built by `build`.
 
-    A subclass of `keras.Model` and not of `keras.Sequential`, whose configuration is its list of
-    layers: here it is the arguments of the constructor.
+    It is a subclass of `keras.Model` and not of `keras.Sequential`, because the configuration of
+    the latter is its list of layers; here it consists of the arguments of the constructor.
 
     Attributes:
-        takes_vectors: Whether inputs of several axes are flattened to vectors first.
+        takes_vectors: Whether inputs with several axes are first flattened to vectors.
     """
 
     takes_vectors = False
 
     def set_layers(self, layers: Iterable[keras.layers.Layer]) -> None:
-        """Sets the layers; the constructor of a subclass ends with it."""
+        """Sets the layers; the constructor of a subclass calls it at its end."""
         self.chain = list(layers)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        """Builds every layer for inputs `[B, ...]` of which only B may be unknown."""
+        """Builds every layer for inputs `[B, ...]`, where only B may be unknown."""
         if None in tuple(input_shape)[1:]:
             rule = "must be known but for the batch"
             raise checks.invalid("input_shape", rule, tuple(input_shape))
@@ -60,7 +60,7 @@ class Chain(keras.Model):
 
 
 def apply_in_turn(layers: Iterable[keras.layers.Layer], inputs: tf.Tensor) -> tf.Tensor:
-    """Returns the output of the last of some layers in a row."""
+    """Returns the output of the last layer when the layers are applied one after another."""
     for layer in layers:
         inputs = layer(inputs)
     return inputs

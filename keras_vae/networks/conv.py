@@ -55,14 +55,14 @@ class ConvDecoder(ImageNetwork):
     h_i = activation(conv_transpose(h_{i-1}, stride 2)),
     parameters = conv_transpose(h, stride 2) + bias
 
-    Where the encoder's image had an odd side, the doubled one is cropped to it. A transposed
-    convolution is the fastest way to double an image on a CPU: depth-to-space takes 1.4 times,
-    resizing before a convolution 8 times as long.
+    Where the encoder's image had an odd side, the doubled image is cropped to that side. A
+    transposed convolution is the fastest way to double an image on a CPU: depth-to-space takes 1.4
+    times as long, and resizing before a convolution takes 8 times as long.
 
     Args:
         shape: Shape of the parameters of one datum, the `params_shape` of the likelihood:
             `(H, W, C)`, or `(H, W, C, K)` made of C * K channels.
-        filters: Number of channels of each image on the way, from the smallest image.
+        filters: Number of channels of each intermediate image, starting from the smallest.
         kernel_size: Side of the kernels, at least 2.
         dense_units: Width of the first dense layer.
         activation: Name of a Keras activation, or a function.

@@ -1,4 +1,4 @@
-"""Discriminators: one number that says whether an image is one of the data."""
+"""Discriminators: logits that tell whether an image is one of the data."""
 
 from __future__ import annotations
 
@@ -17,20 +17,16 @@ from keras_vae.networks.spectral import SpectralNormalization
 
 NORMALIZATIONS = ("none", "group", "spectral")
 
-# Channels are normalized in groups of about so many.
+# Channels are normalized in groups of about this many.
 _GROUP_SIZE = 8
 
 
 class Discriminator(Chain):
-    """Base of the discriminators: strided convolutions, and what follows of them.
+    """Base of the discriminators: strided convolutions, followed by a head.
 
-    There is no batch normalization: it would couple real images and fakes of a batch, and replicas.
-
-    Attributes:
-        judges_alone: Whether what is said of an image depends on that image alone.
+    There is no batch normalization: it would couple the real and fake images of a batch, and also
+    the replicas.
     """
-
-    judges_alone = True
 
     def __init__(
         self,
@@ -46,8 +42,13 @@ class Discriminator(Chain):
         self.normalization = checks.option("normalization", normalization, NORMALIZATIONS)
         self.activation = keras.activations.get(activation)
 
+    @property
+    def works_once_per_call(self) -> bool:
+        """Whether a call does work that does not depend on the number of images."""
+        return self.normalization == "spectral"
+
     def judge(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the logits, and the features of the last strided convolution, `[B, ...]`."""
+        """Returns the logits and the features of the last strided convolution, `[B, ...]`."""
         return of_any_batch(self._judge, images)
 
     def _judge(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -55,7 +56,7 @@ class Discriminator(Chain):
         return apply_in_turn(self.chain[self._depth :], features), features
 
     def _set_stages(self, head: Sequence[keras.layers.Layer]) -> None:
-        """Sets the layers: halving stages, whose last output is the features, and a head."""
+        """Sets the layers: halving stages, which end in the features, and a head."""
         stages = [layer for i, _ in enumerate(self.filters) for layer in self._stage(i)]
         self._depth = len(stages)
         self.set_layers([*stages, *head])
@@ -63,7 +64,7 @@ class Discriminator(Chain):
     def _stage(self, index: int) -> list[keras.layers.Layer]:
         filters, policy = self.filters[index], self.dtype_policy
         activation = keras.layers.Activation(self.activation, dtype=policy)
-        # The first convolution sees the brightness itself.
+        # No group normalization after the first convolution, which sees the brightness itself.
         if self.normalization != "group" or index == 0:
             return [self._convolution(filters, strides=2), activation]
         groups = math.gcd(filters, max(1, filters // _GROUP_SIZE))
@@ -99,7 +100,7 @@ class Discriminator(Chain):
 
 @serializable
 class ConvDiscriminator(Discriminator):
-    """One logit an image: convolutions of stride 2, each halving the image, then dense layers.
+    """One logit per image: convolutions of stride 2, each halving the image, then dense layers.
 
     h_0 = x, h_i = activation(normalize(conv(h_{i-1}, stride 2))),
     D(x) = w activation(W flatten(h) + b) + c
@@ -109,15 +110,15 @@ class ConvDiscriminator(Discriminator):
         kernel_size: Side of the kernels, at least 2.
         dense_units: Width of the dense layer before the logit.
         normalization: `"spectral"` divides every kernel by its largest singular value
-            (`SpectralNormalization`), which keeps the discriminator from running away from a
-            decoder; `"group"` normalizes the outputs of all convolutions but the first in groups of
+            (`SpectralNormalization`), which keeps the discriminator from overpowering the decoder;
+            `"group"` normalizes the outputs of all convolutions except the first in groups of
             channels, image by image; `"none"` does neither.
         activation: Name of a Keras activation, or a function.
         **kwargs: Passed on to `keras.Model`.
 
     Returns:
-        Tensor `[B, 1]`, logits, positive where the image is taken for one of the data, for images
-        `[B, H, W, C]`.
+        Tensor `[B, 1]`, logits for images `[B, H, W, C]`, positive where an image is judged to be
+        one of the data.
 
     Raises:
         ValueError: If an argument, or the shape of x, is not as above.
@@ -153,13 +154,13 @@ class ConvDiscriminator(Discriminator):
 
 @serializable
 class PatchDiscriminator(Discriminator):
-    """A map of logits, each of a patch of the image: convolutions alone.
+    """A map of logits, one for each patch of the image, from convolutions only.
 
     h_0 = x, h_i = activation(normalize(conv(h_{i-1}, stride 2))),  D(x) = conv(h, stride 1)
 
-    A logit sees as much as its receptive field, with n strided convolutions of size k a square of
-    1 + (k - 1) (2^(n + 1) - 1) pixels. So it judges texture, and leaves the whole to the
-    reconstruction. Losses take the mean over the patches.
+    A logit sees only its receptive field; with n strided convolutions of size k, this is a square
+    with a side of 1 + (k - 1) (2^(n + 1) - 1) pixels. Hence it judges texture, and leaves the
+    overall structure to the reconstruction. Losses take the mean over the patches.
 
     Args:
         filters: Number of filters of each strided convolution.
@@ -169,7 +170,7 @@ class PatchDiscriminator(Discriminator):
         **kwargs: Passed on to `keras.Model`.
 
     Returns:
-        Tensor `[B, H / 2^n, W / 2^n, 1]`, logits, sides rounded up, for images `[B, H, W, C]`.
+        Tensor `[B, H / 2^n, W / 2^n, 1]`, logits for images `[B, H, W, C]`; sides are rounded up.
 
     Raises:
         ValueError: If an argument, or the shape of x, is not as above.

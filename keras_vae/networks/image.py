@@ -1,4 +1,4 @@
-"""What the image networks share: their arguments, and their layers on the way down and up."""
+"""What the image networks share: their arguments, and the layers that halve and double images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Layers = list[keras.layers.Layer]
 
 
 class ImageNetwork(Chain):
-    """Base of the image networks: their common arguments, checked and kept."""
+    """Base of the image networks, which checks and stores their common arguments."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ def encoder_layers(network: ImageNetwork, blocks: int = 0) -> Layers:
 def decoder_layers(network: ImageNetwork, shape: tuple[int, ...], blocks: int = 0) -> Layers:
     """Returns the layers from z to parameters of this shape, `(H, W, C)` or `(H, W, C, K)`.
 
-    The mirror of `encoder_layers`: the sizes of the images are those on the way down, where an odd
+    They mirror `encoder_layers`: the images have the same sizes as in the encoder, where an odd
     side is rounded up when halved.
     """
     if len(shape) not in (3, 4):
@@ -72,7 +72,7 @@ def decoder_layers(network: ImageNetwork, shape: tuple[int, ...], blocks: int = 
         keras.layers.Reshape(start, dtype=policy),
     ]
     channels = [*network.filters[1:], math.prod(shape[2:])]
-    has_bias = [True] * (len(channels) - 1) + [False]  # OutputBias is that of the last one
+    has_bias = [True] * (len(channels) - 1) + [False]  # OutputBias serves as the last bias
     stages = zip(network.filters, channels, sizes[1:], has_bias, strict=True)
     for filters, after, size, use_bias in stages:
         layers += _stage(network, filters, blocks) + double_layers(network, after, size, use_bias)
@@ -82,7 +82,7 @@ def decoder_layers(network: ImageNetwork, shape: tuple[int, ...], blocks: int = 
 
 
 def stage_sizes(size: Sequence[int], doublings: int) -> list[tuple[int, ...]]:
-    """Returns the sizes on the way up to `size`, each half of the next, rounded up.
+    """Returns the sizes of images that are doubled up to `size`, each half the next, rounded up.
 
     Example:
         >>> stage_sizes((9, 28), 2)

@@ -15,13 +15,13 @@ from keras_vae.networks.chain import Chain
 
 @serializable
 class LadderEncoder(Chain):
-    """Perceptrons one after another, whose outputs at all levels are the features.
+    """Perceptrons one after another; the features are the outputs at all levels.
 
     d_1 = MLP_1(flatten(x)), d_l = MLP_l(d_{l-1}), features = [d_1, ..., d_L]
 
     Args:
-        hidden_units: Width of each level, from the lowest on.
-        depth: Number of layers of the perceptron of a level.
+        hidden_units: Width of each level, starting from the lowest.
+        depth: Number of layers in the perceptron of each level.
         activation: Name of a Keras activation, or a function.
         **kwargs: Passed on to `keras.Model`.
 
@@ -58,7 +58,7 @@ class LadderEncoder(Chain):
         self.set_layers([keras.layers.Flatten(dtype=self.dtype_policy), *dense])
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Returns the outputs of all levels, one after another."""
+        """Returns the outputs of all levels, concatenated."""
         flatten, *dense = self.chain
         hidden, levels = flatten(inputs), []
         for number, layer in enumerate(dense, start=1):

@@ -19,20 +19,20 @@ from keras_vae.networks.scales import Shape, as_maps, as_vectors, on_maps
 
 
 class LatentGroup(Head):
-    """How a group depends on the state of the pass, and the state on the group.
+    """The dependence of a group on the state of the pass, and of the state on the group.
 
     p(z_l|z_above)    = N(mu(s), sigma(s)),  of f(s)
     q(z_l|z_above, x) = N(mu + dmu(s, d), sigma dsigma(s, d)),  of f(conv(f(W f(s) + V f(d))))
     s <- cells(s + U z_l)
 
-    with the maps d of the bottom-up network, of which V f(d) is computed once for all draws.
-    Scales are bounded: sigma(r) = min(softplus(r) + floor, ceiling).
+    with the maps d of the bottom-up network; V f(d) is computed once for all draws. Scales are
+    bounded: sigma(r) = min(softplus(r) + floor, ceiling).
 
     Args:
         channels: Number of channels of z_l.
-        delta: Whether q is relative to p, as above; else its mean and scale are its own.
+        delta: Whether q is relative to p, as above; otherwise q has its own mean and scale.
         scale_bounds: Floor and ceiling of sigma and dsigma.
-        activation: f.
+        activation: The activation f.
         factory: Makes the cells.
         blocks: Number of cells.
         kernel_regularizer: A Keras regularizer, or None.
@@ -58,7 +58,7 @@ class LatentGroup(Head):
         self.cells = factory.make_row(blocks)
 
     def build(self, state_shape: Shape, maps_shape: Shape) -> None:
-        """Makes the layers, for a state `[B, H, W, C]` and maps of the bottom-up network."""
+        """Creates the layers for a state `[B, H, W, C]` and maps of the bottom-up network."""
         channels = int(state_shape[-1] or 0)
         inner = max(1, channels // 2)
         self.size: tuple[int, ...] = (*map(int, state_shape[1:3]), self.channels)  # type: ignore
@@ -94,7 +94,7 @@ class LatentGroup(Head):
         return [self.of_state, self.of_maps, self.convolution, self.of_posterior]
 
     def context(self, maps: tf.Tensor) -> tf.Tensor:
-        """Returns what the group knows of x, V f(d), given the maps of the bottom-up network."""
+        """Returns what the group sees of x, V f(d), given the maps of the bottom-up network."""
         return self.of_maps(self.activation(maps))
 
     def prior(self, state: tf.Tensor) -> MultivariateNormalDiag:
@@ -107,8 +107,8 @@ class LatentGroup(Head):
 
         Args:
             state: The state.
-            p: p(z_l|z_above), what `prior` returns.
-            context: What `context` returns, `[B, ...]`.
+            p: p(z_l|z_above), as returned by `prior`.
+            context: Output of `context`, `[B, ...]`.
         """
         hidden = self.activation(on_maps(self.of_state, self.activation(state)) + context)
         convolve = functools.partial(of_any_batch, self.convolution)
@@ -135,6 +135,6 @@ class LatentGroup(Head):
         return as_vectors(loc), as_vectors(raw_scale)
 
     def _bounded(self, raw_scale: tf.Tensor) -> tf.Tensor:
-        """Returns scales, which are 1 for zeros."""
+        """Returns the bounded scales; a raw scale of zero gives 1."""
         floor, ceiling = self.scale_bounds
         return positive_scale(raw_scale + inverse_scale(1.0, floor), floor, ceiling)

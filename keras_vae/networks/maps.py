@@ -17,7 +17,7 @@ from keras_vae.networks.residual_block import ResidualBlock
 
 
 class MapNetwork(Chain):
-    """Base of the networks of maps: their common arguments, checked and kept."""
+    """Base of the networks of maps, which checks and stores their common arguments."""
 
     def __init__(
         self,
@@ -59,12 +59,12 @@ class MapNetwork(Chain):
 
 @serializable
 class MapEncoder(MapNetwork):
-    """Convolutions of stride 2, then residual blocks: features that stay a map.
+    """Convolutions of stride 2, then residual blocks; the features remain a map.
 
     h_0 = x, h_i = activation(conv(h_{i-1}, stride 2)), features = activation(blocks(conv(h)))
 
     Args:
-        filters: Number of filters of each strided convolution; the last is that of the map, too.
+        filters: Number of filters of each strided convolution; the last is also that of the map.
         blocks: Number of residual blocks.
         block_filters: Channels between the two convolutions of a block.
         kernel_size: Side of the kernels of the strided convolutions, at least 2.
@@ -72,8 +72,8 @@ class MapEncoder(MapNetwork):
         **kwargs: Passed on to `keras.Model`.
 
     Returns:
-        Tensor `[B, h, w, filters[-1]]`, for images `[B, H, W, C]`: H and W halved for each of the
-        filters, and rounded up.
+        Tensor `[B, h, w, filters[-1]]` for images `[B, H, W, C]`; h and w are H and W, halved once
+        for each of the filters and rounded up.
 
     Raises:
         ValueError: If an argument, or the shape of x, is not as above.
@@ -111,12 +111,12 @@ class MapDecoder(MapNetwork):
     h_0 = activation(blocks(conv(z))), h_i = activation(conv_transpose(h_{i-1}, stride 2)),
     parameters = conv_transpose(h, stride 2) + bias
 
-    Where an image on the way has an odd side, the doubled one is cropped to it.
+    Where an intermediate image has an odd side, the doubled image is cropped to that side.
 
     Args:
         shape: Shape of the parameters of one datum, the `params_shape` of the likelihood:
             `(H, W, C)`, or `(H, W, C, K)` made of C * K channels.
-        filters: Number of channels of each map on the way, from the smallest.
+        filters: Number of channels of each intermediate map, starting from the smallest.
         blocks: Number of residual blocks.
         block_filters: Channels between the two convolutions of a block.
         kernel_size: Side of the kernels of the transposed convolutions, at least 2.
@@ -124,8 +124,8 @@ class MapDecoder(MapNetwork):
         **kwargs: Passed on to `keras.Model`.
 
     Returns:
-        Tensor `[B, *shape]`, unbounded parameters, for maps `[B, h, w, D]`: H and W halved for each
-        of the filters, and rounded up.
+        Tensor `[B, *shape]`, unbounded parameters, for maps `[B, h, w, D]`; h and w are H and W,
+        halved once for each of the filters and rounded up.
 
     Raises:
         ValueError: If an argument is not as above.
@@ -160,7 +160,7 @@ class MapDecoder(MapNetwork):
         for filters, size in zip(self.filters[1:], sizes[:-1], strict=True):
             layers += double_layers(self, filters, size, use_bias=True)
             layers.append(keras.layers.Activation(self.activation, dtype=policy))
-        # OutputBias is the bias of the last one.
+        # OutputBias serves as the bias of the last layer.
         layers += double_layers(self, math.prod(self.shape[2:]), sizes[-1], use_bias=False)
         if len(self.shape) == 4:
             layers.append(keras.layers.Reshape(self.shape, dtype=policy))

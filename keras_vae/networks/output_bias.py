@@ -1,4 +1,4 @@
-"""The bias a decoder ends with."""
+"""The bias at the end of a decoder."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from keras_vae.core.head import serializable
 class OutputBias(keras.layers.Layer):
     """Adds a trainable bias to every element of its input; the last layer of a decoder.
 
-    y = x + bias, with one number of bias for each element of one datum
+    y = x + bias, with one bias for each element of one datum
 
-    A model sets `bias` from the mean of the data before training starts, whatever the decoder;
-    hence the layer before it should have no bias of its own.
+    A model sets `bias` from the mean of the data before training starts, whatever the decoder is.
+    Hence the layer before it should have no bias of its own.
 
     Args:
         **kwargs: Passed on to `keras.layers.Layer`.
@@ -27,7 +27,7 @@ class OutputBias(keras.layers.Layer):
         Tensor of the input's shape.
 
     Raises:
-        ValueError: If a dimension besides the batch is unknown.
+        ValueError: If a dimension other than the batch is unknown.
 
     Example:
         >>> decoder = keras.Sequential([keras.layers.Dense(4, use_bias=False), OutputBias()])
@@ -39,7 +39,7 @@ class OutputBias(keras.layers.Layer):
     """
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        """Makes the bias, zero, of the shape of one datum."""
+        """Creates a bias of zeros with the shape of one datum."""
         if None in tuple(input_shape)[1:]:
             rule = "must be known but for the batch"
             raise checks.invalid("input_shape", rule, tuple(input_shape))

@@ -17,7 +17,8 @@ class ResidualEncoder(ImageNetwork):
     h_0 = x, h_i = activation(blocks(conv(h_{i-1}, stride 2))),
     features = activation(W flatten(h) + b)
 
-    No batch normalization: it couples the examples of a batch, see `ResidualBlock`.
+    There is no batch normalization, because it couples the examples of a batch; see
+    `ResidualBlock`.
 
     Args:
         filters: Number of filters at each size of the image.
@@ -71,7 +72,7 @@ class ResidualDecoder(ImageNetwork):
     Args:
         shape: Shape of the parameters of one datum, the `params_shape` of the likelihood:
             `(H, W, C)`, or `(H, W, C, K)` made of C * K channels.
-        filters: Number of channels of each image on the way, from the smallest image.
+        filters: Number of channels of each intermediate image, starting from the smallest.
         blocks_per_stage: Number of residual blocks at each size.
         kernel_size: Side of the kernels of the transposed convolutions, at least 2.
         dense_units: Width of the first dense layer.

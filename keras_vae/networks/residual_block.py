@@ -14,19 +14,20 @@ from keras_vae.core.head import serializable
 
 @serializable
 class ResidualBlock(keras.layers.Layer):
-    """Two convolutions beside a shortcut, each after an activation.
+    """Two convolutions, each after an activation, with a shortcut around them.
 
     y = x + conv(activation(conv(activation(x))))
 
     The second kernel starts at zero, so that a block starts as the identity and a deep network
-    trains without normalization. There is none because batch statistics couple the examples of a
-    batch: log p(x|z) of one image would depend on the others, and the bound be none of its own.
+    trains without normalization. Normalization is avoided because batch statistics couple the
+    examples of a batch: log p(x|z) of one image would depend on the others, so the bound would not
+    be a bound for that image.
 
     Args:
         filters: Number of filters, and of channels of the input.
         activation: Name of a Keras activation, or a function.
-        bottleneck: Number of channels between the convolutions, of which the first is 3x3 and the
-            second 1x1; None for as many as `filters`, and 3x3 for both.
+        bottleneck: Number of channels between the convolutions; the first is then 3x3 and the
+            second 1x1. None for as many as `filters`, with 3x3 for both.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
@@ -74,7 +75,7 @@ class ResidualBlock(keras.layers.Layer):
         self.second.build(self.first.compute_output_shape(input_shape))
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Returns the input plus what the convolutions make of it."""
+        """Returns the input plus the output of the convolutions."""
         return inputs + self.second(self.first(self.activation(inputs)))
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:

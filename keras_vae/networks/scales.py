@@ -1,4 +1,4 @@
-"""Maps of several sizes: how a network goes from one size to another, and over which it runs."""
+"""Maps of several sizes: how networks handle them and go from one size to another."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Shape = Sequence[int | None]
 
 
 def on_maps(function: Callable[[tf.Tensor], tf.Tensor], maps: tf.Tensor) -> tf.Tensor:
-    """Returns what a function of maps `[N, H, W, C]` makes of maps `[..., H, W, C]`.
+    """Applies a function of maps `[N, H, W, C]` to maps `[..., H, W, C]`.
 
     Example:
         >>> on_maps(keras.layers.Conv2D(5, 3), tf.zeros([2, 3, 7, 7, 4])).shape
@@ -45,7 +45,7 @@ def as_maps(vectors: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
 
 
 def by_scale(argument: str, values: Mapping[Any, Any], rule: str) -> dict[int, Any]:
-    """Returns a mapping from sides of maps, whose keys may be text, as in JSON; else raises."""
+    """Returns a mapping with sides of maps as int keys, which may be given as text, or raises."""
     if not isinstance(values, Mapping) or not values:
         raise checks.invalid(argument, rule, values)
     if not all(str(scale).isdecimal() and int(scale) > 0 for scale in values):
@@ -57,18 +57,18 @@ def by_scale(argument: str, values: Mapping[Any, Any], rule: str) -> dict[int, A
 
 
 def check_divides(argument: str, scale: int, side: int, what: str) -> None:
-    """Raises a `ValueError` unless maps of one side can become maps of the other."""
+    """Raises a `ValueError` unless maps with one side can become maps with the other."""
     if side % scale:
         raise checks.invalid(argument, f"must have scales that divide {what}, {side}", scale)
 
 
 class Reduce(keras.layers.Layer):
-    """Maps whose side is a fraction of that of the input: patches, each made one vector.
+    """Makes maps with a fraction of the input's side, turning each patch into a vector.
 
     y = W patches(x) + b, the patches being `factor` x `factor`
 
     Args:
-        factor: Side of the patches, which divides that of the input.
+        factor: Side of the patches, which divides the side of the input.
         channels: Number of channels of the output.
         kernel_regularizer: A Keras regularizer, or None.
         **kwargs: Passed on to `keras.layers.Layer`.
@@ -97,11 +97,11 @@ class Reduce(keras.layers.Layer):
 
 
 class Enlarge(keras.layers.Layer):
-    """Maps whose side is a multiple of that of the input: each vector, made a patch.
+    """Makes maps with a multiple of the input's side, turning each vector into a patch.
 
     patches(y) = W x + b, the patches being `factor` x `factor`
 
-    Nothing is convolved at the larger size, which would be the most expensive one.
+    There is no convolution at the larger size, where it would be most expensive.
 
     Args:
         factor: Side of the patches.

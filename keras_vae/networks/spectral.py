@@ -18,15 +18,15 @@ _KINDS = (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D, keras.la
 
 @serializable
 class SpectralRegularizer(keras.regularizers.Regularizer):
-    """A penalty on the largest singular value of a kernel, which bounds how much a layer grows.
+    """A penalty on a kernel's largest singular value, which limits how much a layer amplifies.
 
     penalty = weight * sigma_max(W),  W the kernel as a matrix of its last axis
 
-    Deep hierarchies are stabler with it, as the KL of a group can change without bound where small
-    changes of x become large ones of its parameters.
+    It makes deep hierarchies more stable, because the KL of a group can change without bound where
+    small changes of x become large changes of its parameters.
 
     Args:
-        weight: Factor >= 0; NVAE has 0.01 to 0.1, in nats.
+        weight: Factor >= 0; NVAE uses 0.01 to 0.1, in nats.
 
     Raises:
         ValueError: If the weight is negative.
@@ -55,28 +55,28 @@ class SpectralRegularizer(keras.regularizers.Regularizer):
 
 @serializable
 class SpectralNormalization(keras.layers.Layer):
-    """A dense layer or a convolution whose kernel is divided by its largest singular value.
+    """A dense layer or a convolution with its kernel divided by its largest singular value.
 
     y = activation(layer(x) / sigma(W) + bias),  W the kernel as a matrix of its last axis
 
-    A linear layer then changes no distance by more than about one, and so the slope of a
-    discriminator is bounded. σ is computed anew at every call, to the precision of 128 power
-    iterations, with its gradient. So there is no state: unlike
-    `keras.layers.SpectralNormalization`, which assigns the kernel in its forward pass, it is the
-    same on replicas, after a step that was left out, and in evaluation.
+    A dense layer then stretches distances by a factor of at most one, and a convolution by a small
+    factor that depends on how its patches overlap, so the slope of a discriminator is bounded. σ is
+    recomputed in every call, to the precision of 128 power iterations, with its gradient. Hence
+    there is no state: unlike `keras.layers.SpectralNormalization`, which assigns the kernel in its
+    forward pass, it is the same on all replicas, after a skipped step, and in evaluation.
 
     Args:
-        layer: `Dense` or a convolution, without activation and without bias. One that is not built
-            yet gets the dtype policy of this layer.
+        layer: `Dense` or a convolution, without activation and without bias. If it is not built
+            yet, it gets the dtype policy of this layer.
         use_bias: Whether a bias is added after the division.
         activation: Name of a Keras activation, or a function.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
-        Tensor of the shape that the layer returns.
+        Tensor of the same shape as the output of the layer.
 
     Raises:
-        ValueError: If the layer is another one.
+        ValueError: If the layer is not of this kind.
 
     Example:
         >>> layer = SpectralNormalization(keras.layers.Dense(3, use_bias=False))
@@ -108,7 +108,7 @@ class SpectralNormalization(keras.layers.Layer):
         self.activation = keras.activations.get(activation)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        """Builds the layer, and adds the bias."""
+        """Builds the layer and adds the bias."""
         if not self.layer.built:
             self.layer.build(input_shape)
         if self.use_bias:
@@ -123,7 +123,7 @@ class SpectralNormalization(keras.layers.Layer):
         return largest_singular_value(kernel)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Returns what the layer with the normalized kernel makes of its input."""
+        """Returns the output of the layer with the normalized kernel."""
         outputs = self.layer(inputs)
         outputs = outputs / tf.cast(self.sigma(), outputs.dtype)
         return self.activation(outputs + self.bias if self.use_bias else outputs)
@@ -148,12 +148,12 @@ class SpectralNormalization(keras.layers.Layer):
 
 
 def largest_singular_value(kernel: tf.Tensor) -> tf.Tensor:
-    """The largest singular value of a kernel as a matrix of its last axis, a scalar.
+    """Returns the largest singular value of a kernel as a matrix of its last axis, a scalar.
 
-    It is found by powers of the smaller Gram matrix: by squaring, a few small products make as many
-    power iterations as two to their number. A column of the last power is the singular vector, that
-    of the largest element of the diagonal, as it cannot be orthogonal to it. The gradient is u v^T,
-    that of a vector that is held.
+    It is computed from powers of the smaller Gram matrix: by repeated squaring, n small products do
+    the work of 2^n power iterations. The singular vector is a column of the last power: the one
+    with the largest diagonal element, because it cannot be orthogonal to the singular vector. The
+    gradient is u v^T, with the singular vector held constant.
 
     Args:
         kernel: Tensor `[..., outputs]`.

@@ -24,15 +24,15 @@ POSTERIORS = ("delta", "plain")
 
 @serializable
 class TopDown(Head):
-    """Groups of latent maps at several scales, and the pass that inference and generation share.
+    """Groups of latent maps at several scales, and the pass shared by inference and generation.
 
     s = s_0,  then for each group: z_l ~ p(z_l|s) or q(z_l|s, d),  s <- cells(s + U z_l)
     parameters of p(x|z) = W f(s) + bias
 
-    The pass starts from a learned constant s_0 at the smallest scale, and goes on from one scale to
-    the next where its groups are done. d are maps of the bottom-up network, in which x enters q and
-    nothing else. The last state becomes patches of parameters, so that nothing is convolved at the
-    full size. Groups go with a bottom-up network of the same scales:
+    The pass starts from a learned constant s_0 at the smallest scale, and moves on to the next
+    scale when the groups of a scale are done. d are maps of the bottom-up network, through which x
+    enters q and nothing else. The last state becomes patches of parameters, so that there is no
+    convolution at the full size. The groups need a bottom-up network with the same scales:
 
         TopDown({1: (2, 16), 7: (3, 4), 14: (1, 2)})                # 28x28x1
         TopDown({1: (2, 32), 8: (4, 8), 16: (2, 4)})                # 32x32x3
@@ -41,22 +41,22 @@ class TopDown(Head):
     Called on z `[N, D]`, the network returns the parameters of p(x|z).
 
     Args:
-        groups: `{scale: (groups, channels)}`: at each scale the number of groups and the channels
-            of each. A scale is the side of the maps; at scale 1 groups are vectors. The smallest is
-            that of the bottom-up network, which has all others, too.
-        channels: Number of channels of the state by scale; where it is not given, that of the
+        groups: `{scale: (groups, channels)}`: at each scale, the number of groups and the channels
+            of each. A scale is the side of the maps; at scale 1, groups are vectors. The smallest
+            scale is that of the bottom-up network, which must also have all the others.
+        channels: Number of channels of the state by scale; for scales not given, that of the
             bottom-up network.
         blocks: Number of residual cells after each group, and at each scale without groups.
-        posterior: `"delta"` for q relative to p, N(mu + dmu, sigma dsigma), or `"plain"` for a mean
-            and a scale of its own.
-        scale_bounds: Floor and ceiling of all scales, of sigma and dsigma for `"delta"`.
-        cell: A layer that keeps the shape of maps `[B, H, W, C]`, of which each cell is a copy; by
+        posterior: `"delta"` for q relative to p, N(mu + dmu, sigma dsigma), or `"plain"` for a q
+            with its own mean and scale.
+        scale_bounds: Floor and ceiling of all scales; for `"delta"`, of sigma and dsigma.
+        cell: A layer that keeps the shape of maps `[B, H, W, C]`; every cell is a copy of it. By
             default a `BottleneckCell`.
         activation: f, the name of a Keras activation or a function.
         recompute: Whether cells are run again in the backward pass, which takes a third more time
             and much less memory (`keras.remat`).
-        kernel_regularizer: A Keras regularizer of all kernels but those of a `cell` that is given,
-            such as `SpectralRegularizer`.
+        kernel_regularizer: A Keras regularizer, such as `SpectralRegularizer`, for all kernels
+            except those of a given `cell`.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
@@ -108,7 +108,7 @@ class TopDown(Head):
 
     @property
     def latents(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the groups, by name, in the order in which they are drawn: the top first."""
+        """Shapes of the groups by name, in the order in which they are drawn: the top first."""
         shapes = [
             (channels,) if scale == 1 else (scale, scale, channels)
             for scale, (count, channels) in sorted(self.groups.items())
@@ -124,7 +124,7 @@ class TopDown(Head):
     # Building.
 
     def build(self, maps_shapes: Sequence[Shape], params_shape: Sequence[int]) -> None:
-        """Makes the layers.
+        """Creates the layers.
 
         Args:
             maps_shapes: Shapes `[B, scale, scale, C]` of the maps of the bottom-up network.
@@ -210,14 +210,14 @@ class TopDown(Head):
     # The pass.
 
     def contexts(self, maps: Sequence[tf.Tensor]) -> tuple[tf.Tensor, ...]:
-        """Returns what each group knows of x, `[B, ...]`, given maps of the bottom-up network."""
+        """Returns what each group sees of x, `[B, ...]`, given maps of the bottom-up network."""
         by_side = {int(one.shape[1]): one for one in maps}
         sides = [scale for scale in self.scales for _ in range(self.groups.get(scale, (0, 0))[0])]
         groups = zip(self.latent_groups, sides, strict=True)
         return tuple(group.context(by_side[side]) for group, side in groups)
 
     def descend(self, visit: Visit, training: bool = False) -> tf.Tensor:
-        """Goes from the top to the last state.
+        """Runs the pass from the top to the last state.
 
         Args:
             visit: `visit(position, group, state)` returns the z_l `[..., D_l]` of each group, given
@@ -291,7 +291,7 @@ def _checked_groups(groups: Mapping[int, tuple[int, int]]) -> dict[int, tuple[in
 
 
 def _by_side(maps_shapes: Sequence[Shape]) -> dict[int, Shape]:
-    """Returns shapes of maps by their side, or raises unless all are `[B, scale, scale, C]`."""
+    """Returns shapes of maps by their side; raises unless all are `[B, scale, scale, C]`."""
     found: dict[int, Shape] = {}
     for shape in maps_shapes:
         if len(shape) != 4 or None in tuple(shape)[1:] or shape[1] != shape[2]:

@@ -1,4 +1,4 @@
-"""Any objective against a discriminator of its reconstructions."""
+"""Any objective combined with a discriminator of its reconstructions."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ from keras_vae.training.replicas import global_batch_size, sum_over_replicas
 
 @serializable
 class Adversarial(AroundObjective):
-    """Any objective, and a discriminator that its reconstructions have to deceive.
+    """Any objective plus a discriminator that its reconstructions have to deceive.
 
     loss = objective + weight lambda G(x') + perceptual_weight sum_l mean (phi_l(x) - phi_l(x'))^2
     loss of the discriminator = D(x, x') + r1 ||grad_x D(x)||^2 / 2 + lecam R_LC
 
     x' is the mean of p(x|z), z ~ q(z|x). With `ELBO(beta=1e-6)`, a Laplace likelihood and a
-    `PatchDiscriminator` it is the autoencoder of latent diffusion models, with the objective of a
-    `VQVAE` it is VQGAN. G and D are, of a logit D(x):
+    `PatchDiscriminator`, this is the autoencoder of latent diffusion models; with the objective of
+    a `VQVAE`, it is VQGAN. For a logit D(x), G and D are:
 
     - `"hinge"`: G = -D(x'), D = [(1 - D(x))_+ + (1 + D(x'))_+] / 2;
     - `"non_saturating"`: G = softplus(-D(x')), D = softplus(-D(x)) + softplus(D(x'));
     - `"least_squares"`: G = (D(x') - 1)^2 / 2, D = [(D(x) - 1)^2 + D(x')^2] / 2.
 
-    G is a number of order one, an objective a sum over pixels, hundreds of nats: `adaptive=True`
+    G is of order one, whereas an objective is a sum over pixels, hundreds of nats. `adaptive=True`
     finds the weight at which the two pull equally at the decoder's last kernel W,
-    λ = clip(||grad_W objective|| / (||grad_W G|| + 1e-4), 0, 1e4), with the gradients of the whole
-    batch, of all replicas. It decodes once more; λ is 1 without it. On replicas, XLA cannot
-    compile it, as it does not know their sums.
+    λ = clip(||grad_W objective|| / (||grad_W G|| + 1e-4), 0, 1e4), using the gradients of the whole
+    batch on all replicas. This runs the decoder once more; without it, λ is 1. On several replicas,
+    XLA cannot compile it, as XLA does not support sums over replicas.
 
-    The discriminator is the part `"discriminator"` of the model: `optimizers.by_part` gives it an
-    optimizer, a pace and a start of its own. The step moves all parts at once, by gradients of the
-    same forward pass. `elbo`, `reconstruction` and `kl` in the logs are those of the pixel model;
-    besides there are `adversarial`, G; `adversarial_weight`, its weight in the loss;
+    The discriminator is the part `"discriminator"` of the model: `optimizers.by_part` gives it its
+    own optimizer, pace and start. Each step updates all parts at once, with gradients of the same
+    forward pass. In the logs, `elbo`, `reconstruction` and `kl` are those of the pixel model. The
+    logs also hold `adversarial`, which is G; `adversarial_weight`, its weight in the loss;
     `discriminator_loss`, with its two terms `discriminator_real` and `discriminator_fake`;
-    `discriminator_accuracy`; and `perceptual`, where there is one.
+    `discriminator_accuracy`; and, with a perceptual network, `perceptual`.
 
     Args:
         objective: The objective, such as `ELBO()` or `GECO(...)`, without a discriminator.
@@ -55,12 +55,12 @@ class Adversarial(AroundObjective):
             such as `networks.PatchDiscriminator()`.
         loss: `"hinge"`, `"non_saturating"` or `"least_squares"`.
         weight: Weight >= 0 of G, drivable as `"weight"`.
-        adaptive: Whether the weight is multiplied by λ, that of the whole batch, whatever the
-            weights of its examples.
-        perceptual: φ, any Keras model, or a list of layers of one whose outputs are the φ_l, or
-            None. Its weights are frozen, and the gradient flows through it to x'.
-        perceptual_weight: Weight >= 0 of the distance of features, drivable by its name.
-        weight_start: Number of the step of the optimizer before which the weight of G is 0.
+        adaptive: Whether the weight is multiplied by λ, which is that of the whole batch, whatever
+            the weights of its examples.
+        perceptual: φ, any Keras model, or a list of layers of one model, whose outputs are the φ_l,
+            or None. Its weights are frozen, and the gradient flows through it to x'.
+        perceptual_weight: Weight >= 0 of the distance between features, drivable by its name.
+        weight_start: Number of the optimizer step before which the weight of G is 0.
         r1: Weight >= 0 of R1, drivable as `"r1"` if > 0.
         lecam: Weight >= 0 of the LeCam regularization, drivable as `"lecam"` if > 0:
             R_LC = (D(x) - a')^2 + (D(x') - a)^2, a and a' moving averages (decay 0.99) of D at data
@@ -68,8 +68,9 @@ class Adversarial(AroundObjective):
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Raises:
-        ValueError: If an argument is not as above; once it belongs to a model, if the discriminator
-            does not take the data of the model, or `adaptive` finds no kernel in its decoder.
+        ValueError: If an argument is not as above; when the objective is given to a model, if the
+            discriminator does not accept the model's data, or `adaptive` finds no kernel in its
+            decoder.
 
     Example:
         >>> import keras_vae as kv
@@ -133,7 +134,7 @@ class Adversarial(AroundObjective):
             self._distance.build_network(self.judged_shape(model))
         if self.adaptive:
             kernel = _last_kernel(model.trainable_parts.get("decoder", []))
-            self._kernel = lambda: kernel  # Not as an attribute, which would be saved twice.
+            self._kernel = lambda: kernel  # Not an attribute, which would be saved twice.
 
     def added(self, terms: Terms) -> tuple[tf.Tensor, Verdict, dict[str, tf.Tensor]]:
         draws, dtype = draws_of(terms, "Adversarial"), terms.log_p_x.dtype
@@ -148,7 +149,7 @@ class Adversarial(AroundObjective):
         return added, verdict, measures
 
     def _perceptual(self, x: tf.Tensor, fakes: tf.Tensor) -> tf.Tensor:
-        """Returns the distance of features, `[B]`."""
+        """Returns the distance between the features, `[B]`."""
         assert self._distance is not None
         return tf.reduce_mean(self._distance(x, fakes), axis=0)
 
@@ -160,7 +161,7 @@ class Adversarial(AroundObjective):
         return weight * self._balance(terms) if self.adaptive else weight
 
     def _balance(self, terms: Terms) -> tf.Tensor:
-        """Returns λ, of the whole batch of all replicas: a scalar."""
+        """Returns λ for the whole batch on all replicas: a scalar."""
         if self._kernel is None:
             rule = "must be False: the objective belongs to no model whose decoder it knows"
             raise checks.invalid("adaptive", rule, True)
@@ -173,7 +174,7 @@ class Adversarial(AroundObjective):
         return adversaries.adaptive_weight(*sum_over_replicas(slopes))
 
     def _losses_of_decoder(self, terms: Terms, draws: Draws) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the losses `[B]` that W depends on, of a decoder that is run once more."""
+        """Returns the losses `[B]` that depend on W, by running the decoder once more."""
         z = tf.stop_gradient(draws.z)
         p_x = draws.likelihood(z)
         held = draws._replace(z=z, p_x=p_x, path=Path(), rescore=lambda terms: terms)

@@ -26,8 +26,9 @@ class Verdict(NamedTuple):
     """What a discriminator makes of a batch.
 
     Attributes:
-        adversarial: The loss of the maker of the fakes, `[B]`, summed over the kinds of fakes.
-        loss: The loss of the discriminator, `[B]`, its regularization included.
+        adversarial: The loss of the networks that make the fakes, `[B]`, summed over the kinds of
+            fakes.
+        loss: The loss of the discriminator, `[B]`, including its regularization.
         measures: What goes to the logs, `[B]` each.
     """
 
@@ -37,20 +38,20 @@ class Verdict(NamedTuple):
 
 
 class Adversary(Objective):
-    """Base of objectives with a discriminator, which is a part of the model of its own.
+    """Base class of objectives with a discriminator, which is a separate part of the model.
 
-    The part is named `"discriminator"`. Its loss reaches no other part, and the losses of the
-    others do not reach it. Logs hold
+    The part is named `"discriminator"`. Its loss reaches no other part, and the losses of the other
+    parts do not reach it. The logs hold
 
-    - `adversarial`: the loss of the maker of the fakes, before any weight;
-    - `discriminator_loss`: that of the discriminator;
-    - `discriminator_real` and `discriminator_fake`: its terms on the data and on fakes, of several
-      kinds of fakes their mean;
-    - `discriminator_accuracy`: how often it is right, half of it on data and half on fakes.
+    - `adversarial`: the loss of the networks that make the fakes, before any weighting;
+    - `discriminator_loss`: the loss of the discriminator;
+    - `discriminator_real` and `discriminator_fake`: its terms on the data and on the fakes, the
+      latter a mean over the kinds of fakes;
+    - `discriminator_accuracy`: how often it is right, with data and fakes counting one half each.
 
     Args:
-        discriminator: Any Keras layer or model from what is judged, `[N, ...]`, to logits
-            `[N, ...]`. The losses of several logits an example are averaged.
+        discriminator: Any Keras layer or model from the examples to judge, `[N, ...]`, to logits
+            `[N, ...]`. If there are several logits per example, their losses are averaged.
         loss: One of `adversaries.LOSSES`.
         num_samples: Number S of samples of z for every x.
         r1: Weight >= 0 of R1, the penalty of the slope at the data; drivable as `"r1"` if > 0.
@@ -93,7 +94,7 @@ class Adversary(Objective):
             self.controllers = tuple(self._averages)
 
     def _average(self, output: str) -> MovingAverage:
-        """Returns the rule of the moving average of D at data or at fakes."""
+        """Returns the rule for the moving average of D at data or at fakes."""
         states = self.add_state(f"{output}_average"), self.add_state(f"{output}_seen")
         return MovingAverage(f"{output}_average", *states, measure=output, decay=LECAM_DECAY)
 
@@ -102,7 +103,7 @@ class Adversary(Objective):
         return {PART: (self.discriminator,)}
 
     def judged_shape(self, model: Any) -> tuple[int, ...] | None:
-        """Returns the shape of what is judged, here x, without the batch; None if not known."""
+        """Returns the shape of one example to judge, here x; None if it is not known."""
         head = getattr(model, "likelihood_head", None)
         return None if head is None else head.event_shape
 
@@ -110,8 +111,8 @@ class Adversary(Objective):
         """Builds the discriminator.
 
         Raises:
-            ValueError: If it does not take what it is to judge, assigns its kernels in the forward
-                pass, or has batch statistics, which replicas would not share.
+            ValueError: If it does not accept the examples it is to judge, assigns its kernels in
+                the forward pass, or has batch statistics, which replicas would not share.
         """
         if not self.discriminator.built:
             _build(self.discriminator, self.judged_shape(model))
@@ -129,12 +130,12 @@ class Adversary(Objective):
     def judge(
         self, real: tf.Tensor, fakes: Sequence[tf.Tensor], dtype: tf.DType, training: bool
     ) -> Verdict:
-        """Lets the discriminator look at data and fakes.
+        """Returns the verdict of the discriminator on data and fakes.
 
         Args:
             real: Data, `[S, B, ...]`.
             fakes: Kinds of fakes, `[S, B, ...]` each.
-            dtype: That of the losses.
+            dtype: The dtype of the losses.
             training: Whether the discriminator runs in training mode.
         """
         network = functools.partial(self.discriminator, training=training)
@@ -149,21 +150,22 @@ class Adversary(Objective):
     def see(
         self, network: Callable[[tf.Tensor], Any], kinds: Sequence[tf.Tensor], dtype: tf.DType
     ) -> list[Any]:
-        """Returns what a network makes of each kind of examples.
+        """Returns what a network makes of each kind of example.
 
-        A discriminator that judges each example by itself sees all kinds in one batch: what it does
-        once a call, such as to normalize its kernels, is done once.
+        Each kind is a batch of its own, through which gradients pass only where they are needed. A
+        discriminator that does work once per call, such as normalizing its kernels, sees all kinds
+        in one batch.
 
         Args:
             network: The discriminator, or a function of its layers, of examples `[N, ...]`.
             kinds: Kinds of examples, `[S, B, ...]` each.
-            dtype: That of the losses.
+            dtype: The dtype of the losses.
 
         Returns:
-            For each kind what the network returns, nested or not, as `[S, B, P]`.
+            For each kind, what the network returns, nested or not, as `[S, B, P]`.
         """
         rows = [merged(examples) for examples in kinds]
-        if getattr(self.discriminator, "judges_alone", False):
+        if getattr(self.discriminator, "works_once_per_call", False):
             sizes, both = [tf.shape(one)[0] for one in rows], network(tf.concat(rows, axis=0))
             leaves = [tf.split(leaf, sizes) for leaf in tf.nest.flatten(both)]
             found = [tf.nest.pack_sequence_as(both, own) for own in zip(*leaves, strict=True)]
@@ -176,7 +178,7 @@ class Adversary(Objective):
         return list(map(split_like, kinds, found))
 
     def slope(self, real: tf.Tensor, dtype: tf.DType, training: bool) -> tf.Tensor | None:
-        """Returns R1 of data `[S, B, ...]`, `[B]`, or None where it has no weight."""
+        """Returns R1 at data `[S, B, ...]` as `[B]`, or None if it has no weight."""
         if self._initial_r1 == 0.0:
             return None
         look = functools.partial(self.look, dtype=dtype, training=training)
@@ -186,7 +188,7 @@ class Adversary(Objective):
     def verdict(
         self, real: tf.Tensor, fakes: Sequence[tf.Tensor], slope: tf.Tensor | None
     ) -> Verdict:
-        """Returns what follows from logits `[S, B, P]` of data and of each kind of fakes."""
+        """Returns the verdict, given logits `[S, B, P]` of the data and of each kind of fake."""
         terms = [self.discriminator_terms(real, fake) for fake in fakes]
         right = [adversaries.accuracy(real, fake, self.kind) for fake in fakes]
         on_real, on_fakes = _means(terms[0][0]), [_means(fake) for _, fake in terms]
@@ -205,7 +207,7 @@ class Adversary(Objective):
     def _regularization(
         self, real: tf.Tensor, fakes: Sequence[tf.Tensor], slope: tf.Tensor | None
     ) -> tf.Tensor:
-        """Returns what the loss of the discriminator has besides its two terms, `[B]`."""
+        """Returns what the discriminator's loss contains besides its two terms, `[B]`."""
         total = tf.zeros_like(real[0, :, 0])
         if slope is not None:
             total += tf.cast(self.r1, total.dtype) * tf.cast(slope, total.dtype)
@@ -214,16 +216,16 @@ class Adversary(Objective):
         return total
 
     def discriminator_terms(self, real: tf.Tensor, fake: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the two terms of the discriminator's loss for logits `[S, B, P]`."""
+        """Returns the two terms of the discriminator's loss, given logits `[S, B, P]`."""
         return adversaries.discriminator_losses(real, fake, self.kind)
 
     def maker_loss(self, real: tf.Tensor, fakes: Sequence[tf.Tensor]) -> tf.Tensor:
-        """Returns the loss `[B]` of the maker of the fakes for logits `[S, B, P]`."""
+        """Returns the loss `[B]` of the networks that make the fakes, given logits `[S, B, P]`."""
         deceived = [adversaries.generator_loss(fake, self.kind) for fake in fakes]
         return tf.add_n([_means(loss) for loss in deceived])
 
     def _lecam(self, real: tf.Tensor, fakes: Sequence[tf.Tensor]) -> tf.Tensor:
-        """Returns the LeCam regularization, `[B]`; nothing until there are averages."""
+        """Returns the LeCam regularization, `[B]`; zero until there are averages."""
         averages = [tf.cast(rule.variable, real.dtype) for rule in self._averages]
         terms = [adversaries.lecam(real, fake, *averages) for fake in fakes]
         total = _means(terms[0][0]) + _mean_of([fake for _, fake in terms])
@@ -240,10 +242,10 @@ class Adversary(Objective):
 
 
 class AroundObjective(Adversary):
-    """Base of objectives that add the term of a discriminator to the loss of another objective.
+    """Base class of objectives that add a discriminator's term to the loss of another objective.
 
     Args:
-        objective: The other one.
+        objective: The other objective.
         discriminator: As for `Adversary`.
         loss: As for `Adversary`.
         r1: As for `Adversary`.
@@ -345,6 +347,6 @@ def _check_objective(objective: Any) -> None:
         raise checks.invalid("objective", rule, type(objective).__name__)
     estimator = getattr(getattr(objective, "estimator", None), "name", None)
     if not objective.pathwise or estimator == "doubly_reparameterized":
-        # The one closes the way back through z, the other scales it: for every loss.
+        # The former blocks the gradient through z and the latter scales it, for every loss.
         rule = "must let the gradient of z pass as it is: estimator='reparameterized'"
         raise checks.invalid("objective", rule, f"estimator={estimator!r}")

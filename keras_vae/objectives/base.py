@@ -26,15 +26,16 @@ class Objective(Steerable):
 
     Attributes:
         num_samples: Number S of samples of z that it needs for every x.
-        measure_names: What it measures besides the loss, for the logs.
-        pathwise: Whether its gradient comes through the samples of z, so that a posterior that
-            cannot be reparameterized would learn nothing by it.
-        computes_with_z: Whether it takes z as numbers to compute with, which codes are not.
+        measure_names: Names of what it measures besides the loss, for the logs.
+        pathwise: Whether its gradient passes through the samples of z, so that a posterior that
+            cannot be reparameterized would learn nothing from it.
+        computes_with_z: Whether it uses z as numbers to compute with, which codes are not.
         loss_parts: Parts of the model that minimize a loss of their own, named as in
-            `model.trainable_parts`. `loss` then returns a mapping with the loss of each of them,
-            and under `""` that of all others, which is the one in the logs. An estimator that
-            changes the gradient on its way back through z does so for the loss of every part.
-        controllers: Rules of its own, which run at every training step without a callback.
+            `model.trainable_parts`. `loss` then returns a mapping with the loss of each of these
+            parts and, under `""`, the loss of all others, which is the one in the logs. An
+            estimator that changes the gradient on its way back through z does so for the loss of
+            every part.
+        controllers: Its own rules, which run at every training step without a callback.
 
     Example:
         >>> class Rate(Objective):
@@ -58,30 +59,30 @@ class Objective(Steerable):
 
     @property
     def parts(self) -> Mapping[str, Sequence[keras.layers.Layer]]:
-        """Layers of its own that are trained with the model, by the name of their part: none."""
+        """Its own layers that are trained with the model, by the name of their part; here, none."""
         return {}
 
     def build_for(self, model: Any) -> None:
-        """Builds layers of its own for a model, whose other parts are built; called again, not.
+        """Builds its own layers for a model whose other parts are built; only the first call does.
 
         Args:
-            model: The `LatentVariableModel` that it is the objective of.
+            model: The `LatentVariableModel` whose objective it is.
         """
 
     def loss(self, terms: Terms) -> tf.Tensor | Mapping[str, tf.Tensor]:
-        """Returns what the optimizer minimizes, of each example: Tensor `[B]`, nats.
+        """Returns the loss of each example, which the optimizer minimizes: Tensor `[B]`, nats.
 
         With `loss_parts`, a mapping from `""` and each of these parts to such a tensor.
         """
         raise NotImplementedError
 
     def loss_and_measures(self, terms: Terms) -> tuple[Any, dict[str, tf.Tensor]]:
-        """Returns the loss `[B]`, and what `measure_names` tells of, each `[B]`."""
+        """Returns the loss `[B]`, and the measures that `measure_names` lists, each `[B]`."""
         return self.loss(terms), {}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Objective:
-        """Returns the objective of a configuration, whose layers may be configurations, too."""
+        """Returns the objective of a configuration, in which layers may be configurations, too."""
 
         def revive(value: Any) -> Any:
             is_object = isinstance(value, dict) and "class_name" in value
@@ -94,7 +95,7 @@ def draws_of_prior(draws: Draws, seed: tf.Tensor) -> tf.Tensor:
     """Returns as many draws of p(z) as there are of q(z|x), `[S, B, D]`.
 
     Args:
-        draws: Those of q(z|x), with p(z).
+        draws: The draws of q(z|x), with p(z).
         seed: A stateless seed `[2]`. It differs between replicas, and so do these draws.
     """
     samples, size = draws.z.shape[0], tf.shape(draws.z)[1]
@@ -106,7 +107,7 @@ def draws_of(terms: Terms, needed_by: str) -> Draws:
     """Returns the draws behind the terms.
 
     Raises:
-        ValueError: If the model does not give them.
+        ValueError: If the model does not provide them.
     """
     if terms.draws is None:
         raise ValueError(

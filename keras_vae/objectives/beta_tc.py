@@ -1,4 +1,4 @@
-"""The ELBO with its KL in three parts, the total correlation weighted on its own."""
+"""The ELBO with its KL in three parts, so that the total correlation has its own weight."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ tfd = tfp.distributions
 
 @serializable
 class BetaTC(Objective):
-    """The negative ELBO, its KL split in three parts of which each has a weight (β-TCVAE).
+    """The negative ELBO, with its KL split into three parts that each have a weight (β-TCVAE).
 
     loss = -E_q[log p(x|z)] + alpha I(x; z) + beta KL(q(z) || prod_d q(z_d))
            + gamma sum_d KL(q(z_d) || p(z_d)),  q(z) = E_x q(z|x)
 
-    For α = β = γ = 1 it is the ELBO with a sampled KL. The aggregate posterior q(z) is estimated by
-    the posteriors of the batch, that of all replicas; `sampling` says with which weights, for N
-    data and a batch of B:
+    For α = β = γ = 1, it is the negative ELBO with a sampled KL. The aggregate posterior q(z) is
+    estimated from the posteriors of the batch on all replicas; `sampling` says with which weights,
+    for N data and a batch of B:
 
-    - `"weighted"`: 1 / (N B) each. N is then a constant in the parts, and without influence on
-      their gradients: of D dimensions the logged total correlation is by about (D - 1) log N too
-      large, the dimension-wise KL by D log N too small.
-    - `"stratified"`: 1 / N for the posterior that z was drawn from, and the rest for the others:
-      an unbiased q(z), so that the parts can be read, better the larger the batch. All published
-      code has 1 / N in the first column, not for the posterior that z was drawn from. Where the
-      exact mixture had 2.66 nats of mutual information and 0.32 of total correlation, this has 2.83
-      and 0.21, and the published code 2.40 and 0.48: it errs to the other side.
+    - `"weighted"`: 1 / (N B) each. N then only adds constants to the parts and does not affect
+      their gradients: with D dimensions, the logged total correlation is too large by about
+      (D - 1) log N, and the dimension-wise KL is too small by D log N.
+    - `"stratified"`: 1 / N for the posterior that z was drawn from, and the rest for the others.
+      This gives an unbiased q(z), so that the values of the parts are meaningful, the more so the
+      larger the batch. All published code has 1 / N in the first column, not for the posterior that
+      z was drawn from. Where the exact mixture had 2.66 nats of mutual information and 0.32 of
+      total correlation, this has 2.83 and 0.21, and the published code, which errs in the other
+      direction, 2.40 and 0.48.
 
-    Logs hold the parts: `mutual_information`, `total_correlation`, `dimension_wise_kl`. Memory is
-    proportional to S B^2 D.
+    The logs hold the parts: `mutual_information`, `total_correlation`, `dimension_wise_kl`. Memory
+    is proportional to S B^2 D.
 
     Args:
         dataset_size: Number N of training data.
@@ -108,10 +109,10 @@ class BetaTC(Objective):
         return -bounds.elbo(terms.log_p_x, rate), measures
 
     def _log_aggregate(self, terms: Terms) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns log q(z) `[S, B]` and log q(z_d) `[S, B, D]`, by the examples of all replicas.
+        """Returns log q(z) `[S, B]` and log q(z_d) `[S, B, D]`, from the examples of all replicas.
 
-        Each replica lets all z pass through its own posteriors. So those need not be gathered,
-        which are distributions of any kind; their sums are.
+        Each replica evaluates all z under its own posteriors. The posteriors, which are
+        distributions of any kind, therefore need not be gathered; only their sums are.
         """
         draws = draws_of(terms, "BetaTC")
         q = _factorized("posterior", draws.q)

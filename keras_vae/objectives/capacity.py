@@ -20,13 +20,13 @@ class Capacity(Estimated):
 
     loss = -E_q[log p(x|z)] + gamma |KL(q(z|x) || p(z)) - C|
 
-    The KL is the mean over the batch of all replicas. C usually grows during the training:
+    The KL is the mean over the batch of all replicas. C usually grows during training:
     `callbacks.HyperparameterSchedule("capacity", schedules.Linear(0.0, 25.0, steps))`.
 
     Args:
         capacity: C >= 0 in nats, drivable as `"capacity"`.
         gamma: Weight γ >= 0, drivable as `"gamma"`.
-        **kwargs: `num_samples`, `estimator` and `baseline` as of `ELBO`, and those of
+        **kwargs: `num_samples`, `estimator` and `baseline` as for `ELBO`, and the arguments of
             `keras.layers.Layer`.
 
     Raises:

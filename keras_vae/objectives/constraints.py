@@ -17,7 +17,7 @@ from keras_vae.terms import Terms
 
 
 class Constraint(Steerable):
-    """A constraint on the reconstruction, C <= 0, met on the average of the data.
+    """A constraint on the reconstruction, C <= 0, to be met on average over the data.
 
     C = E_q[distance] - tolerance
 
@@ -44,7 +44,7 @@ class Constraint(Steerable):
         raise NotImplementedError
 
     def tolerance(self) -> tf.Tensor:
-        """Returns what the distance may be in the mean, a scalar."""
+        """Returns what the distance may be on average, a scalar."""
         raise NotImplementedError
 
     def means(self, terms: Terms) -> tuple[tf.Tensor, tf.Tensor]:
@@ -60,13 +60,13 @@ class SquaredError(Constraint):
     C = E_q ||x - g(z)||^2 - kappa^2,  g(z) the mean of p(x|z)
 
     Args:
-        kappa: κ > 0, drivable as `"kappa"`: with `per="image"` the root of the summed squared error
-            that is wanted, with `per="dimension"` the root mean squared error of a pixel.
+        kappa: κ > 0, drivable as `"kappa"`: with `per="image"`, the desired root of the summed
+            squared error; with `per="dimension"`, the desired root mean squared error of a pixel.
         per: `"image"` or `"dimension"`.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Raises:
-        ValueError: If kappa is not positive, or `per` unknown.
+        ValueError: If kappa is not positive, or `per` is unknown.
 
     Example:
         >>> constraint = SquaredError(4.0)
@@ -104,7 +104,7 @@ class NegativeLogLikelihood(Constraint):
     C = E_q[-log p(x|z)] - target
 
     Args:
-        target: The distortion that is wanted, nats, drivable as `"target"`. Of a density it may be
+        target: The desired distortion in nats, drivable as `"target"`. For a density, it may be
             negative.
         **kwargs: Passed on to `keras.layers.Layer`.
 
@@ -144,11 +144,11 @@ class FeatureMatch(Constraint):
 
     Args:
         features: φ, a Keras model from images `[N, *E]` to features `[N, ...]`. It is frozen.
-        kappa: κ > 0, drivable as `"kappa"`: the root of the summed squared error that is wanted.
+        kappa: κ > 0, drivable as `"kappa"`: the desired root of the summed squared error.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Raises:
-        ValueError: If kappa is not positive, or the features are no Keras layer.
+        ValueError: If kappa is not positive, or the features are not a Keras layer.
 
     Example:
         >>> phi = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.AveragePooling2D(4)])
@@ -171,12 +171,12 @@ class FeatureMatch(Constraint):
 
     @property
     def trainable(self) -> bool:
-        """Always false: it would learn features in which all images are alike."""
+        """Always false: otherwise it would learn features in which all images are alike."""
         return False
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
-        # Keras hands `model.trainable = True` down to all layers.
+        # Keras passes `model.trainable = True` down to all layers.
         self.features.trainable = False
 
     def distance(self, terms: Terms) -> tf.Tensor:
@@ -203,18 +203,18 @@ class FeatureMatch(Constraint):
 
 @serializable
 class Distance(Constraint):
-    """A distance of one's own.
+    """A user-defined distance.
 
     C = E_q[distance(x, g(z))] - tolerance,  g(z) the mean of p(x|z)
 
     Args:
         function: Function of x `[B, *E]` and g(z) `[S, B, *E]` that returns `[S, B]`. To be saved,
             it must be registered with `keras.saving.register_keras_serializable`.
-        tolerance: What the distance may be in the mean, drivable as `"tolerance"`.
+        tolerance: What the distance may be on average, drivable as `"tolerance"`.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Raises:
-        ValueError: If the function is none, or the tolerance not a finite number.
+        ValueError: If the function is not callable, or the tolerance is not a finite number.
 
     Example:
         >>> def absolute(x, mean):
@@ -254,5 +254,5 @@ class Distance(Constraint):
 
 
 def _sum_of_squares(values: tf.Tensor) -> tf.Tensor:
-    """Returns the sum over all but the first two axes."""
+    """Returns the sum of squares over all but the first two axes."""
     return tf.reduce_sum(tf.square(values), axis=list(range(2, values.shape.rank)))

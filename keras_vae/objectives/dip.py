@@ -1,4 +1,4 @@
-"""The ELBO with the covariance of the aggregate posterior drawn to the identity."""
+"""The ELBO with the covariance of the aggregate posterior pulled towards the identity."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ KINDS = ("i", "ii")
 
 @serializable
 class DIP(ELBO):
-    """The negative ELBO, and how far the aggregate posterior is from uncorrelated (DIP-VAE).
+    """The negative ELBO plus a penalty on the covariance of the aggregate posterior (DIP-VAE).
 
     loss = -ELBO + lambda_od sum_{i != j} Cov_ij^2 + lambda_d sum_i (Cov_ii - 1)^2
 
     i:   Cov = Cov_x[mu(x)],                   mu and Sigma the mean and covariance of q(z|x)
     ii:  Cov = Cov_x[mu(x)] + E_x[Sigma(x)] = Cov_q(z)[z]
 
-    Covariances are those of the batch on all replicas. Logs hold the two sums, `off_diagonal` and
-    `diagonal`.
+    The covariances are those of the batch on all replicas. The logs hold the two sums,
+    `off_diagonal` and `diagonal`.
 
     Args:
-        lambda_od: Weight λ_od >= 0 of what is off the diagonal, drivable as `"lambda_od"`.
-        lambda_d: Weight λ_d >= 0 of what is on it, drivable as `"lambda_d"`.
+        lambda_od: Weight λ_od >= 0 of the elements off the diagonal, drivable as `"lambda_od"`.
+        lambda_d: Weight λ_d >= 0 of the elements on the diagonal, drivable as `"lambda_d"`.
         kind: `"i"` or `"ii"`.
         **kwargs: Passed on to `ELBO`, such as `beta`.
 
@@ -85,7 +85,7 @@ class DIP(ELBO):
     def rate_and_expectations(
         self, terms: Terms, values: Sequence[tf.Tensor]
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Returns those of `ELBO`, with the penalty as a part of the rate."""
+        """Returns the rate and expectations of `ELBO`, with the penalty as a part of the rate."""
         rate, means = super().rate_and_expectations(terms, values)
         return rate + self._penalty(self._deviations(terms)), means
 

@@ -22,39 +22,40 @@ class ELBO(Estimated):
 
     loss = -E_q[log p(x|z)] + beta * KL_free(q(z|x) || p(z))
 
-    `free_bits` counts in nats. `free_bits_mode` says of what it is the floor:
-    `"per_dimension"` of each dimension's KL averaged over the batch, `"per_example"` of each
-    dimension's KL of each example, `"batch_averaged"` of the whole KL averaged over the batch
-    (formulas: `keras_vae.bounds.free_bits`). Where the latent variables are several groups, each of
-    them counts as one dimension; else a posterior or a prior that does not factorize is one.
+    `free_bits` is in nats. `free_bits_mode` says what it is the floor of: with `"per_dimension"`,
+    each dimension's KL averaged over the batch; with `"per_example"`, each dimension's KL for each
+    example; with `"batch_averaged"`, the whole KL averaged over the batch (formulas:
+    `keras_vae.bounds.free_bits`). If the latent variables form several groups, each group counts as
+    one dimension; otherwise, a posterior or prior that does not factorize counts as a single
+    dimension.
 
-    `kl_balancing` keeps groups from being switched off while β is below 1: the KL of each group,
-    floored, is weighted by γ, in proportion to the batch's mean KL of the group over α
-    (`keras_vae.bounds.balancing_weights`). `"equal"` takes α = 1, `"size"` the number of dimensions
-    of each group, which may as well be given by a number for each.
+    `kl_balancing` keeps groups from being switched off while β is below 1: the floored KL of each
+    group is weighted by γ, which is proportional to the group's mean KL over the batch divided by α
+    (`keras_vae.bounds.balancing_weights`). `"equal"` takes α = 1, and `"size"` takes the number of
+    dimensions of each group; alternatively, α can be given as a number for each group.
 
     `estimator` says how the encoder's gradient is estimated:
 
     - `"reparameterized"`: through the samples of z; the KL in closed form where there is one.
-    - `"sticking_the_landing"`: through the samples alone, the KL sampled. Its variance vanishes
+    - `"sticking_the_landing"`: through the samples alone, with a sampled KL. Its variance vanishes
       as q(z|x) approaches p(z|x).
     - `"score_function"`: by the log-derivative trick, for posteriors that cannot be
-      reparameterized. Its baseline is the mean of the other samples for num_samples > 1, else a
-      moving average of log p(x|z); `baseline="none"` leaves it out.
+      reparameterized. Its baseline is the mean of the other samples for num_samples > 1, and
+      otherwise a moving average of log p(x|z); `baseline="none"` leaves it out.
 
     Args:
         beta: Weight of the KL, >= 0. `callbacks.KLAnnealing` drives it.
         free_bits: Floor of the KL in nats, >= 0.
         free_bits_mode: `"per_dimension"`, `"per_example"` or `"batch_averaged"`.
-        num_samples: Samples of z for every x, over which log p(x|z) is averaged.
+        num_samples: Number of samples of z for every x, over which log p(x|z) is averaged.
         estimator: One of the above.
-        baseline: `"leave_one_out"` or `"none"`, of the score function.
+        baseline: `"leave_one_out"` or `"none"`, for the score function.
         kl_balancing: `"equal"`, `"size"`, a positive number for each group, or None for no
             balancing.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Raises:
-        ValueError: If an argument is out of its range or unknown, or there is balancing, and the
+        ValueError: If an argument is out of its range or unknown, or balancing is requested and the
             KL is not one of several groups.
 
     Example:
@@ -131,9 +132,9 @@ class ELBO(Estimated):
         return tf.where(self.beta < 1.0, balanced, tf.ones_like(balanced))
 
     def _has_floor(self) -> bool:
-        """Whether λ can be above 0, but by a user's own hand.
+        """Whether the floor λ can rise above 0 without a user setting it by hand.
 
-        Below it, the mean over the batch says nothing, and replicas need not tell each other.
+        If it cannot, the mean over the batch does not matter, and replicas need not exchange it.
         """
         return self._initial_free_bits > 0.0 or "free_bits" in self.driven
 
@@ -148,7 +149,7 @@ class ELBO(Estimated):
 
 
 def _checked_balancing(kl_balancing: Any, free_bits_mode: str) -> str | tuple[float, ...] | None:
-    """Returns the argument of that name, or raises."""
+    """Returns the argument of that name if it is valid, or raises."""
     if kl_balancing is None:
         return None
     if free_bits_mode == "batch_averaged":
@@ -165,9 +166,9 @@ def _checked_balancing(kl_balancing: Any, free_bits_mode: str) -> str | tuple[fl
 def _balancing_scales(
     kl_balancing: str | tuple[float, ...], terms: Terms, num_groups: int | None
 ) -> Any:
-    """Returns α of each group, or raises if the KL is not one of that many groups."""
+    """Returns α for each group, or raises if the KL is not split into that many groups."""
     sizes: Sequence[float] = getattr(terms.draws and terms.draws.q, "sizes", ())
-    # Terms without draws may be of groups of any sizes.
+    # Terms without draws may have groups of any size.
     unknown = terms.draws is None and kl_balancing != "size"
     if len(sizes) != num_groups and not unknown:
         rule = "needs the KL of several groups of latent variables, which this model does not have"

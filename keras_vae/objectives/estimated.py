@@ -15,12 +15,12 @@ BASELINE_DECAY = 0.99
 
 
 class Estimated(Objective):
-    """An objective in which log p(x|z) is averaged over samples, its gradient by an estimator.
+    """An objective that averages log p(x|z) over samples and takes its gradient by an estimator.
 
     Args:
-        num_samples: Samples of z for every x.
+        num_samples: Number of samples of z for every x.
         estimator: How the encoder's gradient is estimated, one of `KNOWN_ESTIMATORS`.
-        baseline: `"leave_one_out"` or `"none"`, of the score function.
+        baseline: `"leave_one_out"` or `"none"`, for the score function.
         **kwargs: Passed on to `keras.layers.Layer`.
     """
 

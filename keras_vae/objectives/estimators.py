@@ -1,7 +1,8 @@
 """Estimators of gradients: how the encoder learns from samples of z.
 
-Each gives the values of the bounds as they are, and gradients that are right in the mean. They
-differ in variance, and in what they ask of the posterior.
+Each leaves the values of the bounds as they are, and gives gradients that are right on average,
+with one exception that is named there. They differ in variance and in what they require of the
+posterior.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Reparameterized:
     pathwise = True
 
     def prepare(self, terms: Terms) -> Terms:
-        """Returns terms whose values are the same, and whose gradients are this estimator's."""
+        """Returns terms with the same values, whose gradients are those of this estimator."""
         return terms
 
     def expectation(
@@ -48,9 +49,10 @@ class Reparameterized:
 
 
 class StickingTheLanding(Reparameterized):
-    """The gradient through z alone, without that of the density's parameters: zero in the mean.
+    """The gradient through z alone: that through q's parameters, zero on average, is left out.
 
-    At q(z|x) = p(z|x) it is zero for every sample. For K > 1 leaving it out is biased.
+    At q(z|x) = p(z|x), what remains is zero for every sample. For K > 1, leaving the other part out
+    introduces a bias.
 
     References:
         Roeder et al., 2017, eq. 6-8, arXiv:1703.09194.
@@ -73,8 +75,8 @@ class DoublyReparameterized(StickingTheLanding):
 
     sum_k v_k^2 (d log w_k / d z_k) (d z_k / d phi),  v_k = w_k / sum_j w_j
 
-    The decoder gets its usual gradient, in the same backward pass: what goes on from z to the
-    encoder is scaled once more by v_k.
+    The decoder gets its usual gradient in the same backward pass; only the gradient that goes on
+    from z to the encoder is scaled once more by v_k.
 
     References:
         Tucker et al., 2019, eq. 8, arXiv:1810.04152.
@@ -94,12 +96,12 @@ class DoublyReparameterized(StickingTheLanding):
 
 
 class ScoreFunction(Reparameterized):
-    """The log-derivative trick, for posteriors without reparameterization such as discrete ones.
+    """The log-derivative trick, for posteriors without reparameterization, such as discrete ones.
 
     grad E_q[f] = E_q[(f - b) grad log q(z|x)] + E_q[grad f]
 
-    Baselines b lower the variance: the mean of the other samples for an expectation, VIMCO's
-    L_-k for L_K with K > 1; with a single sample, what it is given.
+    A baseline b lowers the variance: the mean of the other samples for an expectation, VIMCO's L_-k
+    for L_K with K > 1, and with a single sample the one that is passed in.
 
     Args:
         baseline: `"leave_one_out"`, or `"none"` for b = 0.
@@ -155,14 +157,14 @@ class ScoreFunction(Reparameterized):
         if values.shape[0] == 1:
             return given
         others = of_others(values)
-        # Where all others have density zero, their bound, -inf, would make the gradient infinite.
+        # If all others have density zero, their bound of -inf would make the gradient infinite.
         return tf.where(tf.math.is_finite(others), others, given)
 
 
 def _through_z_alone(draws: Draws) -> tf.Tensor:
     """Returns log q of each group `[S, B, L]`, with the gradient through z but not through q.
 
-    Through all of z: also through the groups on which the density of another one depends.
+    The gradient goes through all of z, including groups on which the density of another depends.
     """
     z = tf.stop_gradient(draws.z)
     # Persistent, as several losses may ask for their gradients.
@@ -186,7 +188,7 @@ def get(estimator: str, baseline: str = "leave_one_out", known: Any = tuple(ESTI
     """Returns the estimator of that name.
 
     Raises:
-        ValueError: If it is not one of the known.
+        ValueError: If it is not one of the known ones.
     """
     checks.option("estimator", estimator, known)
     checks.option("baseline", baseline, BASELINES)

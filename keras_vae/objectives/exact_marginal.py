@@ -1,4 +1,4 @@
-"""The exact log p(x) of discrete latent variables."""
+"""The exact log p(x) of models with discrete latent variables."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from keras_vae.terms import Terms
 
 @serializable
 class ExactMarginal(Objective):
-    """The negative log-likelihood itself, by a sum over all values of a discrete z.
+    """The negative log-likelihood itself, computed as a sum over all values of a discrete z.
 
     loss = -log p(x) = -log sum_z p(z) p(x|z)
 
-    For N = K^D or 2^D values the decoder sees N of them, whatever the batch (N B in a conditional
-    model), and the likelihood N B pairs: small N alone are worth it.
+    With N = K^D or 2^D values, the decoder sees N of them, whatever the batch (N B in a conditional
+    model), and the likelihood sees N B pairs, so this pays only if N is small.
 
-    q(z|x) has no part in the loss. With `fit_posterior` the loss has the gradient of
+    q(z|x) plays no part in the loss. With `fit_posterior`, the loss also has the gradient of
 
     KL(p(z|x) || q(z|x)) = sum_z p(z|x) (log p(z|x) - log q(z|x)),  p(z|x) held
 
-    besides, of which decoder and prior have no part, so that the encoder learns the exact
-    posterior while the value remains -log p(x). Else encoder and posterior learn nothing.
+    which does not affect the decoder and the prior. The encoder thus learns the exact posterior
+    while the value remains -log p(x). Otherwise, the encoder and the posterior learn nothing.
 
     Args:
         fit_posterior: Whether the encoder learns the exact posterior.
-        max_points: What N must not exceed.
+        max_points: The largest N that is allowed.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Raises:
         ValueError: If `max_points` is not a positive integer; at the first step, if the prior is
-            not one of independent discrete variables, or N larger.
+            not one of independent discrete variables, or N is larger.
 
     Example:
         >>> import keras_vae as kv
@@ -69,7 +69,8 @@ class ExactMarginal(Objective):
         z = points[:, tf.newaxis]  # [N, 1, D] or [N, 1, D, K]: one for all examples
         log_joint = draws.p_z.log_prob(z) + draws.likelihood(z).log_prob(draws.x)  # [N, B]
         loss = -tf.reduce_logsumexp(log_joint, axis=0)
-        # Without any gradient, Keras would warn at every trace of weights left out by mistake.
+        # Without any gradient, Keras would warn at every trace, as if weights were left out by
+        # mistake.
         weight = bounds.normalized_weights(log_joint) * float(self.fit_posterior)
         cross_entropy = -tf.reduce_sum(weight * draws.q.log_prob(z), axis=0)
         return bounds.with_gradient_of(loss, cross_entropy)

@@ -21,36 +21,36 @@ from keras_vae.terms import Terms
 
 @serializable
 class GECO(Objective):
-    """The least rate at which the reconstruction satisfies a constraint, as a Lagrangian.
+    """The lowest rate at which the reconstruction satisfies a constraint, as a Lagrangian.
 
     loss = KL(q(z|x) || p(z)) + sum_i lambda_i C_i
 
-    `callbacks.GECO` moves the multipliers until the constraints are met, C_i = 0; without it they
-    stay as they are, and the loss is a plain Lagrangian. With an importance-weighted bound, q is
-    replaced by q_IW, its samples resampled by their normalized weights v:
+    `callbacks.GECO` adjusts the multipliers until the constraints are met, C_i = 0; without it,
+    they stay as they are, and the loss is a plain Lagrangian. With an importance-weighted bound, q
+    is replaced by q_IW, whose samples are those of q resampled by their normalized weights v:
 
     KL(q_IW || p) ~ -L_K + E_qIW[log p(x|z)],  E_qIW[f] ~ sum_k v_k f_k
 
-    The constraint then binds the reweighted posterior q_IW, and q itself can become wider than the
-    prior: with K = 20, a linear model and a loose constraint its standard deviation was 2.0. For
-    `NegativeLogLikelihood(0)` the loss is -L_K + (lambda - 1) E_qIW[-log p(x|z)], and for K = 1 it
-    is the formula above with a sampled KL.
+    The constraint then applies to the reweighted posterior q_IW, and q itself can become wider than
+    the prior: with K = 20, a linear model and a loose constraint, its standard deviation was 2.0.
+    For `NegativeLogLikelihood(0)`, the loss is -L_K + (lambda - 1) E_qIW[-log p(x|z)], and for
+    K = 1, it is the formula above with a sampled KL.
 
-    Logs hold `constraint`, the mean of C, and while the callback runs `lambda` and `constraint_ma`,
-    the moving average of C, which takes its place in the reported loss. Of several constraints the
-    names end with that of the constraint: `lambda_squared_error`.
+    The logs hold `constraint`, the mean of C, and, while the callback runs, `lambda` and
+    `constraint_ma`, the moving average of C, which takes its place in the reported loss. With
+    several constraints, each name ends with that of the constraint: `lambda_squared_error`.
 
     Args:
         constraint: One of `SquaredError`, `NegativeLogLikelihood`, `FeatureMatch`, `Distance`, a
             function of x and g(z) as `Distance` takes it, or a sequence of them.
-        bound: `ELBO()`, the default, or `ImportanceWeighted(K)`; its estimator is used. That of
-            the score function wants two samples or more: here a single one has no baseline.
+        bound: `ELBO()`, the default, or `ImportanceWeighted(K)`; its estimator is used. The score
+            function should have two samples or more, because a single one has no baseline here.
         initial_multiplier: λ at the start, > 0: a number, or one for each constraint.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Raises:
         ValueError: If an argument is not as above, or the estimator of an importance-weighted bound
-            is another than `"reparameterized"` or `"sticking_the_landing"`.
+            is neither `"reparameterized"` nor `"sticking_the_landing"`.
 
     Example:
         >>> from keras_vae.objectives import NegativeLogLikelihood
@@ -95,7 +95,7 @@ class GECO(Objective):
         return self.loss_and_measures(terms)[0]
 
     def loss_and_measures(self, terms: Terms) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        # Before the distances are taken, which may be of log q too.
+        # Before the distances are computed, which may use log q too.
         terms = self.bound.estimator.prepare(terms)
         distances = [_distance(constraint, terms) for constraint in self.constraints]  # [S, B]
         loss, means = self.bound.rate_and_expectations(terms, distances)
@@ -107,7 +107,7 @@ class GECO(Objective):
         return loss, measures
 
     def moving_averages(self, decay: float) -> list[MovingAverage]:
-        """Returns the rule of the moving average of each constraint, for `callbacks.GECO`."""
+        """Returns the rule for the moving average of each constraint, for `callbacks.GECO`."""
         parts = zip(self.suffixes, self._averages, self.measure_names, strict=True)
         return [
             MovingAverage("constraint_ma" + suffix, *weights, measure=name, decay=decay)
@@ -175,7 +175,7 @@ def _checked_multipliers(values: Any, count: int) -> tuple[float, ...]:
 
 
 def _suffixes(constraints: Sequence[Constraint]) -> list[str]:
-    """Returns what tells the constraints apart in names: nothing if there is one."""
+    """Returns the suffixes that tell the constraints apart in names; a single one needs none."""
     if len(constraints) == 1:
         return [""]
     labels = [constraint.label for constraint in constraints]

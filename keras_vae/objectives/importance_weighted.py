@@ -23,8 +23,8 @@ class ImportanceWeighted(Objective):
 
     loss = -L_K,  L_K = log 1/K sum_k w_k,  w_k = p(x, z_k) / q(z_k|x),  z_k ~ q(z|x)
 
-    The encoder runs once whatever K, the decoder K times. `estimator` says how the encoder's
-    gradient is estimated:
+    The encoder runs once, whatever K is, and the decoder K times. `estimator` says how the
+    encoder's gradient is estimated:
 
     - `"reparameterized"`: through the samples and the density of q. Its signal-to-noise ratio
       falls with K.
@@ -35,16 +35,16 @@ class ImportanceWeighted(Objective):
       reparameterized, with VIMCO's baseline for K > 1 and a moving average of the ELBO for K = 1;
       `baseline="none"` leaves it out.
 
-    Two generalizations: with `num_groups` M the loss is the mean of M bounds, each of K samples of
-    its own (MIWAE), and with `elbo_weight` c it is -(1 - c) L_K - c ELBO (CIWAE), the ELBO being
-    that of the same samples.
+    There are two generalizations: with `num_groups` M, the loss is the mean of M bounds, each with
+    its own K samples (MIWAE), and with `elbo_weight` c, it is -(1 - c) L_K - c ELBO (CIWAE), where
+    the ELBO is that of the same samples.
 
     Args:
-        num_samples: Number K of samples of a bound.
+        num_samples: Number K of samples per bound.
         estimator: One of the above.
         num_groups: Number M of bounds.
         elbo_weight: c, in [0, 1].
-        baseline: `"leave_one_out"` or `"none"`, of the score function.
+        baseline: `"leave_one_out"` or `"none"`, for the score function.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Raises:
@@ -82,7 +82,7 @@ class ImportanceWeighted(Objective):
         self.baseline = baseline
         self.estimator = estimators.get(estimator, baseline)
         if self.elbo_weight > 0.0 and estimator == "doubly_reparameterized":
-            # The way back through z is scaled for L_K; the ELBO would need it as it is.
+            # The gradient through z is scaled for L_K; the ELBO would need it as it is.
             raise checks.invalid(
                 "elbo_weight", f"must be 0 with estimator={estimator!r}", elbo_weight
             )
@@ -99,7 +99,7 @@ class ImportanceWeighted(Objective):
     def rate_and_expectations(
         self, terms: Terms, values: Sequence[tf.Tensor]
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Returns KL(q_IW || p(z)), estimated, and expectations under q_IW, each `[B]`.
+        """Returns an estimate of KL(q_IW || p(z)) and expectations under q_IW, each `[B]`.
 
         q_IW is q(z|x) resampled by the normalized weights v: E_qIW[f] ~ sum_k v_k f_k, and
         KL(q_IW || p(z)) ~ -L_K + E_qIW[log p(x|z)]. No gradient passes through v.

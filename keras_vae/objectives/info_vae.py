@@ -1,4 +1,4 @@
-"""The ELBO with a divergence between the aggregate posterior and the prior."""
+"""The ELBO with an added divergence between the aggregate posterior and the prior."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class InfoVAE(Estimated):
     loss = -E_q[log p(x|z)] + (1 - alpha) KL(q(z|x) || p(z))
            + (alpha + lambda - 1) MMD(q(z) || p(z)),  q(z) = E_x q(z|x)
 
-    α = 1 leaves the aggregate posterior alone to be like the prior (MMD-VAE); α = 0 and λ = 1 is
-    the ELBO. The MMD is the unbiased estimate (formula: `keras_vae.penalties.mmd`) between the z of
-    the batch on all replicas and as many draws of the prior. Logs hold it as `mmd`. Memory is
-    proportional to S B^2 D.
+    With α = 1, only the aggregate posterior has to be like the prior (MMD-VAE); α = 0 and λ = 1
+    give the negative ELBO. The MMD is the unbiased estimate (formula: `keras_vae.penalties.mmd`)
+    between the z of the batch on all replicas and as many draws of the prior. The logs hold it as
+    `mmd`. Memory is proportional to S B^2 D.
 
     Args:
         alpha: α <= 1, drivable as `"alpha"`.
         lambda_: λ >= 1 - α, drivable as `"lambda"`.
         kernel: `"rbf"`, exp(-||z - z'||^2 / (2 h^2)), or `"imq"`, 2 h^2 / (2 h^2 + ||z - z'||^2).
-        bandwidth: h > 0; by default sqrt(D), so that 2 h^2 is the mean squared distance of two
+        bandwidth: h > 0; by default sqrt(D), so that 2 h^2 is the mean squared distance between two
             draws of a standard normal.
         num_samples: Number S of samples of z for every x; the MMD is averaged over them.
         estimator: `"reparameterized"` or `"sticking_the_landing"`, as for `ELBO`.

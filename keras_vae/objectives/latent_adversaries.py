@@ -21,7 +21,7 @@ from keras_vae.training import replicas
 
 
 class LatentAdversary(AroundObjective):
-    """Base of objectives whose discriminator, the critic, looks at z and not at x."""
+    """Base class of objectives whose discriminator, the critic, looks at z and not at x."""
 
     computes_with_z = True
 
@@ -45,32 +45,33 @@ class LatentAdversary(AroundObjective):
 
 @serializable
 class FactorVAE(LatentAdversary):
-    """The ELBO, and the total correlation of the codes, which a critic estimates (FactorVAE).
+    """The ELBO plus the total correlation of the codes, as estimated by a critic (FactorVAE).
 
     loss = -ELBO + gamma TC,  TC = KL(q(z) || prod_d q(z_d)) ~ E_q(z)[log D(z) / (1 - D(z))]
     loss of the critic = -(log D(z) + log(1 - D(z'))) / 2,  z' the z of the batch, permuted
 
     The critic returns the logit of D(z), the probability that z is a code and not one whose
-    dimensions were permuted over the batch, each by itself. All of it is of one forward pass, where
-    the paper draws a second batch for z'. The batch is that of all replicas. The critic is the
-    part `"discriminator"` of the model; the paper trains it by `Adam(1e-4, beta_1=0.5,
-    beta_2=0.9)`, all else by `Adam(1e-4)` (see `optimizers.by_part`).
+    dimensions were permuted over the batch, each independently. Everything comes from one forward
+    pass, whereas the paper draws a second batch for z'. The batch is that of all replicas. The
+    critic is the part `"discriminator"` of the model; the paper trains it with
+    `Adam(1e-4, beta_1=0.5, beta_2=0.9)`, and everything else with `Adam(1e-4)` (see
+    `optimizers.by_part`).
 
-    Logs hold `adversarial`, the estimate of the total correlation in nats; `discriminator_loss`,
-    its two terms `discriminator_real` (on z) and `discriminator_fake` (on z'); and
-    `discriminator_accuracy`. At a total correlation of zero the accuracy is 1/2.
+    The logs hold `adversarial`, the estimate of the total correlation in nats; `discriminator_loss`
+    and its two terms, `discriminator_real` (on z) and `discriminator_fake` (on z'); and
+    `discriminator_accuracy`. At a total correlation of zero, the accuracy is 1/2.
 
     Args:
         critic: Any Keras layer or model from z `[N, D]` to logits `[N, 1]`.
         gamma: γ >= 0, drivable as `"gamma"`.
-        objective: What the total correlation is added to; `ELBO()` by default.
+        objective: The objective that the total correlation is added to; `ELBO()` by default.
         r1: Weight >= 0 of R1, the penalty of the critic's slope at z; drivable if > 0.
         lecam: Weight >= 0 of the LeCam regularization; drivable if > 0.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Raises:
-        ValueError: If an argument is not as above; once it belongs to a model, if the critic does
-            not take its z.
+        ValueError: If an argument is not as above; when the objective is given to a model, if the
+            critic does not accept the model's z.
 
     Example:
         >>> import keras_vae as kv
@@ -126,35 +127,35 @@ class FactorVAE(LatentAdversary):
 
 @serializable
 class AdversarialPosterior(LatentAdversary):
-    """The distortion, and a critic that holds the aggregate posterior to the prior (AAE, WAE-GAN).
+    """The distortion plus a critic that holds the aggregate posterior to the prior (AAE, WAE-GAN).
 
     loss = distortion + weight G(z),  z ~ q(z|x)
     loss of the critic = D(z_p, z) + r1 ||grad D(z_p)||^2 / 2 + lecam R_LC,  z_p ~ p(z)
 
-    For the critic, draws of the prior are the data and codes the fakes; G and D are those of
-    `Adversarial`. The adversarial autoencoder has the weight 1 and no KL; the Wasserstein
-    autoencoder WAE-GAN a squared error and the weight λ, and a posterior whose scale may vanish
-    (WAE-MMD is `InfoVAE(alpha=1, lambda_=..., kernel="imq")`). Nothing here bounds log p(x): `elbo`
-    in the logs still is that of the model, with its KL, and low, as no KL is minimized.
+    For the critic, draws of the prior are the data and codes are the fakes; G and D are those of
+    `Adversarial`. The adversarial autoencoder has weight 1 and no KL; the Wasserstein autoencoder
+    WAE-GAN has a squared error, the weight λ, and a posterior whose scale may vanish (WAE-MMD is
+    `InfoVAE(alpha=1, lambda_=..., kernel="imq")`). Nothing here bounds log p(x): `elbo` in the logs
+    is still that of the model, with its KL, and it is low because no KL is minimized.
 
-    The critic is the part `"discriminator"` of the model. Logs hold `adversarial`, G; and
-    `discriminator_loss`, its terms `discriminator_real` (on draws of the prior) and
-    `discriminator_fake` (on codes), and `discriminator_accuracy`.
+    The critic is the part `"discriminator"` of the model. The logs hold `adversarial`, which is G;
+    `discriminator_loss` and its terms, `discriminator_real` (on draws of the prior) and
+    `discriminator_fake` (on codes); and `discriminator_accuracy`.
 
     Args:
         critic: Any Keras layer or model from z `[N, D]` to logits `[N, 1]`.
         weight: Weight >= 0 of G, drivable as `"weight"`.
         loss: `"hinge"`, `"non_saturating"` or `"least_squares"`.
-        objective: What the term of the critic is added to; by default `ELBO(beta=0.0)`, the
-            distortion, whose β can be driven.
+        objective: The objective that the critic's term is added to; by default `ELBO(beta=0.0)`,
+            the distortion, whose β can be driven.
         r1: Weight >= 0 of R1, the penalty of the critic's slope at draws of the prior; drivable
             if > 0.
         lecam: Weight >= 0 of the LeCam regularization; drivable if > 0.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Raises:
-        ValueError: If an argument is not as above; once it belongs to a model, if the critic does
-            not take its z.
+        ValueError: If an argument is not as above; when the objective is given to a model, if the
+            critic does not accept the model's z.
 
     Example:
         >>> import keras_vae as kv
@@ -202,7 +203,7 @@ class AdversarialPosterior(LatentAdversary):
 
 def _permute_batch(z: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Returns z `[S, B, D]`, each dimension permuted over the batch of all replicas."""
-    # Of the first replica, so that all permute alike.
+    # The seed of the first replica, so that all replicas permute alike.
     seed = replicas.gather(tf.convert_to_tensor(seed)[tf.newaxis])[0]
     permuted = adversaries.permute_dimensions(replicas.gather(z, axis=1), seed)
     return tf.gather(permuted, replicas.gathered_rows(tf.shape(z)[1]), axis=1)

@@ -22,7 +22,7 @@ _LOG_2_PI = math.log(2.0 * math.pi)
 
 @serializable
 class LearnedSimilarity(Adversary):
-    """The KL, and the reconstruction of features of a discriminator in place of pixels (VAE-GAN).
+    """The KL plus the reconstruction of a discriminator's features in place of pixels (VAE-GAN).
 
     similarity = E_q[-log N(f(x); f(x'), I)],  f a hidden layer of the discriminator
     loss = beta KL(q(z|x) || p(z)) + similarity                         of encoder and prior
@@ -31,33 +31,37 @@ class LearnedSimilarity(Adversary):
 
     x' and x_p are means of p(x|z). With `"non_saturating"`, G(x') = softplus(-D(x')) and
     D = softplus(-D(x)) + softplus(D(x')) + softplus(D(x_p)); the other losses are those of
-    `Adversarial`. The discriminator learns by D alone: features in which all images are alike would
-    make the similarity small. The paper's decoder minimizes -softplus(D(x')) for G, of the
-    same fixed points, whose gradient vanishes where the discriminator wins.
+    `Adversarial`. The discriminator learns from D alone, because features in which all images are
+    alike would make the similarity small. For G, the paper's decoder minimizes -softplus(D(x')),
+    which has the same fixed points but a gradient that vanishes where the discriminator wins.
 
-    Logs hold `feature_reconstruction`, the similarity in nats; `adversarial`, G(x') + G(x_p);
-    `discriminator_loss`, its terms `discriminator_real` and `discriminator_fake`, the mean over the
-    two kinds of fakes; and `discriminator_accuracy`. `elbo`, `reconstruction` and `kl` are those of
-    the pixel model, which nothing here fits: -log p(x|z) of its likelihood is only measured.
+    The logs hold `feature_reconstruction`, the similarity in nats; `adversarial`, G(x') + G(x_p);
+    `discriminator_loss` and its terms, `discriminator_real` and `discriminator_fake` (the mean over
+    the two kinds of fakes); and `discriminator_accuracy`. `elbo`, `reconstruction` and `kl` are
+    those of the pixel model, which nothing here fits: -log p(x|z) of its likelihood is only
+    measured.
 
     Args:
-        discriminator: Of images, as the encoder sees them: one of `keras_vae.networks`, whose
-            features are those of its last convolution, or a functional or sequential Keras model.
+        discriminator: A discriminator of images, as the encoder sees them: one of
+            `keras_vae.networks`, whose features are those of its last convolution, or a functional
+            or sequential Keras model.
         gamma: γ >= 0, the weight of the similarity against G for the decoder, drivable as
             `"gamma"`. The default suits features of spectrally normalized layers; those after a
-            group normalization differ more, and want a smaller γ.
+            group normalization differ more and call for a smaller γ.
         beta: Weight β >= 0 of the KL, drivable as `"beta"`.
         loss: `"hinge"`, `"non_saturating"` or `"least_squares"`.
-        feature_layer: Name of the layer of the discriminator whose output is f; by default the last
-            convolution of those of `keras_vae.networks`, and of others the last layer but one.
+        feature_layer: Name of the layer of the discriminator whose output is f; by default, the
+            last convolution for those of `keras_vae.networks`, and the last layer but one for
+            others.
         num_samples: Number S of samples of z for every x.
         r1: Weight >= 0 of R1, the penalty of the slope at the data; drivable as `"r1"` if > 0.
         lecam: Weight >= 0 of the LeCam regularization; drivable as `"lecam"` if > 0.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Raises:
-        ValueError: If an argument is not as above; once it belongs to a model, if the discriminator
-            does not take its data, or has no such layer, or the likelihood learns a scale.
+        ValueError: If an argument is not as above; when the objective is given to a model, if the
+            discriminator does not accept the model's data or has no such layer, or the likelihood
+            learns a scale.
 
     Example:
         >>> objective = LearnedSimilarity(keras.Sequential(

@@ -1,4 +1,4 @@
-"""Distances of the features of a frozen network."""
+"""Distances between the features of a frozen network."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class PerceptualDistance(keras.layers.Layer):
     d(x, x') = sum_l mean_e (phi_l(x)_e - phi_l(x')_e)^2
 
     Args:
-        network: φ, a Keras model with an output or several, or a list of layers of one functional
+        network: φ, a Keras model with one or several outputs, or a list of layers of one functional
             or sequential model, whose outputs are the φ_l. It is frozen.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Raises:
-        ValueError: If it is none of that.
+        ValueError: If it is none of these.
 
     References:
         Johnson et al., 2016, eq. 2, arXiv:1603.08155.
@@ -37,17 +37,18 @@ class PerceptualDistance(keras.layers.Layer):
 
     @property
     def trainable(self) -> bool:
-        """Always false: it would learn features in which all images are alike."""
+        """Always false: otherwise it would learn features in which all images are alike."""
         return False
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
-        # Keras hands `model.trainable = True` down to all layers, and sets it before there are any.
+        # Keras passes `model.trainable = True` down to all layers, and sets it before there are
+        # any.
         if hasattr(self, "network"):
             self.network.trainable = False
 
     def build_network(self, shape: tuple[int, ...] | None) -> None:
-        """Builds the network for images of a shape, where that is known, or raises."""
+        """Builds the network for images of this shape, if it is known, or raises."""
         if shape is not None:
             given, inputs = (None, *shape), getattr(self.network, "inputs", None)
             if inputs and not tf.TensorShape(inputs[0].shape).is_compatible_with(given):
@@ -57,7 +58,7 @@ class PerceptualDistance(keras.layers.Layer):
         self.network.trainable = False
 
     def call(self, x: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
-        """Returns the distances `[S, B]` of x `[B, *E]` and others `[S, B, *E]`."""
+        """Returns the distances `[S, B]` between x `[B, *E]` and others `[S, B, *E]`."""
         wanted = keras.tree.flatten(self.network(x, training=False))
         others = tf.reshape(other, [-1, *other.shape[2:]])
         found = keras.tree.flatten(self.network(others, training=False))

@@ -11,14 +11,14 @@ from keras_vae.objectives.elbo import ELBO
 
 @serializable
 class TargetKL(ELBO):
-    """The negative ELBO, whose β a controller moves until the KL is at a target (ControlVAE).
+    """The negative ELBO, with β adjusted by a controller until the KL is at a target (ControlVAE).
 
     loss = -E_q[log p(x|z)] + beta KL(q(z|x) || p(z))
 
-    `callbacks.KLController` moves β, starting where it is here; without it β stays.
+    `callbacks.KLController` adjusts β, starting from its value here; without it, β is constant.
 
     Args:
-        target: The KL that is wanted, in nats, > 0, drivable as `"target_kl"`.
+        target: The desired KL in nats, > 0, drivable as `"target_kl"`.
         beta: Weight of the KL at the start, >= 0.
         **kwargs: Passed on to `ELBO`.
 
@@ -38,7 +38,7 @@ class TargetKL(ELBO):
         super().__init__(beta=beta, **kwargs)
         self._initial_target = checks.number("target", target, 0.0, exclusive=True)
         self.target = self.add_hyperparameter("target_kl", self._initial_target)
-        # The part of β that the controller accumulates: what it would be without an error.
+        # The part of β that the controller accumulates: what β would be without an error.
         self.integral = self.add_state("integral", beta)
 
     def get_config(self) -> dict[str, Any]:

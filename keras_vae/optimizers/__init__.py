@@ -1,4 +1,4 @@
-"""Optimizers that Keras does not have, and one for each part of a model."""
+"""Optimizers that Keras does not have, and one that holds an optimizer for each part."""
 
 from keras_vae.optimizers.by_part import by_part
 from keras_vae.optimizers.part_optimizer import PartOptimizer

@@ -1,4 +1,4 @@
-"""Optimizers for the parts of a model."""
+"""Separate optimizers for the parts of a model."""
 
 from __future__ import annotations
 
@@ -20,31 +20,32 @@ def by_part(
     start: Mapping[str, int] | None = None,
     **optimizers: Any,
 ) -> PartOptimizer:
-    """Gives each part of a model an optimizer of its own, for rates and paces that differ.
+    """Gives each part of a model its own optimizer, so that rates and step intervals can differ.
 
     theta_part <- step of the part's optimizer for d loss / d theta_part,
     at batch n = 0, 1, ... if n >= start and n % every == 0
 
     The parts are those of `model.trainable_parts`: `encoder` (with the posterior's head), `decoder`
     (with the likelihood's) and `prior` of a `VAE`, the `condition` of a `ConditionalVAE` too, and
-    the `discriminator` of an adversarial objective. A part without weights needs no optimizer. What
-    is frozen (`layer.trainable = False`) has none: freeze before you call this.
+    the `discriminator` of an adversarial objective. A part without weights needs no optimizer.
+    Frozen variables (`layer.trainable = False`) get none, so freeze them before you call this.
     `callbacks.HyperparameterSchedule("encoder.learning_rate", ...)` drives one of the rates.
 
     Args:
         model: A `LatentVariableModel`.
-        default: Optimizer of all parts and variables that are not mentioned.
+        default: Optimizer for all parts and variables that are not mentioned.
         every: Number of batches from one step of a part to its next, by the part's name; 1 for
-            parts that are not mentioned. The batches are counted by a weight of the optimizer.
-        start: Number of the batch at which a part steps first, by the part's name; else 0.
+            parts that are not mentioned. A weight of the optimizer counts the batches.
+        start: Number of the batch at which a part steps first, by the part's name; 0 for parts that
+            are not mentioned.
         **optimizers: A new optimizer for each part, or the name of one.
 
     Returns:
-        `PartOptimizer`, for `model.compile`.
+        `PartOptimizer`, to be passed to `model.compile`.
 
     Raises:
-        ValueError: If there is no such part, or a part has no optimizer, or the model is not built
-            and does not know the shape of its data, or `every` or `start` is not as above.
+        ValueError: If there is no such part, a part has no optimizer, the model is not built and
+            does not know the shape of its data, or `every` or `start` is not as above.
 
     Example:
         >>> import keras_vae as kv

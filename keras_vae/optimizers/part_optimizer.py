@@ -1,4 +1,4 @@
-"""An optimizer of its own for each part of a model."""
+"""An optimizer that holds a separate optimizer for each part of a model."""
 
 from __future__ import annotations
 
@@ -22,30 +22,32 @@ _KerasSchedule = keras.optimizers.schedules.LearningRateSchedule
 class PartOptimizer(keras.optimizers.Optimizer):
     """Sends the gradient of every variable to the optimizer of its part.
 
-    `by_part` makes it for a model. Rates, weight decay, clipping and averages are those of the
-    optimizer of each part: a `global_clipnorm` is the norm over its part. Their state is saved and
-    restored with this one's. Loss scaling goes around it: `LossScaleOptimizer(by_part(...))`, as
-    Keras does by itself under `mixed_float16`.
+    `by_part` makes one for a model. Rates, weight decay, clipping and averages are those of each
+    part's optimizer; a `global_clipnorm` applies to the norm over its part. The state of these
+    optimizers is saved and restored with that of this one. Loss scaling wraps it:
+    `LossScaleOptimizer(by_part(...))`, as Keras does by itself under `mixed_float16`.
 
     A part steps at batch n = 0, 1, ... if n >= start and n % every == 0. `iterations` counts the
-    batches, and stands still where a step is skipped; schedules of rates count them, too, also
-    those of Keras. Each part's optimizer counts its own steps, of which its corrections of bias
-    are made.
+    batches, and does not increase when a step is skipped; learning-rate schedules, including those
+    of Keras, count batches, too. Each part's optimizer counts its own steps, on which its bias
+    correction is based.
 
     Args:
         optimizers: A new optimizer for each part, by the part's name.
         parts: Name of the part of every trainable variable, in the order of the variables.
-        every: Number of batches from one step of a part to its next, by the part's name; else 1.
-        start: Number of the batch at which a part may step first, by its name; else 0.
+        every: Number of batches from one step of a part to its next, by the part's name; 1 for the
+            others.
+        start: Number of the batch at which a part may step first, by the part's name; 0 for the
+            others.
         name: Name of the optimizer.
 
     Attributes:
         hyperparameters: The learning rates that callbacks can drive, as `"encoder.learning_rate"`.
         optimizers: The optimizers, in the order they were given. `optimizer["encoder"]` is one.
-        learning_rate: The rate of the first of them, for callbacks that log one number.
+        learning_rate: The rate of the first optimizer, for callbacks that log a single number.
 
     Raises:
-        ValueError: If an optimizer is not fit for it, or a part has none.
+        ValueError: If an optimizer cannot be used here, or a part has none.
 
     Example:
         >>> x, y = keras.Variable(1.0), keras.Variable(1.0)
@@ -71,7 +73,7 @@ class PartOptimizer(keras.optimizers.Optimizer):
             _check_fit(part, optimizer)
         if len({id(optimizer) for optimizer in optimizers.values()}) != len(optimizers):
             raise checks.invalid("optimizers", "must differ from part to part", dict(optimizers))
-        # Keras saves the state of what it finds in lists and dicts, which `variables` has already.
+        # Keras would save what it finds in lists and dicts again; `variables` already has it all.
         self._by_part = MappingProxyType(dict(optimizers))
         self.parts = tuple(checks.option("parts", part, optimizers) for part in parts)
         self._accumulation_steps = _common_accumulation(optimizers)
@@ -80,7 +82,7 @@ class PartOptimizer(keras.optimizers.Optimizer):
         if self._accumulation_steps and (self.every or self.start):
             rule = "must be left out with gradient_accumulation_steps, which count batches, too"
             raise checks.invalid("every", rule, {**self.every, **self.start})
-        # Of the part's optimizer itself, it would count the steps of the part.
+        # Inside the part's optimizer, a schedule would count the steps of the part.
         given = {part: one._learning_rate for part, one in optimizers.items()}
         self._schedules = MappingProxyType(
             {part: rate for part, rate in given.items() if isinstance(rate, _KerasSchedule)}
@@ -121,10 +123,10 @@ class PartOptimizer(keras.optimizers.Optimizer):
         return [*super().variables, *(v for one in self.optimizers for v in one.variables)]
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
-        """Builds the optimizer of every part with the variables of the part.
+        """Builds each part's optimizer with the variables of the part.
 
         Raises:
-            ValueError: If there are not as many variables as `parts`.
+            ValueError: If the number of variables differs from that of `parts`.
         """
         if self.built:
             return
@@ -142,11 +144,12 @@ class PartOptimizer(keras.optimizers.Optimizer):
             )
 
     def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
-        """Makes a step: each part by its own optimizer.
+        """Makes a step, in which each part is updated by its own optimizer.
 
         Args:
             grads: Gradients, or None for variables that have none.
-            trainable_variables: Variables that it was, or is now, built with; all by default.
+            trainable_variables: Variables that this optimizer was built with, or is built with now;
+                by default, all of them.
 
         Raises:
             ValueError: If there is no gradient at all, or a variable is unknown.
@@ -160,7 +163,7 @@ class PartOptimizer(keras.optimizers.Optimizer):
         moves = self._moves or self.due()
         for part in self._by_part:
             own = [pair for pair in pairs if self._part_of(pair[1]) == part]
-            # A part without gradients stays, as single variables do.
+            # A part without gradients stays as it is, just like a single variable without one.
             if any(gradient is not None for gradient, _ in own):
                 gradients, its_variables = zip(*own, strict=True)
                 step = functools.partial(self._step, part, its_variables)
@@ -172,7 +175,7 @@ class PartOptimizer(keras.optimizers.Optimizer):
             self._by_part[part].apply(list(gradients), list(variables))
 
     def due(self) -> dict[str, tf.Tensor]:
-        """Returns of the parts that do not step at every batch whether they do at the next one."""
+        """Returns, for parts that do not step at every batch, whether they step at the next one."""
         number, found = tf.convert_to_tensor(self._iterations), {}
         for part in [part for part in self._by_part if part in {**self.every, **self.start}]:
             every, start = self.every.get(part, 1), self.start.get(part, 0)
@@ -181,7 +184,7 @@ class PartOptimizer(keras.optimizers.Optimizer):
 
     @contextlib.contextmanager
     def moving(self, moves: Mapping[str, Any]) -> Iterator[None]:
-        """Lets parts step, or not, in the `apply` within, whatever is due.
+        """Decides which parts step in an `apply` inside this context, whatever is due.
 
         Args:
             moves: Whether a part steps, a boolean scalar, by the part's name.
@@ -199,7 +202,7 @@ class PartOptimizer(keras.optimizers.Optimizer):
 
     @contextlib.contextmanager
     def _counting_batches(self, part: str) -> Iterator[None]:
-        """Lets a schedule inside of the optimizer of a part count batches, not the part's steps."""
+        """Makes a schedule inside a part's optimizer count batches, not the steps of the part."""
         schedule = self._schedules.get(part)
         if schedule is None:
             yield
@@ -214,7 +217,7 @@ class PartOptimizer(keras.optimizers.Optimizer):
         return self.parts[self._get_variable_index(variable)]
 
     def finalize_variable_values(self, var_list: Sequence[keras.Variable]) -> None:
-        """Puts the averages in the place of the variables, in parts whose optimizer keeps them."""
+        """Replaces variables by their averages in parts whose optimizer keeps averages."""
         for part, optimizer in self._by_part.items():
             own = [variable for variable in var_list if self._part_of(variable) == part]
             if own:
@@ -229,7 +232,7 @@ class PartOptimizer(keras.optimizers.Optimizer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> PartOptimizer:
-        """Returns the optimizer of a configuration."""
+        """Returns the optimizer that a configuration describes."""
         optimizers = {
             part: keras.saving.deserialize_keras_object(one, custom_objects=custom_objects)
             for part, one in config["optimizers"].items()
@@ -260,7 +263,7 @@ def _common_accumulation(optimizers: Mapping[str, Any]) -> int | None:
 def _counts(
     argument: str, given: Mapping[str, int] | None, parts: Mapping[str, Any], minimum: int
 ) -> dict[str, int]:
-    """Returns numbers of batches by the part's name, or raises."""
+    """Returns numbers of batches by the part's name, or raises an error."""
     if given is None:
         return {}
     if not isinstance(given, Mapping):

@@ -1,4 +1,4 @@
-"""Adam with a rectified adaptive rate."""
+"""Adam with a rectified adaptive learning rate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from keras_vae.core.numerics import to_dtype
 
 @serializable
 class RAdam(keras.optimizers.Optimizer):
-    """Adam whose adaptive rate waits until its variance is known, in place of a warm-up.
+    """Adam that delays its adaptive rate until its variance is known, in place of a warm-up.
 
     m <- beta_1 m + (1 - beta_1) g,  v <- beta_2 v + (1 - beta_2) g^2,  m_hat = m / (1 - beta_1^t)
     rho_inf = 2 / (1 - beta_2) - 1,  rho = rho_inf - 2 t beta_2^t / (1 - beta_2^t)
@@ -22,23 +22,23 @@ class RAdam(keras.optimizers.Optimizer):
                r = sqrt((rho - 4) (rho - 2) rho_inf / ((rho_inf - 4) (rho_inf - 2) rho))
     else:      theta <- theta - lr m_hat
 
-    t counts the steps from 1. With beta_2 >= 0.8 the first four steps are those of momentum, whose
-    size is that of the gradient; with beta_2 <= 0.6 all are. The limit of 4 is that of the paper;
-    PyTorch's `RAdam` rectifies where rho > 5, one step later with the usual beta_2. The weights of
-    the two were up to 3.9e-3 apart after 60 steps.
+    t counts the steps from 1. With beta_2 >= 0.8 the first four steps are momentum steps, whose
+    size is that of the gradient; with beta_2 <= 0.6 all steps are. The threshold of 4 is that of
+    the paper; PyTorch's `RAdam` rectifies if rho > 5, one step later with the usual beta_2. The
+    weights of the two differed by up to 3.9e-3 after 60 steps.
 
     Args:
         learning_rate: A float, a schedule of Keras or of `keras_vae.schedules`, or a callable.
         beta_1: Decay of the mean of the gradients, in [0, 1).
         beta_2: Decay of the mean of their squares, in [0, 1).
-        epsilon: Added to sqrt(v), before its bias is corrected, as in Keras's Adam. The paper has
-            none: 0 gives its formulas, and no step where all gradients have been 0.
+        epsilon: Added to sqrt(v) before bias correction, as in Keras's Adam. The paper has none: 0
+            gives its formulas, and makes no step where all gradients so far have been 0.
         **kwargs: Passed on to `keras.optimizers.Optimizer`: `weight_decay` (decoupled), `clipnorm`,
             `clipvalue`, `global_clipnorm`, `use_ema`, `ema_momentum`, `ema_overwrite_frequency`,
             `loss_scale_factor`, `gradient_accumulation_steps`, `name`.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: If an argument is out of range.
 
     Example:
         >>> x = keras.Variable([1.0, -2.0])
@@ -66,7 +66,7 @@ class RAdam(keras.optimizers.Optimizer):
         self.epsilon = checks.number("epsilon", epsilon, 0.0)
 
     def build(self, variables: list[keras.Variable]) -> None:
-        """Adds the two moments of every variable."""
+        """Creates the two moments of every variable."""
         if self.built:
             return
         super().build(variables)
@@ -74,13 +74,13 @@ class RAdam(keras.optimizers.Optimizer):
         self._squares = self.add_optimizer_variables(variables, "velocity")
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Moves one variable, and its moments."""
+        """Updates one variable and its moments."""
         dtype = variable.dtype
         index = self._get_variable_index(variable)
         m, v = self._means[index], self._squares[index]
         beta_1, beta_2 = (to_dtype(beta, tf.float64) for beta in (self.beta_1, self.beta_2))
-        # Dense, as the moments of all rows decay; rows that occur twice are added up before they
-        # are squared.
+        # Make it dense, as the moments of all rows decay; rows that occur twice are added up before
+        # they are squared.
         gradient = tf.cast(tf.convert_to_tensor(gradient), dtype)
         self.assign_add(m, (gradient - m) * tf.cast(1.0 - beta_1, dtype))
         self.assign_add(v, (tf.square(gradient) - v) * tf.cast(1.0 - beta_2, dtype))
@@ -100,10 +100,10 @@ class RAdam(keras.optimizers.Optimizer):
 
 
 def _rectified(step: tf.Tensor, beta_2: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns whether rho > 4 at a step, and r sqrt(1 - beta_2^t): float64 scalars.
+    """Returns whether rho > 4 at a step, and r sqrt(1 - beta_2^t), as float64 scalars.
 
     rho is a small difference of large numbers. At beta_2 = 0.9999 and t = 4 it is 19999 - 19995,
-    in float64 3.9997 and in float32 4.02, which would rectify a step too soon.
+    which is 3.9997 in float64 but 4.02 in float32, which would rectify one step too early.
     """
     power = beta_2**step
     rho_inf = 2.0 / (1.0 - beta_2) - 1.0

@@ -1,4 +1,4 @@
-"""Heads for q(z|x): features of the encoder -> `tfd.Distribution` over z."""
+"""Heads for q(z|x), from features of the encoder to a `tfd.Distribution` over z."""
 
 from keras_vae.posteriors.autoregressive_flow import AutoregressiveFlow
 from keras_vae.posteriors.base import Posterior

@@ -26,24 +26,25 @@ class AutoregressiveFlow(Posterior):
     z_k = (z_{k-1} - m_k(z_{k-1}; h)) / s_k(z_{k-1}; h), with m_kd, s_kd functions of z_{<d} and h
     log q(z_K|x) = log N(z_0) + sum_k sum_d log s_kd
 
-    Drawing is one pass of each masked network; so is the density of one's own draws, whose way back
-    TFP remembers. The density at any other z takes D passes. Close to the diagonal normal at the
-    start. The masked networks work in the dtype of densities even under mixed precision, because a
-    map rounded to eight bits is not the one whose log-determinant is taken.
+    Drawing takes one pass through each masked network. So does the density of the posterior's own
+    draws, because TFP caches their inverse. The density at any other z takes D passes. The flow
+    starts close to the diagonal normal. The masked networks work in the dtype of densities even
+    under mixed precision, because a map rounded to eight bits would not match its log-determinant.
 
     Args:
         latent_dim: Number D of latent dimensions.
-        num_flows: Number of steps; the order of the dimensions is reversed from each to the next.
+        num_flows: Number of steps; the order of the dimensions is reversed between steps.
         hidden_units: Width of each hidden layer of the masked networks.
-        activation: Name of a Keras activation, or a function, of the masked networks.
-        moment_samples: Number of draws that estimate the mean and the standard deviation.
+        activation: Activation of the masked networks: the name of a Keras activation, or a
+            function.
+        moment_samples: Number of draws used to estimate the mean and the standard deviation.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
         `tfd.TransformedDistribution`, batch [B], event [D], for features `[B, ...]`.
 
     Raises:
-        ValueError: If an argument is not as above, or the number of features unknown.
+        ValueError: If an argument is not as above, or the number of features is unknown.
 
     Example:
         >>> q = AutoregressiveFlow(2, hidden_units=(16,))(tf.zeros([3, 8]))
@@ -85,19 +86,19 @@ class AutoregressiveFlow(Posterior):
             network.build((None, self.latent_dim), shape)
 
     def parameters(self, features: tf.Tensor) -> tuple[Any, tf.Tensor]:
-        """Returns the parameters of the base, and the features h that the networks are given."""
+        """Returns the parameters of the base, and the features h for the masked networks."""
         return self.base.parameters(features), self.to_density(self.flatten(features))
 
     def distribution(
         self, parameters: tuple[Any, tf.Tensor], training: bool = False
     ) -> tfd.TransformedDistribution:
-        """Returns q(z|x) of its parameters."""
+        """Returns q(z|x) with these parameters."""
         base, features = parameters
         flow = masked_autoregressive_flow(self.networks, features)
         return tfd.TransformedDistribution(self.base.distribution(base), tfb.Invert(flow))
 
     def mean(self, q: tfd.Distribution) -> tf.Tensor:
-        """Returns a Monte Carlo estimate of E_q[z], the same at every call: Tensor `[B, D]`."""
+        """Returns a Monte Carlo estimate of E_q[z], the same in every call: Tensor `[B, D]`."""
         return tf.reduce_mean(self._moment_draws(q), axis=0)
 
     def stddev(self, q: tfd.Distribution) -> tf.Tensor:

@@ -13,16 +13,16 @@ import tensorflow_probability as tfp
 from keras_vae.core import checks
 from keras_vae.core.head import Head
 
-# A package of its own: a posterior and a prior may bear the same name.
+# A separate package, because a posterior and a prior may have the same name.
 serializable = keras.saving.register_keras_serializable(package="keras_vae.posteriors")
 
 
 class Posterior(Head):
     """A head for q(z|x): features `[B, F]` -> `tfd.Distribution`, batch [B], event [D].
 
-    A subclass owns the projection from features to parameters: built in `build` from `flat_shape`
-    and applied in `parameters` to `flatten(features)`, so that maps `[B, H, W, C]` are welcome too.
-    `distribution` makes q(z|x) of the parameters.
+    A subclass owns the projection from features to parameters. It builds the projection in `build`
+    from `flat_shape` and applies it in `parameters` to `flatten(features)`, so that maps
+    `[B, H, W, C]` also work. `distribution` turns the parameters into q(z|x).
 
     Args:
         latent_dim: Number D of latent dimensions.
@@ -30,7 +30,7 @@ class Posterior(Head):
 
     Attributes:
         discrete: Whether z takes countably many values.
-        is_point_mass: Whether q(z|x) is a single z, so that more samples of it say no more.
+        is_point_mass: Whether q(z|x) is a single z, so that further samples add nothing.
 
     Example:
         >>> tfd = tfp.distributions
@@ -57,17 +57,17 @@ class Posterior(Head):
 
     @property
     def z_dtype(self) -> str:
-        """The dtype of z: that of densities."""
+        """The dtype of z: the dtype of densities."""
         return self.density_dtype
 
     @property
     def latents(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the groups of z, by name, in the order in which they lie in z: one group."""
+        """Shapes of the groups of z by name, in their order within z: one group here."""
         return {"z": self.event_shape}
 
     @property
     def decoder_input_dim(self) -> int:
-        """Number F of the dimensions that `decoder_input` returns."""
+        """Number F of dimensions that `decoder_input` returns."""
         return math.prod(self.event_shape)
 
     @property
@@ -87,7 +87,7 @@ class Posterior(Head):
 
     @property
     def reparameterized(self) -> bool:
-        """Whether gradients pass through the samples of a training."""
+        """Whether gradients pass through the samples drawn in training."""
         return not self.discrete
 
     def parameters(self, features: tf.Tensor) -> Any:
@@ -97,7 +97,7 @@ class Posterior(Head):
     def distribution(
         self, parameters: Any, training: bool = False
     ) -> tfp.distributions.Distribution:
-        """Returns q(z|x) of its parameters."""
+        """Returns q(z|x) with these parameters."""
         raise NotImplementedError
 
     def call(self, features: tf.Tensor, training: bool = False) -> tfp.distributions.Distribution:
@@ -105,10 +105,10 @@ class Posterior(Head):
         return self.distribution(self.parameters(features), training)
 
     def flat_shape(self, features_shape: Sequence[int | None]) -> tuple[None, int]:
-        """Returns `(None, F)`, the shape of the features once flattened.
+        """Returns `(None, F)`, the shape of the flattened features.
 
         Raises:
-            ValueError: If a dimension besides the batch is unknown, or there is none.
+            ValueError: If a dimension after the batch is unknown, or if there is none.
         """
         dims = [size for size in tuple(features_shape)[1:] if size is not None]
         if not dims or len(dims) != len(features_shape) - 1:
@@ -129,7 +129,7 @@ class Posterior(Head):
         return q.stddev()
 
     def summary(self, q: tfp.distributions.Distribution) -> dict[str, tf.Tensor]:
-        """Returns what tells q(z|x) to whoever has numbers alone: mean and scale, `[B, D]`."""
+        """Returns the numbers that describe q(z|x): its mean and scale, each `[B, D]`."""
         return {"mean": self.mean(q), "scale": self.stddev(q)}
 
     def get_config(self) -> dict[str, Any]:

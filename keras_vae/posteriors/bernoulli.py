@@ -9,33 +9,34 @@ from keras_vae.posteriors.discrete import LinearLogits
 
 @serializable
 class Bernoulli(LinearLogits):
-    """Independent binary variables, their logits linear in the features.
+    """Independent binary variables whose logits are linear in the features.
 
     q(z|x) = prod_d Bernoulli(z_d; sigmoid(l_d(h))),  l = W h + b
 
-    z is whole: 0 or 1. Such draws carry no gradient, so the objective must do without: `ELBO` or
-    `ImportanceWeighted` with `estimator="score_function"`, or `ExactMarginal`. With a temperature,
-    draws in training, and there alone, are relaxed,
+    z is exactly 0 or 1. Such draws carry no gradient, so the objective must not need one: use
+    `ELBO` or `ImportanceWeighted` with `estimator="score_function"`, or `ExactMarginal`. With a
+    temperature, draws are relaxed in training, and only there,
 
     z_d = sigmoid((l_d + log u_d - log(1 - u_d)) / temperature),  u ~ U(0, 1)
 
-    and gradients pass through them. These are biased, the less the lower the temperature, at the
-    price of variance. The log-density of relaxed draws is z_d log q_d + (1 - z_d) log(1 - q_d),
-    and the KL that of the discrete distributions. `callbacks.HyperparameterSchedule("temperature",
-    schedule)` drives the temperature.
+    and gradients pass through them. These gradients are biased; a lower temperature reduces the
+    bias at the price of variance. The log-density of relaxed draws is
+    z_d log q_d + (1 - z_d) log(1 - q_d), and the KL is that of the discrete distributions. To
+    change the temperature in training, use
+    `callbacks.HyperparameterSchedule("temperature", schedule)`.
 
     Args:
         latent_dim: Number D of latent variables.
         temperature: Temperature of the relaxed draws in training, > 0; None for whole draws.
-        straight_through: Whether relaxed draws are rounded to whole ones on the way forward, so
-            that the decoder sees no others; the gradient is that of the relaxed draw.
+        straight_through: Whether relaxed draws are rounded to 0 or 1 in the forward pass, so that
+            the decoder sees only whole draws; the gradient is that of the relaxed draw.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
-        `tfd.Independent` of 0 and 1, batch [B], event [D], for features `[B, ...]`.
+        `tfd.Independent` over 0 and 1, batch [B], event [D], for features `[B, ...]`.
 
     Raises:
-        ValueError: If an argument is not as above, or the number of features unknown.
+        ValueError: If an argument is not as above, or the number of features is unknown.
 
     Example:
         >>> import tensorflow as tf

@@ -16,34 +16,35 @@ tfd = tfp.distributions
 
 @serializable
 class Categorical(LinearLogits):
-    """Independent categorical variables as one-hot rows, their logits linear in the features.
+    """Independent categorical variables as one-hot rows, with logits linear in the features.
 
     q(z|x) = prod_d Categorical(z_d; softmax(l_d(h))),  l = W h + b
 
-    z is whole: one row of a single one for each variable. Such draws carry no gradient, so the
-    objective must do without: `ELBO` or `ImportanceWeighted` with `estimator="score_function"`, or
-    `ExactMarginal`. With a temperature, draws in training, and there alone, are relaxed,
+    z consists of exact one-hot rows, one for each variable. Such draws carry no gradient, so the
+    objective must not need one: use `ELBO` or `ImportanceWeighted` with
+    `estimator="score_function"`, or `ExactMarginal`. With a temperature, draws are relaxed in
+    training, and only there,
 
     z_d = softmax((l_d + g_d) / temperature),  g ~ Gumbel(0, 1)
 
-    and gradients pass through them. These are biased, the less the lower the temperature, at the
-    price of variance. The log-density of relaxed draws is sum_k z_dk log q_dk, linear between whole
-    ones, and the KL that of the discrete distributions. `callbacks.HyperparameterSchedule(
-    "temperature", schedule)` drives the temperature.
+    and gradients pass through them. These gradients are biased; a lower temperature reduces the
+    bias at the price of variance. The log-density of relaxed draws is sum_k z_dk log q_dk, which is
+    linear between whole draws, and the KL is that of the discrete distributions. To change the
+    temperature in training, use `callbacks.HyperparameterSchedule("temperature", schedule)`.
 
     Args:
         latent_dim: Number D of latent variables.
-        num_classes: Number K of classes of each, at least 2.
+        num_classes: Number K of classes of each variable, at least 2.
         temperature: Temperature of the relaxed draws in training, > 0; None for whole draws.
-        straight_through: Whether relaxed draws are rounded to whole ones on the way forward, so
-            that the decoder sees no others; the gradient is that of the relaxed draw.
+        straight_through: Whether relaxed draws are rounded to one-hot rows in the forward pass, so
+            that the decoder sees only whole draws; the gradient is that of the relaxed draw.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
-        `tfd.Independent` of one-hot rows, batch [B], event [D, K], for features `[B, ...]`.
+        `tfd.Independent` over one-hot rows, batch [B], event [D, K], for features `[B, ...]`.
 
     Raises:
-        ValueError: If an argument is not as above, or the number of features unknown.
+        ValueError: If an argument is not as above, or the number of features is unknown.
 
     Example:
         >>> import tensorflow as tf

@@ -17,19 +17,19 @@ from keras_vae.posteriors.diagonal_normal import DiagonalNormal
 
 @serializable
 class Chain(Posterior):
-    """Stochastic layers from the bottom up, each a diagonal normal given the one below.
+    """Stochastic layers drawn from the bottom up, each a diagonal normal given the one below.
 
     q(z|x) = q(z1|x) q(z2|z1) ... q(zL|z_{L-1}),  z = [z1, ..., zL]
 
-    q(z1|x) is linear in the features, as `DiagonalNormal` is: its hidden layers are the encoder.
-    Those of every other layer are the head's. The decoder is given z1 alone, as x depends on z
-    through z1; `keras_vae.priors.Chain` with the same `latent_dims` makes z1 depend on the rest.
-    The KL is estimated from the samples.
+    The parameters of q(z1|x) are linear in the features, as those of `DiagonalNormal` are: its
+    hidden layers are the encoder. The hidden layers of every other conditional belong to the head.
+    The decoder is given z1 only, because x depends on z through z1; `keras_vae.priors.Chain` with
+    the same `latent_dims` makes z1 depend on the rest. The KL is estimated from the samples.
 
     Args:
-        latent_dims: Numbers of dimensions of z1, ..., zL; z has D, their sum.
-        hidden: Width of each hidden layer of q(z_l|z_{l-1}); `()` makes it linear in z_{l-1}.
-            Or such widths for each of them, that of the layers next to x first.
+        latent_dims: Numbers of dimensions of z1, ..., zL; their sum is D.
+        hidden: Widths of the hidden layers of every q(z_l|z_{l-1}); `()` makes it linear in
+            z_{l-1}. Alternatively, such widths for each conditional, the one nearest to x first.
         activation: Name of a Keras activation, or a function.
         **kwargs: Passed on to `keras.layers.Layer`.
 
@@ -79,26 +79,26 @@ class Chain(Posterior):
         return z[..., : self.decoder_input_dim]
 
     def parameters(self, features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns those of q(z1|x); the other layers depend on x through z1 alone."""
+        """Returns the parameters of q(z1|x); the other layers depend on x only through z1."""
         return self.base.parameters(features)
 
     def distribution(
         self, parameters: tuple[tf.Tensor, tf.Tensor], training: bool = False
     ) -> ChainDistribution:
-        """Returns q(z|x) of its parameters."""
+        """Returns q(z|x) with these parameters."""
         return self.chain.distribution(self.base.distribution(parameters))
 
     def mean(self, q: tfp.distributions.Distribution) -> tf.Tensor:
         """Returns the mean of q(z1|x), then of each q(z_l|z_{l-1}) at the mean of the layer below.
 
-        Only that of z1 is E_q[z1], unless the conditionals are linear: Tensor `[B, D]`.
+        Tensor `[B, D]`. Unless the conditionals are linear, only the part of z1 is a mean under q.
         """
         return q.means_along()
 
     def stddev(self, q: tfp.distributions.Distribution) -> tf.Tensor:
         """Returns the scales of the layers, each given the mean of the layer below: `[B, D]`.
 
-        Only those of z1 are marginal standard deviations.
+        Only the scales of z1 are marginal standard deviations.
         """
         return q.stddevs_along()
 

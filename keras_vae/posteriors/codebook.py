@@ -1,4 +1,4 @@
-"""A codebook: its vectors, which of them is the nearest, and how they move."""
+"""A codebook: its vectors, how the nearest one is found, and how they move."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ import tensorflow as tf
 from keras_vae.core import checks
 from keras_vae.core.head import Head
 
-# Pseudo-counts of each code when its mean is taken.
+# Pseudo-count of each code when its mean is computed.
 _EPSILON = 1e-5
-# Vectors are made this long at least before they are divided by their length.
+# Lower bound of the squared length of vectors that are divided by their length.
 _TINY = 1e-12
 LEARNING = ("ema", "gradient")
 DISTANCES = ("euclidean", "cosine")
 
 
 def vectors_of_length_one(code_dim: int) -> keras.initializers.Initializer:
-    """Returns an initializer of vectors of D dimensions, whose lengths are about 1."""
+    """Returns an initializer for vectors of D dimensions with lengths of about 1."""
     limit = math.sqrt(3.0 / code_dim)
     return keras.initializers.RandomUniform(-limit, limit)
 
 
 def scores(z: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
-    """Returns |e_j|^2 - 2 z e_j of z `[..., D]` and vectors e `[K, D]`, `[..., K]`.
+    """Returns |e_j|^2 - 2 z e_j, `[..., K]`, for z `[..., D]` and vectors e `[K, D]`.
 
-    It is the squared distance but for |z|^2, which all codes share.
+    It is the squared distance without |z|^2, which is the same for all codes.
     """
     squares = tf.reduce_sum(tf.square(vectors), axis=-1)
     return squares - 2.0 * tf.matmul(z, vectors, transpose_b=True)
@@ -42,13 +42,13 @@ def _mean_of_local_batch(values: tf.Tensor) -> tf.Tensor:
 
 
 class Batch(NamedTuple):
-    """Where a batch of training stands among those of all replicas.
+    """The place of a training batch among the batches of all replicas.
 
     Attributes:
         seed: A stateless seed `[2]`, the same on all replicas.
         replica: Number of this replica, from 0.
         replicas: Number of replicas.
-        mean: Function of values `[B, ...]` to their mean over the examples of all replicas.
+        mean: Function from values `[B, ...]` to their mean over the examples of all replicas.
     """
 
     seed: Any
@@ -58,20 +58,20 @@ class Batch(NamedTuple):
 
 
 class Codebook(Head):
-    """K vectors of D dimensions, and how they follow what is quantized by them.
+    """K vectors of D dimensions that follow the vectors they quantize.
 
     k = argmin_j |e_j|^2 - 2 z e_j
 
-    With `learning="ema"`, the vectors are means of what was assigned to them, over the batches of
-    all replicas, after these were quantized. With n_k the number of vectors assigned to code k and
-    s_k their sum,
+    With `learning="ema"`, the vectors are moving averages of what was assigned to them, over the
+    batches of all replicas; they are updated after a batch has been quantized. With n_k the number
+    of vectors assigned to code k and s_k their sum,
 
     N <- decay N + (1 - decay) n,  m <- decay m + (1 - decay) s,
     e = m / N',  N' = (N + eps) / (sum N + K eps) sum N
 
-    from N = 1 and m = e on. With `"gradient"`, the vectors are weights that the optimizer moves,
-    and N is kept alone. In both cases, a code whose N is less than `restart_below` times the mean
-    of all N begins anew at a vector z of the batch, with the mean N.
+    starting from N = 1 and m = e. With `"gradient"`, the vectors are weights that the optimizer
+    updates, and only N is kept. In both cases, a code whose N is less than `restart_below` times
+    the mean of all N restarts at a vector z of the batch, with the mean N.
 
     Args:
         codebook_size: Number K of codes.
@@ -79,7 +79,7 @@ class Codebook(Head):
         learning: `"ema"` or `"gradient"`.
         distance: `"euclidean"`, or `"cosine"` for vectors of length one.
         decay: Decay of the moving averages, in [0, 1).
-        restart_below: Share of the mean usage below which codes begin anew; 0 for never.
+        restart_below: Fraction of the mean usage below which a code restarts; 0 for never.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Attributes:
@@ -111,12 +111,12 @@ class Codebook(Head):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The arguments of the constructor, for the configuration of what owns the codebook."""
+        """The arguments of the constructor, for the configuration of the codebook's owner."""
         names = ("codebook_size", "code_dim", "learning", "distance", "decay", "restart_below")
         return {name: getattr(self, name) for name in names}
 
     def build(self, input_shape: Any = None) -> None:
-        """Makes the vectors and the averages."""
+        """Creates the vectors and the averages."""
         shape = (self.codebook_size, self.code_dim)
         start = vectors_of_length_one(self.code_dim)
         learned = self.learning == "gradient"
@@ -137,13 +137,13 @@ class Codebook(Head):
             dtype=self.density_dtype,
             trainable=trainable,
             autocast=False,
-            # Every replica assigns the same.
+            # Every replica assigns the same value.
             aggregation="only_first_replica",
             name=name,
         )
 
     def normalize(self, vectors: tf.Tensor) -> tf.Tensor:
-        """Returns vectors `[..., D]` as they are compared: of length one for cosine distances."""
+        """Returns vectors `[..., D]` as they are compared: with length one for cosine distance."""
         if self.distance == "euclidean":
             return vectors
         squares = tf.reduce_sum(tf.square(vectors), axis=-1, keepdims=True)
@@ -160,17 +160,17 @@ class Codebook(Head):
         return _gather(self.vectors, codes)
 
     def scores(self, z: tf.Tensor) -> tf.Tensor:
-        """Returns the scores of all vectors for z `[R, D]`, `[R, K]`: the nearest has the least."""
+        """Returns the scores `[R, K]` of all vectors for z `[R, D]`; the nearest has the lowest."""
         return scores(z, self.vectors)
 
     def assign(self, z: tf.Tensor) -> tf.Tensor:
-        """Returns the codes of the nearest vectors to z `[R, D]`: int32 `[R]`."""
+        """Returns the codes of the vectors nearest to z `[R, D]`: int32 `[R]`."""
         return tf.argmin(tf.stop_gradient(self.scores(z)), axis=-1, output_type=tf.int32)
 
     # What moves the codebook.
 
     def measure(self, z: tf.Tensor, codes: tf.Tensor, batch: Batch) -> dict[str, tf.Tensor]:
-        """Returns the sums over this batch that `updates` needs, of z `[R, D]` and codes `[R]`."""
+        """Returns the sums over z `[R, D]` and codes `[R]` of this batch that `updates` needs."""
         z, size = tf.stop_gradient(z), self.codebook_size
         ones = tf.ones(tf.shape(codes), z.dtype)
         found = {"counts": tf.math.unsorted_segment_sum(ones, codes, size)}
@@ -181,22 +181,22 @@ class Codebook(Head):
         return found
 
     def _draw_candidates(self, z: tf.Tensor, batch: Batch) -> dict[str, tf.Tensor]:
-        """Returns what the codes would begin anew at, drawn from the rows z of all replicas.
+        """Returns the vectors at which codes would restart, drawn from the rows z of all replicas.
 
-        For each code, a replica is drawn and one of its rows. All others hold zeros in its place,
-        so that the sum over the replicas is the candidate. With equal batches these are the rows
-        that one device would draw of the whole batch.
+        For each code, a replica and one of its rows are drawn. All other replicas hold zeros in its
+        place, so that the sum over the replicas is the candidate. If the batches are of equal size,
+        these are the rows that a single device would draw from the whole batch.
         """
         draws = tf.random.stateless_uniform(
             [self.codebook_size], batch.seed, 0, 2**31 - 1, tf.int32, alg="philox"
         )
-        # In whole numbers, which are exact: the draw is a fraction of 2^31.
+        # Integers keep this exact: the draw is a fraction of 2^31.
         scaled, rows = tf.cast(draws, tf.int64) * batch.replicas, tf.shape(z)[0]
         row = tf.bitwise.right_shift(
             (scaled % 2**31) * tf.cast(rows, tf.int64), tf.constant(31, tf.int64)
         )
         mine = tf.equal(scaled // 2**31, tf.cast(batch.replica, tf.int64)) & (rows > 0)
-        # A row more, for a replica without data.
+        # One extra row, for a replica without data.
         padded = tf.concat([z, tf.zeros([1, self.code_dim], z.dtype)], axis=0)
         candidates = tf.gather(padded, tf.cast(row, tf.int32))
         drawn = tf.cast(mine, z.dtype)
@@ -231,7 +231,7 @@ class Codebook(Head):
         return self.decay * average + (1.0 - self.decay) * values
 
     def set_vectors(self, vectors: np.ndarray) -> None:
-        """Sets the vectors, `[K, D]`, and begins the averages anew."""
+        """Sets the vectors, `[K, D]`, and restarts the averages."""
         self.embeddings.assign(self.normalize(self.to_density(vectors)))
         self.usage.assign(tf.ones_like(self.usage))
         if self.totals is not None:
@@ -250,7 +250,7 @@ def _gather(vectors: tf.Tensor, codes: tf.Tensor) -> Any:
 
 
 def _smoothed(usage: tf.Tensor) -> tf.Tensor:
-    """Returns N', whose entries are positive and have the sum of N."""
+    """Returns N', whose entries are positive and have the same sum as N."""
     total, size = tf.reduce_sum(usage), tf.cast(tf.shape(usage)[0], usage.dtype)
     return (usage + _EPSILON) / (total + size * _EPSILON) * total
 
@@ -270,7 +270,7 @@ def k_means(vectors: np.ndarray, size: int, seed: int) -> np.ndarray:
 
 
 def _warn_of_equal(rows: np.ndarray, size: int) -> None:
-    """Warns if fewer vectors than codes differ by more than rounding."""
+    """Warns if there are fewer distinct vectors, up to rounding, than codes."""
     largest = max(float(np.abs(rows).max()), _TINY)
     different = len(np.unique(np.round(rows / largest, 5), axis=0))
     if different < size:

@@ -17,7 +17,7 @@ tfd = tfp.distributions
 
 @serializable
 class DiagonalNormal(Posterior):
-    """A normal with independent dimensions, its location and scale linear in the features.
+    """A diagonal normal with its location and scale linear in the features.
 
     q(z|x) = N(z; mu(h), diag(sigma(h))^2), mu = W h + b, sigma = softplus(V h + c) + floor
 
@@ -31,7 +31,7 @@ class DiagonalNormal(Posterior):
         `tfd.MultivariateNormalDiag`, batch [B], event [D], for features `[B, ...]`.
 
     Raises:
-        ValueError: If `latent_dim` is not a positive integer, or the number of features unknown.
+        ValueError: If `latent_dim` is not a positive integer, or the number of features is unknown.
 
     Example:
         >>> q = DiagonalNormal(2)(tf.zeros([3, 8]))
@@ -60,6 +60,6 @@ class DiagonalNormal(Posterior):
     def distribution(
         self, parameters: tuple[tf.Tensor, tf.Tensor], training: bool = False
     ) -> tfd.MultivariateNormalDiag:
-        """Returns q(z|x) of its parameters."""
+        """Returns q(z|x) with these parameters."""
         loc, raw_scale = parameters
         return MultivariateNormalDiag(loc, scale_diag=positive_scale(raw_scale))

@@ -22,12 +22,13 @@ class DiscretePosterior(Posterior):
     Args:
         latent_dim: Number D of latent variables.
         temperature: Temperature of the relaxed draws in training, > 0; None for whole draws.
-        straight_through: Whether relaxed draws are rounded on the way forward.
+        straight_through: Whether relaxed draws are rounded in the forward pass.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Attributes:
-        whole: The distribution of one variable, made of logits.
-        relaxed: The same with relaxed draws, made of logits, temperature and straight_through.
+        whole: The distribution of one variable, constructed from logits.
+        relaxed: The same with relaxed draws, constructed from logits, temperature and
+            straight_through.
     """
 
     discrete = True
@@ -53,11 +54,11 @@ class DiscretePosterior(Posterior):
 
     @property
     def reparameterized(self) -> bool:
-        """Whether gradients pass through the samples of a training: with a temperature."""
+        """Whether gradients pass through samples drawn in training: only with a temperature."""
         return self._initial_temperature is not None
 
     def distribution(self, parameters: tf.Tensor, training: bool = False) -> tfd.Independent:
-        """Returns q(z|x) of its logits; in training, and with a temperature, its draws relaxed."""
+        """Returns q(z|x) with these logits; with a temperature, draws in training are relaxed."""
         if training and self.reparameterized:
             temperature = self.to_density(tf.convert_to_tensor(self.temperature))
             each = self.relaxed(parameters, temperature, self.straight_through)

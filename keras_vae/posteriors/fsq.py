@@ -15,7 +15,7 @@ from keras_vae.posteriors.codebook import Batch
 from keras_vae.posteriors.quantizer import MapQuantizer, Quantized
 from keras_vae.posteriors.straight_through import straight_through
 
-# By so much the bounded values reach beyond the outer levels, which rounding gives back.
+# How far the bounded values reach beyond the outer levels; rounding brings them back.
 _MARGIN = 1e-3
 
 
@@ -26,10 +26,10 @@ class FSQ(MapQuantizer):
     f_i(z) = h_i tanh(z + s_i) - o_i,  q_i = round(f_i(z_i)) / floor(L_i / 2)
 
     with h_i = (L_i - 1)(1 + 0.001) / 2, o_i = 1/2 for an even number of levels L_i and 0 for an odd
-    one, and s_i = artanh(o_i / h_i), so that f_i(0) = 0. The code of a position numbers the
-    combinations of levels, the first dimension running fastest; there are prod_i L_i of them. No
-    codebook can collapse, there is nothing to commit to, and gradients pass the rounding as they
-    are.
+    one, and s_i = artanh(o_i / h_i), so that f_i(0) = 0. The code of a position is the number of
+    its combination of levels, the first dimension running fastest; there are prod_i L_i of them.
+    There is no codebook that could collapse and no commitment loss, and gradients pass through the
+    rounding unchanged.
 
     Args:
         maps: Shape of the map of codes, such as `(8, 8)`.
@@ -73,7 +73,8 @@ class FSQ(MapQuantizer):
         """Returns f(z) `[..., D]`, whose rounded values are the levels."""
         levels = np.asarray(self.levels, np.float64)
         half = (levels - 1.0) * (1.0 + _MARGIN) / 2.0
-        # The upper of two levels, 0, would else be the end of the range, and the shift infinite.
+        # Otherwise the upper of two levels, 0, would be the end of the range, and the shift would
+        # be infinite.
         half = np.where(levels == 2.0, 1.0 - _MARGIN, half)
         offset = np.where(levels % 2 == 0, 0.5, 0.0)
         half, offset, shift = map(self.to_density, (half, offset, np.arctanh(offset / half)))

@@ -23,7 +23,7 @@ class FullCovarianceNormal(Posterior):
 
     q(z|x) = N(z; mu(h), L(h) L(h)^T), L lower triangular, L_dd = softplus(l_dd(h)) + floor
 
-    L starts near the identity. Costs D (D + 1) / 2 rows of weights.
+    L starts near the identity. It costs D (D + 1) / 2 rows of weights.
 
     Args:
         latent_dim: Number D of latent dimensions.
@@ -33,7 +33,7 @@ class FullCovarianceNormal(Posterior):
         `tfd.MultivariateNormalTriL`, batch [B], event [D], for features `[B, ...]`.
 
     Raises:
-        ValueError: If `latent_dim` is not a positive integer, or the number of features unknown.
+        ValueError: If `latent_dim` is not a positive integer, or the number of features is unknown.
 
     Example:
         >>> q = FullCovarianceNormal(2)(tf.zeros([3, 8]))
@@ -61,23 +61,23 @@ class FullCovarianceNormal(Posterior):
         self.raw_scale.build(shape)
 
     def parameters(self, features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns mu `[B, D]` and the entries of L, the diagonal's before softplus, in one row."""
+        """Returns mu `[B, D]` and the entries of L in one row, the diagonal before its softplus."""
         features = self.flatten(features)
         return self.to_density(self.loc(features)), self.to_density(self.raw_scale(features))
 
     def distribution(
         self, parameters: tuple[tf.Tensor, tf.Tensor], training: bool = False
     ) -> tfd.MultivariateNormalTriL:
-        """Returns q(z|x) of its parameters."""
+        """Returns q(z|x) with these parameters."""
         loc, entries = parameters
         return MultivariateNormalTriL(loc, _cholesky_factor(entries, self.latent_dim))
 
 
 def _cholesky_factor(entries: tf.Tensor, size: int) -> tf.Tensor:
-    """Returns L `[B, D, D]` of its entries `[B, D (D + 1) / 2]`, in the order of TFP.
+    """Returns L `[B, D, D]` from its entries `[B, D (D + 1) / 2]`, in the order of TFP.
 
-    `tfp.math.fill_triangular` and `tf.linalg.set_diag` give the same by operations on matrices
-    that other runtimes do not have.
+    `tfp.math.fill_triangular` and `tf.linalg.set_diag` give the same result, but with matrix
+    operations that other runtimes do not have.
     """
     square = tf.concat([entries[:, size:], tf.reverse(entries, [-1])], axis=-1)  # [B, D * D]
     diagonal = positive_scale(square[:, :: size + 1] + inverse_scale(1.0))  # [B, D]

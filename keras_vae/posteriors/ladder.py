@@ -1,4 +1,4 @@
-"""A posterior that is drawn from the top down, as the prior is."""
+"""A posterior that is drawn from the top down, like the prior."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ Parameters = tuple[tuple[tf.Tensor, tf.Tensor], ...]
 
 @serializable
 class Ladder(Posterior):
-    """Stochastic layers from the top down, each the product of an estimate and a conditional.
+    """Stochastic layers drawn from the top down, each the product of an estimate and a conditional.
 
     q(z|x) = q(zL|x) prod_l q(z_l|z_{l+1}, x),  z = [z1, ..., zL]
     q(z_l|z_{l+1}, x) ~ N(z_l; mu_l(x), s_l(x)^2) p(z_l|z_{l+1})
 
     The estimates (mu_l, s_l) are linear in the features of their level, which
-    `keras_vae.networks.LadderEncoder` makes of x. The conditionals are normals with independent
-    dimensions, whose parameters are those of perceptrons: `top_down`. A `keras_vae.LadderVAE`
-    shares them with its prior, a `keras_vae.priors.Chain`; without sharing, they are the head's
-    own. Given the groups above, the KL of each group from such a prior has a closed form. The
-    decoder is given z1 alone.
+    `keras_vae.networks.LadderEncoder` computes from x. The conditionals, `top_down`, are normals
+    with independent dimensions, whose parameters are computed by perceptrons. A
+    `keras_vae.LadderVAE` shares them with its prior, a `keras_vae.priors.Chain`; otherwise the head
+    has its own. Given the groups above, the KL of each group from such a prior has a closed form.
+    The decoder is given z1 only.
 
     Args:
-        latent_dims: Numbers of dimensions of z1, ..., zL; z has D, their sum.
-        hidden: Widths of the features of all levels. The perceptron of p(z_l|z_{l+1}) has the
-            width of level l + 1.
+        latent_dims: Numbers of dimensions of z1, ..., zL; their sum is D.
+        hidden: Width of the features of each level. The perceptron of p(z_l|z_{l+1}) has the width
+            of level l + 1.
         depth: Number of hidden layers of each perceptron.
         activation: Name of a Keras activation, or a function.
-        top_down: Conditionals to share, or None for own ones.
+        top_down: Conditionals to share, or None for the head's own.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
-        `tfd.Distribution`, batch [B], event [D], for features `[B, F]`, F the sum of the widths.
+        `tfd.Distribution`, batch [B], event [D], for features `[B, F]`; F is the sum of the widths.
 
     Raises:
-        ValueError: If an argument is not as above, or features have another size.
+        ValueError: If an argument is not as above, or the features have another size.
 
     Example:
         >>> head = Ladder([3, 2], hidden=(16, 8))
@@ -100,32 +100,32 @@ class Ladder(Posterior):
         return z[..., : self.decoder_input_dim]
 
     def parameters(self, features: tf.Tensor) -> Parameters:
-        """Returns mu and the scale before its softplus of every level, each `[B, D_l]`."""
+        """Returns mu and the scale before its softplus for every level, each `[B, D_l]`."""
         levels = tf.split(self.flatten(features), self.hidden, axis=-1)
         pairs = zip(self.estimates, levels, strict=True)
         return tuple(estimate.parameters(level) for estimate, level in pairs)
 
     def distribution(self, parameters: Parameters, training: bool = False) -> LadderDistribution:
-        """Returns q(z|x) of its parameters."""
+        """Returns q(z|x) with these parameters."""
         estimates = [(loc, positive_scale(raw_scale)) for loc, raw_scale in parameters]
         return LadderDistribution(estimates, self.top_down.conditionals)
 
     def mean(self, q: tfp.distributions.Distribution) -> tf.Tensor:
         """Returns the mean of q(zL|x), then of each layer at the mean of the one above.
 
-        Only that of zL is a marginal mean, unless the conditionals are linear: Tensor `[B, D]`.
+        Tensor `[B, D]`. Unless the conditionals are linear, only the part of zL is a marginal mean.
         """
         return q.means_along()
 
     def stddev(self, q: tfp.distributions.Distribution) -> tf.Tensor:
         """Returns the scales of the layers, each given the mean of the layer above: `[B, D]`.
 
-        Only those of zL are marginal standard deviations.
+        Only the scales of zL are marginal standard deviations.
         """
         return q.stddevs_along()
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the arguments of the constructor, without conditionals that are shared."""
+        """Returns the arguments of the constructor, without shared conditionals."""
         config, chain = super().get_config(), self.top_down.arguments
         del config["latent_dim"]  # the sum of `latent_dims`
         own = {"latent_dims": chain["latent_dims"], "activation": chain["activation"]}
@@ -133,7 +133,7 @@ class Ladder(Posterior):
 
 
 def checked_widths(hidden: Any, latent_dims: Sequence[int]) -> tuple[int, ...]:
-    """Returns the widths of the levels, or raises unless there is one for each."""
+    """Returns the widths of the levels; raises unless there is one for each level."""
     widths, levels = checks.sizes("hidden", hidden), checks.sizes("latent_dims", latent_dims)
     if len(widths) != len(levels):
         rule = f"must have a width for each of latent_dims, {levels}"
@@ -142,5 +142,5 @@ def checked_widths(hidden: Any, latent_dims: Sequence[int]) -> tuple[int, ...]:
 
 
 def perceptrons(hidden: Sequence[int], depth: int) -> tuple[tuple[int, ...], ...]:
-    """Returns the widths of the perceptron of each conditional of a ladder, that of z1 first."""
+    """Returns the widths of each conditional's perceptron in a ladder, the one of z1 first."""
     return tuple((width,) * depth for width in hidden[1:])

@@ -15,17 +15,17 @@ from keras_vae.posteriors.vector_map import VectorMap
 
 
 class Quantized(NamedTuple):
-    """What a quantizer makes of the features of B examples.
+    """The result of quantizing the features of B examples.
 
     Attributes:
         codes: The codes of all groups, int32 `[B, N]`.
-        embedded: What the decoder gets, exactly that of the codes, `[B, *decoder_input_shape]`,
-            with the gradient that the quantizer passes on.
-        commitment: Sum of the squared distances of z to what it was quantized to, without gradient
-            to the latter, `[B]`.
-        penalty: What else belongs to the loss, `[B]`.
-        statistics: Sums over the batch of which the state of the quantizer follows, by name; empty
-            outside of training.
+        embedded: What the decoder gets, `[B, *decoder_input_shape]`: exactly the embedding of the
+            codes, with the gradient that the quantizer passes on.
+        commitment: Sum of the squared distances between z and what it was quantized to, without a
+            gradient to the latter, `[B]`.
+        penalty: Any other term of the loss, `[B]`.
+        statistics: Sums over the batch from which the state of the quantizer is updated, by name;
+            empty outside of training.
     """
 
     codes: tf.Tensor
@@ -36,13 +36,13 @@ class Quantized(NamedTuple):
 
 
 class Quantizer(Posterior):
-    """A posterior that is a single vector of codes for each x, and no more than that.
+    """A posterior that is a single vector of codes for each x.
 
     q(z|x) = 1 for the codes z of the features of x
 
-    It is trained by `keras_vae.VQVAE`, which asks for `quantize_features`, as a point mass carries
-    no gradient. A subclass says what features are quantized to, what the decoder gets of codes
-    (`embed`), and how its state follows the statistics of a batch.
+    It is trained by `keras_vae.VQVAE`, which calls `quantize_features`, because a point mass
+    carries no gradient. A subclass defines what features are quantized to, what the decoder gets
+    for given codes (`embed`), and how the statistics of a batch update its state.
 
     Args:
         groups: How the codes are laid out in z.
@@ -50,10 +50,10 @@ class Quantizer(Posterior):
 
     Attributes:
         groups: How the codes are laid out in z: shapes and numbers of codes by group.
-        codebooks: Those that k-means can set, if there are any.
+        codebooks: The codebooks that k-means can set, if there are any.
 
     Example:
-        Signs of features as codes, with the gradient passed on:
+        Use the signs of features as codes, and pass the gradient on:
 
         >>> from keras_vae.posteriors.straight_through import straight_through
         >>> class Signs(Quantizer):
@@ -84,7 +84,7 @@ class Quantizer(Posterior):
 
     @property
     def latents(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the maps by name, in the order in which they lie in z."""
+        """Shapes of the maps by name, in their order within z."""
         return self.groups.latents
 
     @property
@@ -94,20 +94,20 @@ class Quantizer(Posterior):
 
     @property
     def reparameterized(self) -> bool:
-        """Whether gradients pass through the samples of a training: not through codes."""
+        """Whether gradients pass through the samples drawn in training: not through codes."""
         return False
 
     def quantize_features(self, features: tf.Tensor, batch: Batch | None = None) -> Quantized:
-        """Returns codes and what belongs to them for features `[B, ...]`.
+        """Returns the codes of features `[B, ...]` and what the loss needs with them.
 
         Args:
-            features: What the encoder gave.
-            batch: Where the batch stands among those of all replicas; None outside of training.
+            features: Output of the encoder.
+            batch: Place of the batch among those of all replicas; None outside of training.
         """
         raise NotImplementedError
 
     def embed(self, codes: tf.Tensor) -> tf.Tensor:
-        """Returns what the decoder gets of codes `[..., N]`: `[..., *decoder_input_shape]`."""
+        """Returns what the decoder gets for codes `[..., N]`: `[..., *decoder_input_shape]`."""
         raise NotImplementedError
 
     def state_updates(self, sums: Mapping[str, tf.Tensor]) -> Iterable[tuple[Any, tf.Tensor]]:
@@ -115,7 +115,7 @@ class Quantizer(Posterior):
         return ()
 
     def initialize(self, features: tf.Tensor, seed: int) -> None:
-        """Sets the codebooks by k-means of what is quantized of features `[B, ...]`."""
+        """Sets the codebooks by k-means on the vectors quantized for features `[B, ...]`."""
         rule = "must have a codebook that can be initialized"
         raise checks.invalid("posterior", rule, type(self).__name__)
 
@@ -130,7 +130,7 @@ class Quantizer(Posterior):
         return PointMass(parameters, self.groups, self.density_dtype)
 
     def decoder_input(self, z: tf.Tensor) -> tf.Tensor:
-        """Returns what the decoder gets of codes `[..., N]`: their vectors."""
+        """Returns what the decoder gets for codes `[..., N]`: their vectors."""
         return self.embed(z)
 
     def stddev(self, q: PointMass) -> tf.Tensor:
@@ -138,7 +138,7 @@ class Quantizer(Posterior):
         return tf.zeros_like(q.codes, self.density_dtype)
 
     def summary(self, q: PointMass) -> dict[str, tf.Tensor]:
-        """Returns the codes, by that name."""
+        """Returns the codes, under that name."""
         return {"codes": q.codes}
 
     def get_config(self) -> dict[str, Any]:
@@ -157,7 +157,7 @@ class MapQuantizer(VectorMap, Quantizer):
     Args:
         maps: Shape of the map, such as `(8, 8)`.
         code_dim: Number D of dimensions of the vectors.
-        num_codes: Number of codes of each group; all groups are of this map.
+        num_codes: Number of codes of each group; every group has a map of this shape.
         **kwargs: Passed on to `keras.layers.Layer`.
     """
 
@@ -175,7 +175,7 @@ class MapQuantizer(VectorMap, Quantizer):
         self.built = True
 
     def build_codebooks(self) -> None:
-        """Makes the codebooks, if there are any."""
+        """Creates the codebooks, if there are any."""
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""
@@ -183,12 +183,12 @@ class MapQuantizer(VectorMap, Quantizer):
 
 
 def squared_distances(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-    """Returns the sums of squared differences of `[B, P, D]`: `[B]`."""
+    """Returns the sum of squared differences for each example of `[B, P, D]`: `[B]`."""
     return tf.reduce_sum(tf.square(a - b), axis=[1, 2])
 
 
 def prefixed(name: str, statistics: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Returns the statistics of one of several codebooks under names of their own.
+    """Returns the statistics of one of several codebooks, with this prefix to their names.
 
     Example:
         >>> prefixed("top", {"counts": 1})

@@ -25,15 +25,16 @@ from keras_vae.posteriors.quantizer import (
 
 @serializable
 class QuantizerHierarchy(Quantizer):
-    """A coarse map of codes, and a fine one that is chosen given the coarse one.
+    """A coarse map of codes and a fine map that is chosen given the coarse one.
 
     top = quantize(down(h)),  bottom = quantize(merge(h, repeat(e_top)))
 
-    The features h are a map of the size of the bottom. `down` halves them by convolutions until
-    they have the size of the top; `merge` is a convolution of h and the vectors of the top, which
-    are repeated until they have the size of the bottom. The decoder gets these vectors and those of
-    the bottom side by side, `[B, *bottom.maps, D_top + D_bottom]`. A top that is a hierarchy itself
-    makes three maps of it, and so on. The codes lie in z from the coarsest map to the finest.
+    The features h are a map of the same size as the bottom. `down` halves them by convolutions
+    until they have the size of the top; `merge` is a convolution of h and the vectors of the top,
+    which are repeated until they have the size of the bottom. The decoder gets these vectors and
+    those of the bottom side by side, `[B, *bottom.maps, D_top + D_bottom]`. If the top is a
+    hierarchy itself, there are three maps, and so on. The codes in z are ordered from the coarsest
+    map to the finest.
 
     Args:
         top: Quantizer of the coarse map, or a hierarchy.
@@ -45,7 +46,7 @@ class QuantizerHierarchy(Quantizer):
         `tfd.Distribution`, a point mass over int32 codes, batch [B], event [N_top + N_bottom].
 
     Raises:
-        ValueError: If an argument is not as above, or the features are no map of that size.
+        ValueError: If an argument is not as above, or the features are not a map of that size.
 
     Example:
         >>> from keras_vae.posteriors import VectorQuantizer
@@ -89,7 +90,7 @@ class QuantizerHierarchy(Quantizer):
 
     @property
     def codebooks(self) -> list[Any]:
-        """All codebooks, from the top on."""
+        """All codebooks, starting from the top."""
         owners = (self.top, self.bottom)
         return [book for owner in owners for book in owner.codebooks]
 
@@ -106,7 +107,7 @@ class QuantizerHierarchy(Quantizer):
         self.merge.build(merged)
         shapes = (shape, self.merge.compute_output_shape(merged))
         for quantizer, its_shape in zip((self.top, self.bottom), shapes, strict=True):
-            if not quantizer.built:  # as those of a configuration are
+            if not quantizer.built:  # those from a configuration already are
                 quantizer.build(its_shape)
         self.built = True
 
@@ -120,7 +121,7 @@ class QuantizerHierarchy(Quantizer):
         return of_any_batch(self.merge, tf.concat([features, repeated], axis=-1))
 
     def _repeat(self, embedded: tf.Tensor) -> tf.Tensor:
-        """Returns a map `[..., h, w, D]` in the size of the bottom, each vector repeated."""
+        """Returns a map `[..., h, w, D]` at the size of the bottom, with each vector repeated."""
         for axis, (coarse, fine) in enumerate(
             zip(self.top.decoder_input_shape, self.bottom.maps, strict=False)
         ):
@@ -177,7 +178,7 @@ class QuantizerHierarchy(Quantizer):
 
 
 def _halvings(fine: tuple[int, ...], coarse: tuple[int, ...]) -> int:
-    """Returns how often a map must be halved, odd sides rounded up, to become the coarse one."""
+    """Returns how often a map must be halved, rounding odd sides up, to become the coarse one."""
     size, count = fine, 0
     while size != coarse and max(size) > 1:
         size, count = tuple(-(-side // 2) for side in size), count + 1

@@ -23,22 +23,22 @@ from keras_vae.posteriors.straight_through import GRADIENTS
 
 @serializable
 class ResidualQuantizer(MapQuantizer):
-    """Each vector of a map is replaced by a sum of vectors, each the nearest to what is left.
+    """Replaces each vector of a map by a sum of vectors, each the nearest to what is left.
 
     r_1 = z,  k_l = argmin_j |r_l - e_lj|^2,  r_{l+1} = r_l - stop_gradient(e_{l, k_l})
 
-    The decoder gets the sum of all e_{l, k_l}. L codebooks of K vectors make K^L sums at the price
-    of L searches. The codes are L groups of maps, from the coarsest on. The commitment is the sum
-    over all levels.
+    The decoder gets the sum of all e_{l, k_l}. L codebooks of K vectors give K^L sums at the price
+    of L searches. The codes are L groups of maps, starting with the coarsest. The commitment is the
+    sum over all levels.
 
     Args:
         maps: Shape of the map of codes, such as `(8, 8)`.
         num_quantizers: Number L of codebooks.
         codebook_size: Number K of codes of each.
         code_dim: Number D of dimensions of their vectors.
-        learning: `"ema"` or `"gradient"`, as of `VectorQuantizer`.
+        learning: `"ema"` or `"gradient"`, as for `VectorQuantizer`.
         decay: Decay of the moving averages, in [0, 1).
-        restart_below: Share of the mean usage below which a code begins anew; 0 for never.
+        restart_below: Fraction of the mean usage below which a code restarts; 0 for never.
         gradient: `"straight_through"` or `"rotation"`.
         **kwargs: Passed on to `keras.layers.Layer`.
 

@@ -22,18 +22,18 @@ tfd = tfp.distributions
 
 @serializable
 class StochasticQuantizer(VectorMap, DiscretePosterior):
-    """Each vector of a map draws its code, near ones of the codebook above all.
+    """Draws a code for each vector of a map; near codes are the most probable.
 
     h_p = W f_p + b,  q(k_p|x) ~ exp(-|h_p - e_k|^2 / (2 s^2))
 
-    z is one one-hot row for each position, and the decoder gets the vectors e_k that these pick, as
-    a map `[B, *maps, code_dim]`. The scale s is learned with the vectors, by their gradients: it
-    begins so wide that many codes are drawn, and shrinks as the encoder grows sure, so that codes
-    need no restarts, no commitment and no annealing. It is a posterior of `keras_vae.VAE`, best
-    with `priors.Categorical`, whose bound is exact in the codes: the published objective has a
-    term more, as there the vectors themselves are noisy.
+    z has a one-hot row for each position, and the decoder gets the vectors e_k that these rows
+    select, as a map `[B, *maps, code_dim]`. The scale s is learned together with the vectors, by
+    gradients. It starts so wide that many codes are drawn, and shrinks as the encoder becomes more
+    certain, so that no restarts, commitment or annealing are needed. Use it as a posterior of
+    `keras_vae.VAE`, best with `priors.Categorical`. The bound is exact in the codes: the published
+    objective has one more term, because there the vectors themselves are noisy.
 
-    Draws carry no gradient but with a temperature, as those of `Categorical` do.
+    Draws carry a gradient only with a temperature, as for `Categorical`.
 
     Args:
         maps: Shape of the map of codes, such as `(8, 8)`.
@@ -41,11 +41,11 @@ class StochasticQuantizer(VectorMap, DiscretePosterior):
         code_dim: Number D of dimensions of their vectors.
         initial_scale: The scale s at the start, > 0.
         temperature: Temperature of the relaxed draws in training, > 0; None for whole draws.
-        straight_through: Whether relaxed draws are rounded to whole ones on the way forward.
+        straight_through: Whether relaxed draws are rounded to whole draws in the forward pass.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
-        `tfd.Independent` of one-hot rows, batch [B], event [N, K], row by row of the map.
+        `tfd.Independent` over one-hot rows, batch [B], event [N, K], row by row of the map.
 
     Raises:
         ValueError: If an argument is not as above, or the features are a map of another size.
@@ -106,7 +106,7 @@ class StochasticQuantizer(VectorMap, DiscretePosterior):
         return -0.5 * tf.exp(-2.0 * tf.convert_to_tensor(self.log_scale)) * distances
 
     def decoder_input(self, z: tf.Tensor) -> tf.Tensor:
-        """Returns the vectors that one-hot rows `[..., N, K]` pick, or means of several."""
+        """Returns the vectors that one-hot rows `[..., N, K]` select; relaxed rows mix several."""
         vectors = tf.convert_to_tensor(self.embeddings)
         return self.as_map(tf.einsum("...pk,kd->...pd", self.to_density(z), vectors))
 

@@ -1,4 +1,4 @@
-"""How gradients get past the choice of a code, which has none of its own."""
+"""Ways to pass gradients through the choice of a code, which has no gradient itself."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _TINY = 1e-12
 
 @tf.custom_gradient
 def straight_through(z: tf.Tensor, embedded: tf.Tensor) -> Any:
-    """Returns `embedded` exactly, with the gradient passed on to z as it is.
+    """Returns `embedded` exactly, with the gradient passed on to z unchanged.
 
-    Not z + stop_gradient(embedded - z), which differs from `embedded` by rounding.
+    This is not z + stop_gradient(embedded - z), which differs from `embedded` by rounding.
 
     Args:
-        z: What the encoder gave, `[..., D]`.
+        z: Output of the encoder, `[..., D]`.
         embedded: What the decoder gets in its place, of the same shape.
 
     Example:
@@ -41,11 +41,11 @@ def rotation(z: tf.Tensor, embedded: tf.Tensor) -> Any:
     embedded = lambda R z,  lambda = |embedded| / |z|,
     R = I - 2 r r^T + 2 e z^T,  e and z of length one, r = (e + z) / |e + z|
 
-    λ and R count as constants, so that the gradient of z is λ R^T times that of `embedded`: the
-    angle between the two is kept.
+    λ and R are treated as constants, so that the gradient of z is λ R^T times that of `embedded`.
+    This keeps the angle between the gradient and the vector.
 
     Args:
-        z: What the encoder gave, `[..., D]`.
+        z: Output of the encoder, `[..., D]`.
         embedded: What the decoder gets in its place, of the same shape.
 
     Example:

@@ -1,4 +1,4 @@
-"""Features as a map of vectors, each of which is to be a code."""
+"""Features as a map of vectors, each of which becomes a code."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from keras_vae.posteriors.base import Posterior
 
 
 class VectorMap(Posterior):
-    """A posterior whose parameters follow from a map of vectors, linear in the features.
+    """A posterior that is computed from a map of vectors, linear in the features.
 
     Features that are a map of this size, `[B, *maps, C]`, are projected position by position, and
-    all others as a whole. The decoder gets a map of such vectors, too.
+    all others as a whole. The decoder also gets a map of such vectors.
 
     Attributes:
         maps: Shape of the map.
@@ -48,7 +48,7 @@ class VectorMap(Posterior):
         self._is_map = is_map
 
     def project(self, features: tf.Tensor) -> tf.Tensor:
-        """Returns the vectors z `[B, P, D]` of features `[B, ...]`, P the positions of the map."""
+        """Returns the vectors z `[B, P, D]` of features `[B, ...]`, with P positions in the map."""
         z = self.projection(features if self._is_map else self.flatten(features))
         return self.to_density(tf.reshape(z, [-1, math.prod(self.maps), self.code_dim]))
 

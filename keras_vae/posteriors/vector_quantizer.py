@@ -16,33 +16,34 @@ from keras_vae.posteriors.straight_through import GRADIENTS
 
 @serializable
 class VectorQuantizer(MapQuantizer):
-    """Each vector of a map is replaced by the nearest one of a codebook.
+    """Replaces each vector of a map by the nearest one of a codebook.
 
     z_p = W h_p + b,  k_p = argmin_j |z_p - e_j|^2,  q(k|x) = 1 for these codes
 
-    The features h are projected to `code_dim` dimensions, position by position where they are a map
-    of this size. The decoder gets the vectors e_k themselves, as a map `[B, *maps, code_dim]`.
+    The features h are projected to `code_dim` dimensions, position by position if they are a map of
+    this size. The decoder gets the vectors e_k themselves, as a map `[B, *maps, code_dim]`.
 
-    The codebook follows what is assigned to it: by moving averages (`learning="ema"`), or by the
-    gradient of sum_p |stop_gradient(z_p) - e_k|^2 (`"gradient"`). Codes that are hardly used begin
-    anew at vectors of the batch (`restart_below`). `model.initialize_codebook(data)` sets it by
-    k-means before the training. All of this is in float32 at least. Every example of a step that is
-    made counts alike, whatever its weight, also where gradients accumulate over several batches.
+    The codebook follows the vectors assigned to it, either by moving averages (`learning="ema"`) or
+    by the gradient of sum_p |stop_gradient(z_p) - e_k|^2 (`"gradient"`). Codes that are hardly used
+    restart at vectors of the batch (`restart_below`). `model.initialize_codebook(data)` sets the
+    codebook by k-means before training. All of this is computed in float32 or higher precision.
+    Every example of a step that is actually made counts equally, whatever its weight, even when
+    gradients are accumulated over several batches.
 
     Args:
         maps: Shape of the map of codes, such as `(8, 8)`.
         codebook_size: Number K of codes.
-        code_dim: Number D of dimensions of their vectors; a few, such as 8, go well with cosine
-            distances and large codebooks.
+        code_dim: Number D of dimensions of their vectors; a small number, such as 8, works well
+            with cosine distances and large codebooks.
         learning: `"ema"` or `"gradient"`.
         distance: `"euclidean"`, or `"cosine"`, for which vectors have length one.
         decay: Decay of the moving averages, in [0, 1).
-        restart_below: Share of the mean usage below which a code begins anew; 0 for never.
-        gradient: What passes the quantizer on the way back: `"straight_through"` the gradient as it
-            is, `"rotation"` turned as e_k is turned from z.
+        restart_below: Fraction of the mean usage below which a code restarts; 0 for never.
+        gradient: How gradients pass back through the quantizer: `"straight_through"` leaves them
+            unchanged, `"rotation"` rotates them back from e_k to z, keeping their angle to it.
         entropy_weight: Weight w >= 0 of the penalty w (mean_p H(p(k|z_p)) - H(mean p(k|z_p))) with
-            p(k|z) = softmax(-|z - e_k|^2), the last mean being over the batch: it wants sure
-            choices, and that all codes are used alike.
+            p(k|z) = softmax(-|z - e_k|^2), the last mean being over the batch. The penalty favors
+            confident choices and an even use of all codes.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
@@ -91,7 +92,7 @@ class VectorQuantizer(MapQuantizer):
 
     @property
     def codebooks(self) -> list[Codebook]:
-        """The codebook, in a list as those of other quantizers."""
+        """The codebook in a list, as for other quantizers."""
         return [self.codebook]
 
     def quantize_features(self, features: tf.Tensor, batch: Batch | None = None) -> Quantized:
@@ -114,7 +115,7 @@ class VectorQuantizer(MapQuantizer):
         )
 
     def _entropy(self, z: tf.Tensor, batch: Batch | None) -> tf.Tensor:
-        """Returns the mean entropy of choices less that of their mean over the batch: `[B]`."""
+        """Returns the mean entropy of choices minus that of their mean over the batch: `[B]`."""
         mean = Batch(seed=None).mean if batch is None else batch.mean
         rows = tf.reshape(z, [-1, self.code_dim])
         log_p = tf.nn.log_softmax(-self.codebook.scores(rows))

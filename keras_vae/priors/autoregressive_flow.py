@@ -23,14 +23,16 @@ class AutoregressiveFlow(Prior):
     u ~ N(0, I), z_d = m_d(z_{<d}) + s_d(z_{<d}) u_d, num_flows times
     log p(z) = log N(u; 0, I) - sum_d log s_d
 
-    The density is one pass of each masked network, a draw is D of them. Close to the standard
-    normal at the start. The networks work in the dtype of densities even under mixed precision.
+    The density takes one pass through each masked network; a draw takes D passes. The flow starts
+    close to the standard normal. The networks work in the dtype of densities even under mixed
+    precision.
 
     Args:
         latent_dim: Number D of latent dimensions.
-        num_flows: Number of steps; the order of the dimensions is reversed from each to the next.
+        num_flows: Number of steps; the order of the dimensions is reversed between steps.
         hidden_units: Width of each hidden layer of the masked networks.
-        activation: Name of a Keras activation, or a function, of the masked networks.
+        activation: Activation of the masked networks: the name of a Keras activation, or a
+            function.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:

@@ -13,18 +13,18 @@ from keras_vae.core import checks
 from keras_vae.core.head import Head
 from keras_vae.priors.fitting import Ascent, checked_draws
 
-# A package of its own: a posterior and a prior may bear the same name.
+# A separate package, because a posterior and a prior may have the same name.
 serializable = keras.saving.register_keras_serializable(package="keras_vae.priors")
 
 Infer = Callable[[tf.Tensor], tfp.distributions.Distribution]
 
 
 class Prior(Head):
-    """A head for p(z): -> `tfd.Distribution`, event [D].
+    """A head for p(z), which returns a `tfd.Distribution` with event [D].
 
-    `call` is given what a prior may depend on, and takes what it needs: the features of a
-    condition (`condition`, `[B, C]`, None in an unconditional model) and the model's own way from
-    encoder inputs to q(z|x) (`infer`).
+    `call` is given everything a prior may depend on, and uses what it needs: the features of a
+    condition (`condition`, `[B, C]`, None in an unconditional model) and the model's own function
+    from encoder inputs to q(z|x) (`infer`).
 
     Args:
         latent_dim: Number D of latent dimensions.
@@ -56,7 +56,7 @@ class Prior(Head):
 
     @property
     def latents(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the groups of z, by name, in the order in which they lie in z: one group."""
+        """Shapes of the groups of z by name, in their order within z: one group here."""
         return {"z": self.event_shape}
 
     def build(
@@ -64,13 +64,13 @@ class Prior(Head):
         encoder_input_shape: Sequence[int | None] | None = None,
         condition_shape: Sequence[int | None] | None = None,
     ) -> None:
-        """Makes the weights, given the shapes `[B, ...]` of encoder input and condition."""
+        """Creates the weights, given the shapes `[B, ...]` of encoder input and condition."""
         self.built = True
 
     def __call__(
         self, condition: tf.Tensor | None = None, infer: Infer | None = None, **kwargs: Any
     ) -> tfp.distributions.Distribution:
-        """Returns p(z), building the prior first if it needs no shape but the condition's."""
+        """Returns p(z); builds the prior first if it needs no shape except the condition's."""
         if not self.built:  # Keras can only build from the shapes of call's own arguments.
             self.build(condition_shape=None if condition is None else condition.shape)
         return super().__call__(condition, infer=infer, **kwargs)
@@ -93,30 +93,32 @@ class Prior(Head):
         seed: int = 0,
         verbose: bool = True,
     ) -> Prior:
-        """Fits the prior to draws of z by maximum likelihood, from where its weights stand.
+        """Fits the prior to draws of z by maximum likelihood, starting from its current weights.
 
         max 1/N sum_n log p(z_n)
 
-        By Adam steps. After every epoch the held-out draws tell what it was worth: the weights
-        become those of the best, and the fit ends early where nothing got better.
+        The weights are updated by Adam steps. Every epoch is scored on the held-out draws: the
+        prior ends up with the weights of the best epoch, and the fit stops early if there is no
+        improvement.
 
         Args:
-            z: Draws `[N, D]`, of the posteriors of a model for example.
-            epochs: Most passes over the draws.
-            batch_size: Draws of a step.
+            z: Draws `[N, D]`, for example from the posteriors of a model.
+            epochs: Maximum number of passes over the draws.
+            batch_size: Number of draws in a step.
             learning_rate: Learning rate of Adam, > 0.
-            held_out: Fraction of the draws, those of the last rows, that are held out; 0 to make
+            held_out: Fraction of the draws that are held out, taken from the last rows; 0 to run
                 all epochs and keep the last weights.
-            patience: Epochs without a better one, after which the fit ends.
-            seed: Seed of the order of the draws, and of the noise of a prior that has some.
-            verbose: Whether a progress bar appears after some seconds.
+            patience: Number of epochs without improvement after which the fit stops.
+            seed: Seed of the order of the draws, and of the noise if the prior has any.
+            verbose: Whether a progress bar appears after a few seconds.
 
         Returns:
             The prior itself.
 
         Raises:
             ValueError: If an argument is not as above, or the prior has nothing to fit.
-            ArithmeticError: If log p(z) becomes NaN or infinite; the weights are the best so far.
+            ArithmeticError: If log p(z) becomes NaN or infinite; the weights are then the best so
+                far.
         """
         ascent = Ascent(epochs, batch_size, learning_rate, held_out, patience, seed, verbose)
         z = checked_draws(self, z)
@@ -126,7 +128,7 @@ class Prior(Head):
         return self
 
     def fit_log_prob(self, z: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Returns what `fit` raises: log p(z) `[B]`, or a bound on it with noise of this seed.
+        """Returns what `fit` maximizes: log p(z) `[B]`, or a bound on it with noise of this seed.
 
         Args:
             z: Draws `[B, *event_shape]`.
@@ -135,7 +137,7 @@ class Prior(Head):
         return self().log_prob(z)
 
     def get_build_config(self) -> dict[str, Any] | None:
-        """Returns the shapes by their names, for the only one may be that of the condition."""
+        """Returns the shapes by name, because the only one may be that of the condition."""
         shapes = self._build_shapes_dict
         return None if shapes is None else {"shapes_dict": dict(shapes)}
 

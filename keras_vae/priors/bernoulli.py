@@ -15,11 +15,11 @@ class Bernoulli(DiscretePrior):
 
     Args:
         latent_dim: Number D of latent variables.
-        learned: Whether the logits are learned, from 0 on.
+        learned: Whether the logits are learned, starting from 0.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
-        `tfd.Independent` of 0 and 1, batch [], event [D].
+        `tfd.Independent` over 0 and 1, batch [], event [D].
 
     Raises:
         ValueError: If an argument is not as above.

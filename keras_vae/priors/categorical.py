@@ -18,12 +18,12 @@ class Categorical(DiscretePrior):
 
     Args:
         latent_dim: Number D of latent variables.
-        num_classes: Number K of classes of each, at least 2.
-        learned: Whether the logits are learned, from equal ones on.
+        num_classes: Number K of classes of each variable, at least 2.
+        learned: Whether the logits are learned, starting from equal values.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
-        `tfd.Independent` of one-hot rows, batch [], event [D, K].
+        `tfd.Independent` over one-hot rows, batch [], event [D, K].
 
     Raises:
         ValueError: If an argument is not as above.

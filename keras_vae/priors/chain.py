@@ -16,17 +16,17 @@ from keras_vae.priors.base import Infer, Prior, serializable
 
 @serializable
 class Chain(Prior):
-    """Stochastic layers from the top down, each a diagonal normal given the one above.
+    """Stochastic layers drawn from the top down, each a diagonal normal given the one above.
 
     p(z) = p(z1|z2) ... p(z_{L-1}|zL) N(zL; 0, I),  z = [z1, ..., zL]
 
-    It goes with `keras_vae.posteriors.Chain`, which is drawn the other way round. z lies in the
-    order of the posterior: z1, which the decoder is given, comes first.
+    It is used with `keras_vae.posteriors.Chain`, which is drawn in the opposite direction. z has
+    the order of the posterior: z1, which the decoder is given, comes first.
 
     Args:
-        latent_dims: Numbers of dimensions of z1, ..., zL; z has D, their sum.
-        hidden: Width of each hidden layer of p(z_l|z_{l+1}); `()` makes it linear in z_{l+1}.
-            Or such widths for each of them, that of the layers next to x first.
+        latent_dims: Numbers of dimensions of z1, ..., zL; their sum is D.
+        hidden: Widths of the hidden layers of every p(z_l|z_{l+1}); `()` makes it linear in
+            z_{l+1}. Alternatively, such widths for each conditional, the one nearest to x first.
         activation: Name of a Keras activation, or a function.
         **kwargs: Passed on to `keras.layers.Layer`.
 
@@ -65,7 +65,7 @@ class Chain(Prior):
         encoder_input_shape: Sequence[int | None] | None = None,
         condition_shape: Sequence[int | None] | None = None,
     ) -> None:
-        """Builds the conditionals, unless a posterior that shares them has; needs no shape."""
+        """Builds the conditionals, unless a posterior that shares them did; needs no shape."""
         if not self.chain.built:
             self.chain.build()
 

@@ -10,7 +10,7 @@ from keras_vae.priors.base import Prior
 
 
 class CodePrior(Prior):
-    """A head for p(z) over codes: int32 vectors `[N]`, which are maps one after another.
+    """A head for p(z) over codes: int32 vectors `[N]`, the maps one after another.
 
     Args:
         groups: The layout of the codes.
@@ -18,7 +18,7 @@ class CodePrior(Prior):
 
     Attributes:
         groups: The layout of the codes.
-        condition_shape: Shape of the condition that it was built for, None without.
+        condition_shape: Shape of the condition that it was built for, or None.
 
     Example:
         >>> from keras_vae.distributions import codes
@@ -38,18 +38,18 @@ class CodePrior(Prior):
 
     @property
     def latents(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the maps by name, in the order in which they lie in z."""
+        """Shapes of the maps by name, in their order within z."""
         return self.groups.latents
 
     def build_for(self, argument: str, condition_shape: tuple[int | None, ...] | None) -> None:
-        """Builds the prior, or raises if it was built for another condition or takes none.
+        """Builds the prior; raises if it was built for another condition or takes none.
 
         Args:
-            argument: What the prior is called where it was given.
+            argument: Name of the argument by which the prior was given.
             condition_shape: Shape `[B, ...]` of the condition, or None.
 
         Raises:
-            ValueError: If the prior is not for this condition.
+            ValueError: If the prior was not built for this condition.
         """
         if not self.built:
             self.build(condition_shape=condition_shape)
@@ -60,7 +60,7 @@ class CodePrior(Prior):
             raise checks.invalid(argument, rule, f"a {name} built for {found}")
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the arguments of the constructor, but for the layout."""
+        """Returns the arguments of the constructor, except for the layout."""
         config = super().get_config()
         del config["latent_dim"]  # the number of codes in all maps
         return config

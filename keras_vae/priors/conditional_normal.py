@@ -20,11 +20,11 @@ tfd = tfp.distributions
 
 @serializable
 class ConditionalNormal(Prior):
-    """A diagonal normal, its location and scale linear in the features of a condition.
+    """A diagonal normal with its location and scale linear in the features of a condition.
 
     p(z|c) = N(z; mu(c), diag(sigma(c))^2), mu = W c + b, sigma = softplus(V c + d) + floor
 
-    Starts as the standard normal.
+    It starts as the standard normal.
 
     Args:
         latent_dim: Number D of latent dimensions.
@@ -83,7 +83,7 @@ class ConditionalNormal(Prior):
         return tfd.MultivariateNormalDiag(self.to_density(self.loc(condition)), scale)
 
     def fit(self, z: Any, **options: Any) -> Prior:
-        """Raises a `ValueError`: p(z|c) needs the condition, which draws of z do not hold."""
+        """Raises a `ValueError`: p(z|c) needs the condition, which draws of z do not contain."""
         raise ValueError(
             "A ConditionalNormal cannot be fitted to draws of z alone: it depends on the condition "
             f"of each, and is learned with the model. Received: z of shape {np.shape(z)}"

@@ -19,11 +19,11 @@ class DiscretePrior(Prior):
 
     Args:
         latent_dim: Number D of latent variables.
-        learned: Whether the logits are learned, from equal ones on.
+        learned: Whether the logits are learned, starting from equal values.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Attributes:
-        whole: The distribution of one variable, made of logits.
+        whole: The distribution of one variable, constructed from logits.
     """
 
     discrete = True
@@ -38,7 +38,7 @@ class DiscretePrior(Prior):
         encoder_input_shape: Sequence[int | None] | None = None,
         condition_shape: Sequence[int | None] | None = None,
     ) -> None:
-        """Makes the logits, if they are learned; needs no shape."""
+        """Creates the logits, if they are learned; needs no shape."""
         if self.learned:
             self.logits = self.add_density_weight(self.event_shape, "zeros", "logits")
 

@@ -1,4 +1,4 @@
-"""Maximum likelihood for priors, by gradients."""
+"""Gradient-based maximum likelihood for priors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from keras_vae.core.seeds import fold, purpose, seed_tensor
 
 
 def checked_draws(prior: Any, z: Any) -> np.ndarray:
-    """Returns draws `[N, *event]` in the prior's dtype, or raises unless they are that."""
+    """Returns draws in the prior's dtype; raises unless they are finite and `[N, *event]`."""
     z = np.asarray(z, prior.density_dtype)
     if z.shape[1:] != prior.event_shape or not len(z):
         rule = f"must hold draws of z, `[N, {', '.join(map(str, prior.event_shape))}]` with N >= 1"
@@ -31,10 +31,10 @@ def checked_draws(prior: Any, z: Any) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Ascent:
-    """Stochastic gradient ascent on a prior's mean `fit_log_prob` of draws.
+    """Stochastic gradient ascent on the mean `fit_log_prob` of draws under a prior.
 
-    The weights that end it are those of the epoch, or of the start, that served the held-out draws
-    best. Without held-out draws they are the last.
+    The final weights are those, after some epoch or at the start, that scored best on the held-out
+    draws. Without held-out draws, they are the last weights.
     """
 
     epochs: int
@@ -55,7 +55,7 @@ class Ascent:
         checks.integer("seed", self.seed, minimum=0)
 
     def run(self, prior: Any, z: np.ndarray) -> None:
-        """Moves the weights of a prior that is built."""
+        """Fits the weights of a prior that has been built."""
         if not prior.trainable_variables:
             rule = "must have trainable weights, or there is nothing to fit"
             raise checks.invalid("prior", rule, type(prior).__name__)
@@ -78,7 +78,7 @@ class Ascent:
             best.restore()
 
     def split(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the draws to learn, and those to hold out, which are the last."""
+        """Returns the draws to learn from, and those to hold out, which are the last."""
         count = len(z) - math.ceil(self.held_out * len(z))
         if not count:
             raise checks.invalid("held_out", f"must leave one of {len(z)} draws", self.held_out)
@@ -89,7 +89,7 @@ class Ascent:
             yield tf.convert_to_tensor(z[start : start + self.batch_size])
 
     def _score(self, steps: _Steps, held_out: np.ndarray) -> float:
-        """Returns the mean over the held-out draws, 0 if there are none."""
+        """Returns the mean over the held-out draws, or 0 if there are none."""
         batches = enumerate(self._batches(held_out))
         total = sum(float(steps.total(batch, number)) for number, batch in batches)
         return total / max(len(held_out), 1)
@@ -110,11 +110,11 @@ class _Steps:
         self.total = _traced(self._total, any_size, number)
 
     def climb(self, z: tf.Tensor) -> None:
-        """Makes one step by draws `[B, *event]`."""
+        """Takes one step on draws `[B, *event]`."""
         self._value = self._climb(z, tf.cast(self._optimizer.iterations, tf.int32))
 
     def last(self) -> float:
-        """Returns the mean of the last batch, nats."""
+        """Returns the mean of the last batch in nats."""
         return float(self._value)
 
     def _one_step(self, z: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
@@ -126,7 +126,7 @@ class _Steps:
         return value
 
     def _total(self, z: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
-        # The same noise every time: scores are compared.
+        # The same noise every time, because scores are compared.
         seed = fold(self._seed, purpose("held out"), number)
         return tf.reduce_sum(tf.cast(self._prior.fit_log_prob(z, seed), tf.float64))
 
@@ -145,7 +145,7 @@ class _Best:
         self.age = 0
 
     def see(self, score: float) -> None:
-        """Remembers the values if their score is the best; counts since when none was."""
+        """Keeps the values if their score is the best so far; counts the calls since then."""
         self.age += 1
         if score > self._score:
             self._score, self.age = score, 0

@@ -21,18 +21,18 @@ tfd = tfp.distributions
 
 @serializable
 class Hierarchy(CodePrior):
-    """A prior over maps of codes from the top down, each given all maps above it.
+    """A prior over maps of codes from the top down, each given all the maps above it.
 
     p(z) = p(z_top) p(z_bottom | z_top),  z = [z_top, z_bottom]
 
     The prior of the bottom map is conditional on features of the codes above, which are embedded,
-    convolved and repeated to the size of its map. With a `Hierarchy` as the top there are three
-    maps or more. Labels as a condition reach every map.
+    convolved and repeated to the size of its map. With a `Hierarchy` as the top, there are three or
+    more maps. If labels are given as a condition, they reach every map.
 
     Args:
         top: Prior over the map or maps above: a `PixelCNN`, a `PixelSNAIL` or a `Hierarchy`.
         bottom: Prior over the map below: a `PixelCNN` or a `PixelSNAIL`.
-        filters: Number of features of the codes above.
+        filters: Number of features computed from the codes above.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
@@ -73,7 +73,7 @@ class Hierarchy(CodePrior):
         encoder_input_shape: Sequence[int | None] | None = None,
         condition_shape: Sequence[int | None] | None = None,
     ) -> None:
-        """Makes the weights; with a condition `[B, C]`, for p(z|c)."""
+        """Creates the weights: with a condition `[B, C]`, those of p(z|c)."""
         given = None if condition_shape is None else tuple(condition_shape)
         if given is not None and (len(given) != 2 or given[1] is None):
             raise checks.invalid("condition_shape", "must be (batch, C), with C known", given)
@@ -97,12 +97,12 @@ class Hierarchy(CodePrior):
         return HierarchicalCodes(self.top(condition), below, self.groups)
 
     def _features_of(self, above: tf.Tensor, condition: tf.Tensor | None) -> tf.Tensor:
-        """Returns what the bottom map is given, `[..., H, W, F (+ C)]`, for the codes above."""
+        """Returns the condition of the bottom map, `[..., H, W, F (+ C)]`, for the codes above."""
         features = self.features(above)
         if condition is None:
             return features
         labels = self.to_density(condition)[:, tf.newaxis, tf.newaxis]  # [B, 1, 1, C]
-        # Both are broadcast by adding zeros.
+        # Adding zeros broadcasts both.
         parts = features + tf.zeros_like(labels[..., :1]), labels + tf.zeros_like(features[..., :1])
         return tf.concat(parts, axis=-1)
 
@@ -116,7 +116,7 @@ class Hierarchy(CodePrior):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Hierarchy:
-        """Returns a prior of these arguments, the two priors in it as Keras serializes them."""
+        """Returns a prior with these arguments, in which Keras has serialized the two priors."""
         parts = {
             name: keras.saving.deserialize_keras_object(config[name]) for name in ("top", "bottom")
         }

@@ -19,31 +19,31 @@ from keras_vae.priors.fitting import checked_draws
 
 tfd = tfp.distributions
 
-# The options of `covariance`, by their names in scikit-learn.
+# The options of `covariance`, with their names in scikit-learn.
 COVARIANCES = {"diagonal": "diag", "full": "full"}
 
 
 @serializable
 class MixtureOfNormals(Prior):
-    """A mixture of normals, all of whose parameters are learned.
+    """A mixture of normals with all parameters learned.
 
     p(z) = sum_k softmax(logits)_k N(z; mu_k, L_k L_k^T), L_k = diag(sigma_k) or lower triangular
 
-    Starts with equal weights, unit covariances, and locations drawn from N(0, I).
+    It starts with equal weights, unit covariances, and locations drawn from N(0, I).
 
     Args:
         latent_dim: Number D of latent dimensions.
         num_components: Number K of components.
         seed: Seed of the initial locations.
-        covariance: `"diagonal"`, or `"full"` at D (D + 1) / 2 numbers a component.
+        covariance: `"diagonal"`, or `"full"`, which costs D (D + 1) / 2 numbers per component.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
         `tfd.MixtureSameFamily`, batch [], event [D].
 
     Raises:
-        ValueError: If `latent_dim` or `num_components` is not a positive integer, `seed` not
-            an integer >= 0, or `covariance` unknown.
+        ValueError: If `latent_dim` or `num_components` is not a positive integer, `seed` is not
+            an integer >= 0, or `covariance` is unknown.
 
     Example:
         >>> prior = MixtureOfNormals(2, num_components=10)()
@@ -73,16 +73,16 @@ class MixtureOfNormals(Prior):
         encoder_input_shape: Sequence[int | None] | None = None,
         condition_shape: Sequence[int | None] | None = None,
     ) -> None:
-        """Makes the parameters; needs no shape."""
+        """Creates the parameters; needs no shape."""
         shape = (self.num_components, self.latent_dim)
-        # Equal components would have equal gradients and stay equal for ever.
+        # Equal components would have equal gradients and stay equal forever.
         spread = keras.initializers.RandomNormal(stddev=1.0, seed=self.seed)
         unit = Constant(inverse_scale(1.0))
         self.logits = self.add_density_weight(shape[:1], "zeros", "logits")
         self.locs = self.add_density_weight(shape, spread, "locs")
         self.raw_scales = self.add_density_weight(shape, unit, "raw_scales")
         if self.covariance == "full":
-            # Below the diagonal of L alone, whose diagonal are the scales.
+            # Only the entries below the diagonal of L: the diagonal consists of the scales.
             size = self.latent_dim * (self.latent_dim - 1) // 2
             self.below = self.add_density_weight((self.num_components, size), "zeros", "below")
 
@@ -95,7 +95,7 @@ class MixtureOfNormals(Prior):
         )
 
     def _components(self) -> tfd.Distribution:
-        """Returns the normals, batch [K] and event [D]."""
+        """Returns the normals, with batch [K] and event [D]."""
         locs = self.to_density(self.locs)
         scales = positive_scale(self.to_density(self.raw_scales))
         if self.covariance == "diagonal":
@@ -107,13 +107,13 @@ class MixtureOfNormals(Prior):
         return tfd.MultivariateNormalTriL(locs, tril)
 
     def fit(self, z: Any, *, seed: int = 0, **options: Any) -> Prior:
-        """Fits the mixture to draws of z by the EM algorithm of scikit-learn, from K-means on.
+        """Fits the mixture to draws of z by the EM algorithm of scikit-learn, started by K-means.
 
         max 1/N sum_n log p(z_n)
 
         Args:
             z: Draws `[N, D]`, at least as many as components.
-            seed: Seed of the start.
+            seed: Seed of the initialization.
             **options: Passed on to `sklearn.mixture.GaussianMixture`, such as `max_iter`, `n_init`,
                 `reg_covar` (added to all variances, 1e-6) or `verbose`.
 
@@ -121,7 +121,7 @@ class MixtureOfNormals(Prior):
             The prior itself.
 
         Raises:
-            ValueError: If the draws are too few, not finite or of another shape.
+            ValueError: If there are too few draws, or they are not finite or of another shape.
 
         References:
             Dempster et al., 1977, Maximum likelihood from incomplete data via the EM algorithm.
@@ -151,7 +151,7 @@ class MixtureOfNormals(Prior):
         trils = np.linalg.cholesky(mixture.covariances_)  # [K, D, D]
         self.raw_scales.assign(_raw(np.diagonal(trils, axis1=1, axis2=2)))
         if self.latent_dim > 1:
-            below = np.tril(trils[:, 1:, :-1])  # All that `fill_triangular_inverse` looks at.
+            below = np.tril(trils[:, 1:, :-1])  # All that `fill_triangular_inverse` reads.
             self.below.assign(tfp.math.fill_triangular_inverse(below))
 
     def get_config(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from keras_vae.priors.code_prior import CodePrior
 
 
 class AutoregressivePrior(CodePrior):
-    """A prior over a map of codes, each drawn given those before it, row by row.
+    """A prior over a map of codes, each drawn given all codes before it, row by row.
 
     A subclass chooses the layers of the network (`_make_layers`). The prior is conditional if it is
     built for a condition.
@@ -26,7 +26,7 @@ class AutoregressivePrior(CodePrior):
         maps: Shape of the map of codes, `(H, W)`; `(W,)` is a single row.
         num_codes: Number K of codes.
         filters: Number of channels of the network.
-        kernel_size: Size of the square whose earlier half a convolution covers, odd and >= 3.
+        kernel_size: Side of a square, odd and >= 3; a convolution covers its earlier half.
         **kwargs: Passed on to `keras.layers.Layer`.
     """
 
@@ -56,7 +56,7 @@ class AutoregressivePrior(CodePrior):
         encoder_input_shape: Sequence[int | None] | None = None,
         condition_shape: Sequence[int | None] | None = None,
     ) -> None:
-        """Makes the weights; with a condition `[B, C]`, or `[B, h, w, C]`, for p(z|c)."""
+        """Creates the weights: with a condition `[B, C]` or `[B, h, w, C]`, those of p(z|c)."""
         height, width = self.rows_and_columns
         if condition_shape is not None:
             self.condition_shape = _checked_condition(tuple(condition_shape), (height, width))
@@ -76,7 +76,7 @@ class AutoregressivePrior(CodePrior):
     ) -> AutoregressiveCodes:
         """Returns p(z), or p(z|c) for a condition `[B, C]` or `[..., h, w, C]`.
 
-        A prior that was built without a condition does not heed one.
+        A prior that was built without a condition ignores any condition.
         """
         if self.condition_shape is None:
             return AutoregressiveCodes(self.network)
@@ -115,26 +115,27 @@ class PixelCNN(AutoregressivePrior):
 
     p(z) = prod_n p(z_n | z_1, ..., z_{n-1}), row by row
 
-    Each layer has a vertical stack, which sees the rows above, and a horizontal one, which sees the
-    codes on the left and the vertical stack, so that there is no blind spot. A code depends on
-    those at most `num_layers * (kernel_size // 2)` rows and columns away, which should be the whole
-    map: the defaults reach 16. There is no batch normalization. The probabilities are nearly
-    uniform at the start. The network works in the dtype of densities even under mixed precision.
+    Each layer has a vertical stack, which sees the rows above, and a horizontal stack, which sees
+    the codes to the left and the vertical stack, so that there is no blind spot. A code depends on
+    codes at most `num_layers * (kernel_size // 2)` rows and columns away. This distance should
+    cover the whole map: the defaults reach 16. There is no batch normalization. The probabilities
+    are nearly uniform at the start. The network works in the dtype of densities even under mixed
+    precision.
 
-    Train it with `keras_vae.PriorModel`. Given labels as a condition `[B, C]`, or built by a
-    `Hierarchy` for the map above, it is p(z|c).
+    Train it with `keras_vae.PriorModel`. It is p(z|c) if it is given labels as a condition
+    `[B, C]`, or if a `Hierarchy` builds it for the map above.
 
     Args:
         maps: Shape of the map of codes, `(H, W)`; `(W,)` is a single row.
         num_codes: Number K of codes, at least 2.
         filters: Number of channels of both stacks.
         num_layers: Number of gated layers.
-        kernel_size: Size of the square whose earlier half a convolution covers, odd and >= 3.
+        kernel_size: Side of a square, odd and >= 3; a convolution covers its earlier half.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
         `tfd.Distribution` over int32 codes, flat and row by row: batch [] or that of the condition,
-        event [H W]. `log_prob` is in nats; `sample` keeps what the layers have computed.
+        event [H W]. `log_prob` is in nats; `sample` caches what the layers have computed.
 
     Raises:
         ValueError: If an argument is not as above.
@@ -179,9 +180,9 @@ class PixelSNAIL(AutoregressivePrior):
 
     p(z) = prod_n p(z_n | z_1, ..., z_{n-1}), row by row
 
-    Every block is a number of gated layers, as those of `PixelCNN`, and a layer of causal attention
-    over all positions so far. What is near is seen by the convolutions, what is far away by the
-    attention, so that the layers may be few. Otherwise, it is like `PixelCNN`.
+    Every block consists of gated layers, like those of `PixelCNN`, and a layer of causal attention
+    over all positions so far. The convolutions see what is near and the attention sees what is far
+    away, so that a few layers are enough. Otherwise, it is like `PixelCNN`.
 
     Args:
         maps: Shape of the map of codes, `(H, W)`; `(W,)` is a single row.
@@ -189,7 +190,7 @@ class PixelSNAIL(AutoregressivePrior):
         filters: Number of channels of both stacks.
         num_blocks: Number of blocks.
         layers_per_block: Number of gated layers before the attention of a block.
-        kernel_size: Size of the square whose earlier half a convolution covers, odd and >= 3.
+        kernel_size: Side of a square, odd and >= 3; a convolution covers its earlier half.
         num_heads: Number of heads of the attention.
         head_dim: Number of dimensions of the queries, keys and values of each head.
         **kwargs: Passed on to `keras.layers.Layer`.

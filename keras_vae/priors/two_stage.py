@@ -1,4 +1,4 @@
-"""A second variational autoencoder, of z, as the prior."""
+"""A second variational autoencoder, trained on z, as the prior."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from keras_vae.priors.base import Infer, Prior, serializable
 
 tfd = tfp.distributions
 
-# Samples of u for every z in a step of `fit`: with many, the gradient of q(u|z) drowns in noise.
+# Samples of u per z in a step of `fit`: with many, noise swamps the gradient of q(u|z).
 _FIT_SAMPLES = 4
-# Of the sum over a batch of z; differences in rounding hardly ever reach it.
+# Resolution of the sum over a batch of z; differences in rounding hardly ever reach it.
 _RESOLUTION = 64.0
 
 
@@ -68,24 +68,26 @@ class Network(keras.layers.Layer):
 
 @serializable
 class TwoStage(Prior):
-    """A second variational autoencoder, whose data are z.
+    """A second variational autoencoder with z as its data.
 
     p(z) = int N(u; 0, I) N(z; f(u), gamma^2 I) du
     log_prob(z) = log 1/K sum_k N(z; f(u_k), gamma^2 I) N(u_k; 0, I) / q(u_k|z),  u_k ~ q(u|z)
 
-    f and the diagonal normal q(u|z) are perceptrons, gamma is learned, u has the size of z. A draw
-    is one pass of f. The density is an estimate: p(z) without bias, so log p(z) from below. In the
-    model's importance weights, an unbiased p(z) makes an unbiased p(x): `log_likelihood` stays a
-    lower bound of log p(x) in expectation, the tighter the larger either number of samples.
+    f and the diagonal normal q(u|z) are perceptrons, gamma is learned, and u has the size of z. A
+    draw takes one pass through f. The density is an estimate: it is unbiased for p(z), and
+    therefore a lower bound for log p(z) in expectation. In the model's importance weights, an
+    unbiased p(z) gives an unbiased p(x), so that `log_likelihood` remains a lower bound of
+    log p(x) in expectation. The bound becomes tighter as either number of samples grows.
 
-    The noise of the estimate follows from `seed` and the batch of z at which it is taken: the same
-    tensor has the same densities, different ones have independent noise in all their elements. As
-    a learned prior, inside `VAE(prior=TwoStage(D))`, it gets new noise with every batch so.
+    The noise of the estimate is determined by `seed` and the batch of z at which it is taken: the
+    same tensor has the same densities, and tensors with different sums have independent noise in
+    all their elements. Hence a learned prior, in `VAE(prior=TwoStage(D))`, gets new noise with
+    every batch.
 
     Args:
         latent_dim: Number D of latent dimensions.
         hidden_units: Width of each hidden layer of both perceptrons.
-        activation: Name of a Keras activation, or a function, of both perceptrons.
+        activation: Activation of both perceptrons: the name of a Keras activation, or a function.
         num_samples: Number K of samples of u for every z.
         seed: Seed of the noise of the density, an integer >= 0.
         **kwargs: Passed on to `keras.layers.Layer`.
@@ -133,7 +135,7 @@ class TwoStage(Prior):
         encoder_input_shape: Sequence[int | None] | None = None,
         condition_shape: Sequence[int | None] | None = None,
     ) -> None:
-        """Builds the perceptrons and makes gamma, which starts at one; needs no shape."""
+        """Builds the perceptrons and creates gamma, which starts at one; needs no shape."""
         self.encoder.build((None, self.latent_dim))
         self.decoder.build((None, self.latent_dim))
         unit = Constant(inverse_scale(1.0))
@@ -145,12 +147,12 @@ class TwoStage(Prior):
         return positive_scale(self.to_density(self.raw_gamma))
 
     def posterior(self, z: tf.Tensor) -> tfd.Distribution:
-        """Returns q(u|z), batch [B] and event [D], for z `[B, D]`."""
+        """Returns q(u|z), with batch [B] and event [D], for z `[B, D]`."""
         loc, raw = tf.split(self.encoder(z), 2, axis=-1)
         return tfd.MultivariateNormalDiag(loc, positive_scale(raw + inverse_scale(1.0)))
 
     def likelihood(self, u: tf.Tensor) -> tfd.Distribution:
-        """Returns p(z|u), batch [..., B] and event [D], for u `[..., B, D]`."""
+        """Returns p(z|u), with batch [..., B] and event [D], for u `[..., B, D]`."""
         loc = self.decoder(u)
         return tfd.MultivariateNormalDiag(loc, self.gamma * tf.ones_like(loc))
 
@@ -164,7 +166,7 @@ class TwoStage(Prior):
         """
         q = self.posterior(z)
         shape = tf.concat([[num_samples], tf.shape(z)], axis=0)
-        # Of float32 in every dtype, so that the estimate is the same but for rounding.
+        # Drawn in float32 for every dtype, so that the estimate is the same except for rounding.
         noise = self.to_density(tfd.Normal(0.0, 1.0).sample(shape, seed=seed))
         noise.set_shape([num_samples, *z.shape])
         u = q.mean() + q.stddev() * noise  # [K, B, D]
@@ -194,7 +196,7 @@ class TwoStage(Prior):
 
 
 class TwoStageDistribution(tfd.Distribution):
-    """p(z) of a `TwoStage` prior: `sample` is exact, `log_prob` an estimate.
+    """p(z) of a `TwoStage` prior: `sample` is exact, `log_prob` is an estimate.
 
     Args:
         prior: The prior.
@@ -238,6 +240,6 @@ class TwoStageDistribution(tfd.Distribution):
         return values
 
     def _seed_of(self, z: tf.Tensor) -> tf.Tensor:
-        """Returns the seed of a batch: equal noise at all of them would not average out."""
+        """Returns the seed of a batch: equal noise in all batches would not average out."""
         total = tf.clip_by_value(_RESOLUTION * tf.reduce_sum(z), -(2.0**30), 2.0**30)
         return fold(seed_tensor(self._prior.seed), tf.round(tf.stop_gradient(total)))

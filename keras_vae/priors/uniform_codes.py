@@ -14,14 +14,17 @@ from keras_vae.priors.code_prior import CodePrior
 
 @serializable
 class UniformCodes(CodePrior):
-    """Codes that are all equally probable, as of a quantizer nothing is known yet; without weights.
+    """Codes that are all equally probable, without weights.
 
     p(z) = prod_n 1 / K_n
+
+    Use it for a quantizer as long as nothing is known about its codes.
 
     Args:
         maps: Shape of the map of codes, such as `(8, 8)`, or a tuple of such shapes, one for each
             group of codes.
-        num_codes: Number K of codes, at least 2: one for all groups, or a tuple of one for each.
+        num_codes: Number K of codes, at least 2: one number for all groups, or a tuple with one
+            for each.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:

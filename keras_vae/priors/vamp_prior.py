@@ -25,13 +25,13 @@ class VampPrior(Prior):
 
     p(z) = sum_k w_k q(z | u_k), u_k = activation(v_k) of the shape of the encoder's input
 
-    Any posterior will do; under an inverse autoregressive flow each density takes D passes.
+    Any posterior works; with an inverse autoregressive flow, each density takes D passes.
 
     Args:
         latent_dim: Number D of latent dimensions.
         num_pseudo_inputs: Number K of pseudo-inputs.
         activation: `"sigmoid"` keeps pseudo-inputs in (0, 1), `"linear"` leaves them free.
-        learned_weights: Whether the weights w_k are learned, instead of equal.
+        learned_weights: Whether the weights w_k are learned rather than equal.
         seed: Seed of the initial pseudo-inputs.
         **kwargs: Passed on to `keras.layers.Layer`.
 
@@ -73,13 +73,13 @@ class VampPrior(Prior):
         encoder_input_shape: Sequence[int | None] | None = None,
         condition_shape: Sequence[int | None] | None = None,
     ) -> None:
-        """Makes the pseudo-inputs for an encoder's input `[B, *E]`."""
+        """Creates the pseudo-inputs for an encoder's input `[B, *E]`."""
         shape = [size for size in tuple(encoder_input_shape or ())[1:] if size is not None]
         if encoder_input_shape is None or len(shape) != len(encoder_input_shape) - 1:
             rule = "must be known but for the batch, for pseudo-inputs have that shape"
             raise checks.invalid("encoder_input_shape", rule, encoder_input_shape)
         count = self.num_pseudo_inputs
-        # Equal pseudo-inputs would have equal gradients and stay equal for ever.
+        # Equal pseudo-inputs would have equal gradients and stay equal forever.
         spread = keras.initializers.RandomNormal(stddev=1.0, seed=self.seed)
         self.raw_pseudo_inputs = self.add_density_weight(
             (count, *shape), spread, "raw_pseudo_inputs"
@@ -90,14 +90,14 @@ class VampPrior(Prior):
 
     @property
     def pseudo_inputs(self) -> tf.Tensor:
-        """The pseudo-inputs, as the encoder sees them: Tensor `[K, *E]`."""
+        """The pseudo-inputs as the encoder sees them: Tensor `[K, *E]`."""
         raw = self.to_density(self.raw_pseudo_inputs)
         return tf.sigmoid(raw) if self.activation == "sigmoid" else raw
 
     def call(
         self, condition: tf.Tensor | None = None, infer: Infer | None = None
     ) -> tfd.MixtureSameFamily:
-        """Returns p(z), given the model's way from encoder inputs to q(z|x)."""
+        """Returns p(z), given the model's function from encoder inputs to q(z|x)."""
         if infer is None:
             rule = "must be the function from encoder inputs to q(z|x), which a VampPrior mixes"
             raise checks.invalid("infer", rule, None)

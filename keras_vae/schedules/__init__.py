@@ -1,4 +1,4 @@
-"""Functions of the optimizer step, to drive β, the learning rate or any other number."""
+"""Functions of the optimizer step that drive β, the learning rate or any other hyperparameter."""
 
 from keras_vae.schedules.base import Schedule
 from keras_vae.schedules.cycles import Cyclical, OneCycle

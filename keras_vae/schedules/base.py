@@ -1,4 +1,4 @@
-"""What every schedule has in common."""
+"""The base class of all schedules."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from keras_vae.core.numerics import to_dtype
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MAX_POINTS = 4000  # of a drawn line; a screen has fewer
+MAX_POINTS = 4000  # Points of a drawn line; a screen has fewer.
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """A function of the optimizer step: for β, the learning rate or any other number.
+    """A function of the optimizer step for β, the learning rate or any other hyperparameter.
 
     value = schedule(t),  t = 0, 1, 2, ...
 
-    Subclasses implement `value_at` and `get_config`. Inside, steps and values are float64, so that
-    every step up to 2^53 counts; the result has the dtype of `keras.config.floatx()`. A float32 is
-    the same in eager mode, in a graph and under XLA, save for some 1e-16 where a value crosses 0.
-    Steps below 0 count as 0.
+    Subclasses implement `value_at` and `get_config`. Internally, steps and values are float64, so
+    that every step up to 2^53 is distinct; the result has the dtype of `keras.config.floatx()`. A
+    float32 result is the same in eager mode, in a graph and under XLA, except for differences of
+    about 1e-16 where a value crosses 0. Steps below 0 count as 0.
 
     Example:
         >>> class Root(Schedule):
@@ -43,16 +43,16 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
             step: Steps of any shape, integers or floats: numbers, arrays, tensors or variables.
 
         Returns:
-            Tensor of the shape of `step`, in `keras.config.floatx()`.
+            Tensor with the shape of `step` and the dtype of `keras.config.floatx()`.
         """
         return tf.cast(self.exactly_at(step), keras.config.floatx())
 
     def exactly_at(self, step: Any) -> tf.Tensor:
-        """Returns the values as a call does, but in float64."""
+        """Returns the same values as a call, but in float64."""
         return self.value_at(tf.maximum(to_dtype(step, tf.float64), 0.0))
 
     def value_at(self, t: tf.Tensor) -> tf.Tensor:
-        """Returns the values at steps t >= 0, a float64 tensor: one of the same shape and dtype."""
+        """Returns the values at steps t >= 0; t and the result are float64, of the same shape."""
         raise NotImplementedError(f"{type(self).__name__} must implement `value_at`.")
 
     def get_config(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Up and down again: cycles, and the one cycle of a rate and its momentum."""
+"""Schedules that rise and fall: cycles, and the one-cycle policy for rate and momentum."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ class Cyclical(Schedule):
 
     value(t) = low + (high - low) * a(t) * s((t mod period) / period)
 
-    The shapes, with x in [0, 1) the place in the cycle:
+    The shapes, where x in [0, 1) is the position in the cycle, are:
 
     - `"triangular"`: s(x) = 1 - |2x - 1|, up in the first half and down in the second;
     - `"cosine"`: s(x) = (1 + cos(pi (2x - 1))) / 2, likewise, without corners;
     - `"half_cosine"`: s(x) = (1 - cos(pi x)) / 2, up over the whole period, then back at once;
     - `"ramp_and_hold"`: s(x) = min(1, x / ramp), up, then at the top until the period ends.
 
-    The amplitude a(t) of cycle c = floor(t / period) is 1, or `"halving"`: 2^-c, or
-    `"exponential"`: decay^t.
+    The amplitude a(t) in cycle c = floor(t / period) is 1, or, if it is `"halving"`, 2^-c, or, if
+    it is `"exponential"`, decay^t.
 
     Args:
         low: Value at the start of a cycle.
         high: Value at the top of a cycle, >= low.
-        period: Number of steps of a cycle, >= 2. Of a triangle this is twice the `step_size` of
+        period: Number of steps in a cycle, >= 2. For a triangle, this is twice the `step_size` of
             Smith, 2017.
         shape: `"triangular"`, `"cosine"`, `"half_cosine"` or `"ramp_and_hold"`.
         ramp: Fraction of the period that the ramp of `"ramp_and_hold"` takes, in (0, 1].
         amplitude: `"constant"`, `"halving"` or `"exponential"`.
         decay: Factor of the amplitude per step if it is `"exponential"`, in (0, 1].
-        cycles: Number of cycles, or None for no end. From step `cycles * period` on the value stays
-            at `high`, as β should after its annealing; if the amplitude shrinks, as that of a
-            learning rate does, it stays at `low` instead, where it was going.
+        cycles: Number of cycles, or None for no end. From step `cycles * period` on, the value
+            stays at `high`, as β should after annealing; if the amplitude shrinks, as for a
+            learning rate, it stays at `low` instead, which it was approaching.
 
     Example:
         >>> rate = Cyclical(0.001, 0.01, period=4000)
@@ -83,7 +83,7 @@ class Cyclical(Schedule):
         self.cycles = None if cycles is None else checks.integer("cycles", cycles)
 
     def value_at(self, t: tf.Tensor) -> tf.Tensor:
-        # Whole numbers, because a rounded quotient could end a cycle one step early or late.
+        # Use integers, because a rounded quotient could end a cycle one step early or late.
         whole = tf.cast(tf.floor(t), tf.int64)
         cycle = tf.cast(whole // self.period, t.dtype)
         place = tf.cast(whole % self.period, t.dtype) + (t - tf.floor(t))  # in [0, period)
@@ -95,7 +95,7 @@ class Cyclical(Schedule):
         return tf.where(cycle < self.cycles, value, final)
 
     def _height(self, place: tf.Tensor) -> tf.Tensor:
-        """Returns s at a place in the cycle, counted in steps."""
+        """Returns s at a position in the cycle, counted in steps."""
         if self.shape == "half_cosine":
             return curves.cosine(place / self.period)
         if self.shape == "ramp_and_hold":
@@ -124,16 +124,16 @@ def _fraction(argument: str, value: Any) -> float:
 class ThereAndBack(Schedule):
     """Goes from `start` to `middle` over `turn` steps, then to `end`, and stays there.
 
-    It is what the rate and the momentum of `OneCycle` have in common.
+    Both the rate and the momentum of `OneCycle` follow this schedule.
 
     Args:
         start: Value at step 0.
         middle: Value at step `turn`.
         end: Value from step `steps` on.
-        turn: Where it turns, less than `steps`; need not be a whole number. What turns before step
-            0 begins on its way from `middle` to `end`.
-        steps: Number of steps of the whole, >= 0.
-        shape: `"cosine"` or `"linear"`, of both ways.
+        turn: The step at which it turns, less than `steps`; it need not be an integer. If it lies
+            before step 0, the schedule begins on its way from `middle` to `end`.
+        steps: Total number of steps, >= 0.
+        shape: `"cosine"` or `"linear"`, for both directions.
 
     Example:
         >>> schedule = ThereAndBack(0.9, 0.5, 0.9, turn=2, steps=6, shape="linear")
@@ -160,7 +160,7 @@ class ThereAndBack(Schedule):
     def value_at(self, t: tf.Tensor) -> tf.Tensor:
         curve = CURVES[self.shape]
         back = between(self.middle, self.end, t - self.turn, self.steps - self.turn, curve)
-        # The difference of the turn and the last step may be off by a rounding.
+        # The difference between the last step and the turn may have a rounding error.
         back = tf.where(t < self.steps, back, self.end)
         if self.turn <= 0.0:
             return back
@@ -178,27 +178,27 @@ class OneCycle(Schedule):
 
     initial = max_value / initial_division,  final = initial / final_division
     value(t) goes from initial at t = 0 to max_value at t = warmup * steps - 1,
-             and on to final at t = steps - 1, the last of so many updates, where it stays
+             and on to final at t = steps - 1, the last of the updates, where it stays
 
-    Both ways are half cosines, or straight lines. The momentum takes the opposite way. The values
-    are those of `torch.optim.lr_scheduler.OneCycleLR`.
+    Both the rise and the fall are half cosines or straight lines. The momentum moves in the
+    opposite direction. The values are those of `torch.optim.lr_scheduler.OneCycleLR`.
 
     Args:
         max_value: The largest value, > 0.
         steps: Number of steps of the training, >= 1.
-        warmup: Fraction of the steps on the way up, in (0, 1).
+        warmup: Fraction of the steps in which the value rises, in (0, 1).
         initial_division: What `max_value` is divided by at the start, >= 1.
         final_division: What the initial value is divided by at the end, >= 1.
         shape: `"cosine"` or `"linear"`.
-        momentum: None, or least and largest momentum (or β1 of Adam) of the counter-cycle, in
-            [0, 1).
-        endpoint: Whether the last of the `steps` updates has the final value. If False, both ways
-            take one step more: `max_value` is reached at t = warmup * steps, and the final value at
-            t = steps, after the last update.
+        momentum: None, or the smallest and largest momentum (or β1 of Adam) of the opposite cycle,
+            in [0, 1).
+        endpoint: Whether the last of the `steps` updates has the final value. If False, both the
+            peak and the end come one step later: `max_value` is reached at t = warmup * steps, and
+            the final value at t = steps, after the last update.
 
     Attributes:
-        momentum_schedule: Schedule of the momentum, from its largest value to the least and back;
-            None without `momentum`.
+        momentum_schedule: Schedule of the momentum, from its largest value to its smallest and
+            back; None without `momentum`.
 
     Example:
         >>> schedule = OneCycle(1.0, steps=1000, initial_division=4.0, momentum=(0.85, 0.95))
@@ -237,7 +237,7 @@ class OneCycle(Schedule):
 
     @property
     def momentum_schedule(self) -> Schedule | None:
-        """The schedule of the momentum, None without one."""
+        """The schedule of the momentum, or None if there is none."""
         if self.momentum is None:
             return None
         low, high = self.momentum

@@ -16,16 +16,16 @@ from keras_vae.schedules.curves import between, linear
 
 @serializable
 class Piecewise(Schedule):
-    """Constant pieces: a new value from each boundary on.
+    """A piecewise constant value that changes at each boundary.
 
     value(t) = values[number of boundaries <= t]
 
-    At a boundary the new value holds already: `boundaries=[100]` gives `values[0]` at the first 100
-    steps, 0 to 99. Keras's `PiecewiseConstantDecay` changes one step later.
+    The new value already applies at the boundary: `boundaries=[100]` gives `values[0]` for the
+    first 100 steps, 0 to 99. Keras's `PiecewiseConstantDecay` changes one step later.
 
     Args:
         boundaries: Steps at which the value changes, increasing, >= 1.
-        values: The values, one more than boundaries.
+        values: The values, one more than there are boundaries.
 
     Example:
         >>> [float(Piecewise([2, 4], [1.0, 0.5, 0.25])(t)) for t in (0, 1, 2, 3, 4, 100)]
@@ -81,7 +81,7 @@ class Constant(Schedule):
 
 @serializable
 class WarmupThen(Schedule):
-    """A straight line to the first value of another schedule, which then begins.
+    """A straight line up to the first value of another schedule, which then takes over.
 
     value(t) = start + (schedule(0) - start) * t / steps    for t < steps
                schedule(t - steps)                          from then on
@@ -124,7 +124,7 @@ class WarmupThen(Schedule):
         steps = tf.cast(t, tf.int64)
         if not steps.shape.rank:
             return self._of_keras(steps)
-        # Those of Keras take one step; a graph makes a loop over thousands fast.
+        # Schedules of Keras take one step at a time; a graph makes a loop over thousands fast.
         values = tf.function(self._of_each, autograph=False)(tf.reshape(steps, [-1]))
         return tf.reshape(values, tf.shape(t))
 

@@ -1,4 +1,4 @@
-"""From one value to another, once: along a line, a cosine, a sigmoid or an exponential."""
+"""Single transitions from one value to another: linear, cosine, sigmoid or exponential."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Transition(Schedule):
         self.steps = checks.integer("steps", steps)
 
     def fraction(self, x: tf.Tensor) -> tf.Tensor:
-        """Returns how much of the way is done at x in [0, 1]."""
+        """Returns the fraction of the transition that is completed at x in [0, 1]."""
         raise NotImplementedError
 
     def value_at(self, t: tf.Tensor) -> tf.Tensor:
@@ -46,7 +46,7 @@ class Transition(Schedule):
 
 @serializable
 class Linear(Transition):
-    """A straight line from `start` to `end`, and `end` from then on.
+    """A straight line from `start` to `end`, which stays at `end` from then on.
 
     value(t) = start + (end - start) * min(1, t / steps)
 
@@ -70,7 +70,7 @@ class Linear(Transition):
 
 @serializable
 class Cosine(Transition):
-    """Half a cosine from `start` to `end`, and `end` from then on.
+    """Half a cosine from `start` to `end`, which stays at `end` from then on.
 
     value(t) = start + (end - start) * (1 - cos(pi * min(1, t / steps))) / 2
 
@@ -93,19 +93,20 @@ class Cosine(Transition):
 
 @serializable
 class Sigmoid(Transition):
-    """A logistic curve from `start` to `end`, and `end` from then on.
+    """A logistic curve from `start` to `end`, which stays at `end` from then on.
 
     s(x) = 1 / (1 + exp(-steepness * (x - 1/2))),  x = min(1, t / steps)
     value(t) = start + (end - start) * (s(x) - s(0)) / (s(1) - s(0))
 
-    The curve is rescaled so that it is `start` at step 0 and `end` at `steps` exactly.
+    The curve is rescaled so that it is exactly `start` at step 0 and `end` at `steps`.
 
     Args:
         start: Value at step 0.
         end: Value from step `steps` on.
         steps: Number of steps between the two, >= 1.
-        steepness: > 0. Near 0 the curve is a line; 10 spends two thirds of the change on the
-            middle third of the steps, and much larger values make a jump at half of the steps.
+        steepness: > 0. Near 0 the curve is a straight line; with 10, two thirds of the change
+            happen in the middle third of the steps, and much larger values give a jump halfway
+            through the steps.
 
     Example:
         >>> [round(float(Sigmoid(0.0, 1.0, steps=4)(t)), 3) for t in (0, 1, 2, 3, 4, 100)]
@@ -130,7 +131,7 @@ class Sigmoid(Transition):
 
 @serializable
 class Exponential(Transition):
-    """Geometric interpolation from `start` to `end`, and `end` from then on.
+    """Geometric interpolation from `start` to `end`, which stays at `end` from then on.
 
     value(t) = start * (end / start)^min(1, t / steps)
 

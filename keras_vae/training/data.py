@@ -1,4 +1,4 @@
-"""Reads what `fit`, `evaluate` and the evaluations are given as data."""
+"""Reads the data that are passed to `fit`, `evaluate` and the evaluations."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _RULE = "must be an array, a pair of arrays (x, y) or a dataset of batches"
 
 
 class Data(NamedTuple):
-    """What `fit` calls `x`, `y` and `sample_weight`, and the name of the argument it came by."""
+    """What `fit` calls `x`, `y` and `sample_weight`, and the name of the argument it came in."""
 
     name: str
     x: Any
@@ -29,9 +29,9 @@ class Data(NamedTuple):
 
     @classmethod
     def of(cls, name: str, given: Any, y: Any = None, sample_weight: Any = None) -> Data:
-        """Reads `x`, `(x,)`, `(x, y)`, `(x, y, sample_weight)`, or the three of them apart.
+        """Reads `x`, `(x,)`, `(x, y)`, `(x, y, sample_weight)`, or the three given separately.
 
-        Whatever turns into an array becomes one, such as a table of pandas.
+        Anything that can be converted to an array, such as a pandas table, becomes one.
         """
         if isinstance(given, Data):
             return given
@@ -48,17 +48,17 @@ class Data(NamedTuple):
         return data
 
     def as_tuple(self) -> Any:
-        """Returns what `of` reads."""
+        """Returns the data in the form that `of` reads."""
         return self.x if self.y is None else (self.x, self.y, self.sample_weight)
 
     @property
     def is_array(self) -> bool:
-        """Whether all of x is at hand."""
+        """Whether all of x is available at once."""
         return isinstance(self.x, _ARRAYS)
 
     @property
     def shape(self) -> tuple[int | None, ...] | None:
-        """Shape of a batch of x, `[None, ...]`, where it can be told without reading."""
+        """Shape of a batch of x, `[None, ...]`, if it is known without reading."""
         if isinstance(self.x, tf.data.Dataset):
             x, _, _ = keras.utils.unpack_x_y_sample_weight(self.x.element_spec)
             return (None, *x.shape[1:])
@@ -66,33 +66,33 @@ class Data(NamedTuple):
 
     @property
     def num_examples(self) -> int | None:
-        """Number of examples of an array, None of anything else."""
+        """Number of examples of an array; None for anything else."""
         # The length of a list is a number of batches.
         return len(self.x) if self.is_array else None
 
     def num_batches(self, batch_size: int) -> int | None:
-        """Returns how many batches `batches` yields, or None where reading alone can tell."""
+        """Returns how many batches `batches` yields, or None if only reading can tell."""
         if isinstance(self.x, tf.data.Dataset):
             number = int(self.x.cardinality())
             return number if number >= 0 else None
         return None if self.num_examples is None else -(-self.num_examples // batch_size)
 
     def with_labels(self) -> Data:
-        """Returns the same with labels, without which Keras would drop the sample weights."""
+        """Returns the same data with labels, without which Keras would drop the sample weights."""
         if not self.is_array or self.y is not None or self.sample_weight is None:
             return self
         return self._replace(y=np.zeros(len(self.x), np.float32))
 
     def rows(self, rows: slice) -> Data:
-        """Returns some examples of arrays."""
+        """Returns some of the examples of arrays."""
         cut = (None if part is None else np.asarray(part)[rows] for part in self[1:])
         return Data(self.name, *cut)
 
     @property
     def parts(self) -> tuple[Any, ...]:
-        """Returns `(x,)`, `(x, y)` or `(x, y, sample_weight)`, of whatever there is."""
+        """Returns `(x,)`, `(x, y)` or `(x, y, sample_weight)`, depending on what there is."""
         _, *parts = self.with_labels()
-        # A list of labels is one array, where `tf.data` would see as many scalars.
+        # A list of labels is one array; `tf.data` would see as many scalars.
         arrays = (np.asarray(part) if isinstance(part, list) else part for part in parts)
         return tuple(part for part in arrays if part is not None)
 
@@ -104,10 +104,10 @@ class Data(NamedTuple):
     # Reading.
 
     def batches(self, batch_size: int = 128) -> Iterator[tuple[Any, Any]]:
-        """Yields `(x, y)` of every batch; of an array, of `batch_size` examples.
+        """Yields `(x, y)` of every batch; arrays are cut into batches of `batch_size` examples.
 
         Raises:
-            ValueError: If there is no example, or the data are nothing that can be read.
+            ValueError: If there are no examples, or the data cannot be read.
         """
         empty = True
         unweighted = self._replace(sample_weight=None)
@@ -123,25 +123,25 @@ class Data(NamedTuple):
     def checked_batches(
         self, check_batch: Callable[[Any, Any], Any], batch_size: int = 128
     ) -> Iterator[Any]:
-        """Yields what `check_batch` makes of `(x, y)` of every batch.
+        """Yields what `check_batch` returns for the `(x, y)` of every batch.
 
         Raises:
-            ValueError: As `batches`, or if it refuses a batch.
+            ValueError: As for `batches`, or if a batch is refused.
         """
         for x, y in self.batches(batch_size):
             try:
                 checked = check_batch(x, y)
             except OutsideSupport:
                 if self.is_array:
-                    self._check_values(check_batch)  # It tells of all rows.
+                    self._check_values(check_batch)  # Its error covers all rows.
                 raise
             yield checked
 
     def dataset(self, batch_size: int = 128) -> tf.data.Dataset:
-        """Returns a dataset of batches, which can be read again and again.
+        """Returns a dataset of batches that can be read repeatedly.
 
         Raises:
-            ValueError: If there is nothing to read, or it can be read but once.
+            ValueError: If there is nothing to read, or it can be read only once.
         """
         if isinstance(self.x, tf.data.Dataset):
             if not int(self.x.cardinality()):
@@ -184,7 +184,7 @@ class Data(NamedTuple):
     # Checks.
 
     def check_repeats(self) -> None:
-        """Raises a `ValueError` if the data can be read but once."""
+        """Raises a `ValueError` if the data can be read only once."""
         if isinstance(self.x, Iterator):
             raise checks.invalid(self.name, f"{_RULE}, to be read more than once", self.x)
 
@@ -198,8 +198,8 @@ class Data(NamedTuple):
     def check(self, check_batch: Callable[[Any, Any], Any]) -> None:
         """Raises a `ValueError` if x is empty or holds data that `check_batch` refuses.
 
-        Of a dataset the element types are checked here, and the values batch by batch within the
-        steps; of a generator, both within the steps.
+        For a dataset, the element types are checked here, and the values batch by batch within the
+        steps; for a generator, both are checked within the steps.
         """
         self.check_not_empty()
         if isinstance(self.x, tf.data.Dataset):
@@ -208,13 +208,13 @@ class Data(NamedTuple):
             self._check_values(check_batch)
 
     def check_not_empty(self) -> None:
-        """Raises a `ValueError` if x is nothing that can be read, or has no examples."""
+        """Raises a `ValueError` if x cannot be read or has no examples."""
         self._check_kind()
         if _length(self.x) == 0:
             raise checks.invalid(self.name, "must hold at least one example", self.x)
 
     def _check_kind(self) -> None:
-        # Keras would take them for the inputs of a model that has several.
+        # Keras would take these for the inputs of a model with several inputs.
         if self.x is None or isinstance(self.x, (dict, list, tuple)):
             raise checks.invalid(self.name, _RULE, type(self.x))
 
@@ -222,7 +222,7 @@ class Data(NamedTuple):
         x, y, _ = keras.utils.unpack_x_y_sample_weight(self.x.element_spec)
         if not isinstance(x, tf.TensorSpec):
             raise checks.invalid(self.name, "must be a dataset of single tensors x", x)
-        # Tracing finds wrong dtypes and shapes, and labels that are missing.
+        # Tracing finds wrong dtypes and shapes, and missing labels.
         tf.function(check_batch, autograph=False).get_concrete_function(x, y)
 
     def _check_values(self, check_batch: Callable[[Any, Any], Any]) -> None:
@@ -245,7 +245,7 @@ class Data(NamedTuple):
     def _told_of_the_array(
         self, error: OutsideSupport, start: int = 0, earlier: OutsideSupport | None = None
     ) -> OutsideSupport:
-        """Returns the errors of rows from `start` on, and of rows before them, as one."""
+        """Returns one error for the rows from `start` on and the rows before them."""
         if earlier is not None and earlier.rule != error.rule:
             return earlier
         row, *position = error.facts.first
@@ -256,7 +256,7 @@ class Data(NamedTuple):
 
 
 def check_not_symbolic(argument: str, value: Any) -> None:
-    """Raises a `ValueError` for what `keras.Input` returns."""
+    """Raises a `ValueError` for a symbolic value, as `keras.Input` returns it."""
     if isinstance(value, keras.KerasTensor):
         rule = (
             "must be an array or a tensor, for no output of a Functional model is a distribution: "
@@ -267,9 +267,9 @@ def check_not_symbolic(argument: str, value: Any) -> None:
 
 
 def as_array(value: Any) -> Any:
-    """Returns an array for what turns into one, such as a table of pandas; all else as it is.
+    """Converts what can become an array, such as a pandas table; returns all else as it is.
 
-    As Keras takes them, a column `[N]` of a table becomes `[N, 1]`.
+    As in Keras, a column `[N]` of a table becomes `[N, 1]`.
     """
     if isinstance(value, _ARRAYS) or not hasattr(value, "__array__"):
         return value
@@ -277,7 +277,7 @@ def as_array(value: Any) -> Any:
     if hasattr(value, "to_frame"):
         return array[:, np.newaxis]
     if array.dtype == object and all(map(_is_number, getattr(value, "dtypes", [None]))):
-        # Pandas finds no dtype that columns of numbers and of booleans have in common.
+        # Pandas finds no common dtype for columns of numbers and of booleans.
         return array.astype(np.result_type(*value.dtypes))
     return array
 
@@ -287,7 +287,7 @@ def _is_number(dtype: Any) -> bool:
 
 
 def checked_weights(weights: tf.Tensor, x: Any) -> tf.Tensor:
-    """Returns the weights of examples as `[B]`, whose use raises a `ValueError` if they are none.
+    """Returns example weights as `[B]`; using them raises a `ValueError` if they are invalid.
 
     Args:
         weights: Tensor `[B]` or `[B, 1]`.
@@ -318,7 +318,7 @@ def inputs_of(batch: Any) -> list[Any]:
 def first_examples(
     data: Iterable[Any], num_examples: int | None = None
 ) -> Iterator[list[tf.Tensor]]:
-    """Yields `[x]` or `[x, y]` of batches until they hold so many examples; the last one is cut."""
+    """Yields `[x]` or `[x, y]` of batches, up to this many examples; the last batch is cut."""
     left = num_examples
     for batch in map(inputs_of, iterators.elements_of(data)):
         if left is not None and len(batch[0]) >= left:
@@ -329,7 +329,7 @@ def first_examples(
 
 
 def _length(x: Any) -> int | None:
-    """Returns a number that is 0 if there is no data, and None where that cannot be told."""
+    """Returns a number that is 0 if there are no data, or None if that is unknown."""
     if isinstance(x, tf.data.Dataset):
         return int(x.cardinality())
     try:

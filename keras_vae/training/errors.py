@@ -1,4 +1,4 @@
-"""Errors found inside the graph, told as plain errors of Python."""
+"""Errors found inside the graph, raised as plain Python errors."""
 
 from __future__ import annotations
 
@@ -22,15 +22,17 @@ def require(
 
     Args:
         condition: Boolean scalar.
-        message: Returns the text as a string tensor; runs on failure alone.
-        values: Tensors, nested or not. Steps that use what is returned cannot run before the check.
+        message: Returns the text as a string tensor; runs only on failure.
+        values: Tensors, nested or not. Steps that use the returned values cannot run before the
+            check.
         kind: `ValueError` or `ArithmeticError`.
 
     Returns:
         `values`.
 
     Raises:
-        ValueError: Or `kind`: eagerly at once; in a graph when it runs, by `as_python_errors`.
+        ValueError: Or `kind`: at once in eager mode; in a graph when it runs, through
+            `as_python_errors`.
     """
     if tf.executing_eagerly():
         if not bool(condition):
@@ -50,7 +52,7 @@ def _identity(value: tf.Tensor | None) -> tf.Tensor | None:
 
 
 def as_python_errors(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wraps a graph function so that what `require` found is raised as its own kind of error."""
+    """Wraps a graph function so that what `require` found is raised as the right kind of error."""
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:

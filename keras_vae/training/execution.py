@@ -1,4 +1,4 @@
-"""How steps are run: by XLA or as a graph, on one device or replicas, and how many a call."""
+"""How steps are run: by XLA or as a graph, on one device or on replicas, and how many per call."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from keras_vae.core import checks
 from keras_vae.training import errors
 from keras_vae.training.replicas import replica_id
 
-# Enough to hide what Keras does between two executions, few enough to interrupt a training soon.
+# Enough to hide what Keras does between two executions, few enough to interrupt training soon.
 STEPS_PER_CALL = 10
 
 # XLA's convolutions on a CPU are slower than those of the graph.
@@ -33,7 +33,7 @@ _CONVOLUTIONS = (
     keras.layers.SeparableConv2D,
 )
 
-# Callbacks of Keras that look at every batch only if they are asked to.
+# Keras callbacks that look at every batch only if they are asked to.
 _MAYBE_EVERY_BATCH = {
     keras.callbacks.ModelCheckpoint: "save_freq",
     keras.callbacks.BackupAndRestore: "save_freq",
@@ -50,7 +50,7 @@ _BATCH_METHODS = (
 def xla_is_faster(layers: Iterable[keras.layers.Layer]) -> bool:
     """Returns whether XLA runs such layers faster than the graph does, as measured.
 
-    On a CPU it does, but for convolutions; elsewhere it always does.
+    On a CPU it does, except for convolutions; elsewhere it always does.
     """
     if any(device.device_type != "CPU" for device in tf.config.list_logical_devices()):
         return True
@@ -58,11 +58,11 @@ def xla_is_faster(layers: Iterable[keras.layers.Layer]) -> bool:
 
 
 def steps_per_call(callbacks: Iterable[Any], *totals: int | None) -> int:
-    """Returns how many steps may be made between two calls of the callbacks.
+    """Returns how many steps may run between two calls of the callbacks.
 
     Args:
-        callbacks: Those of `fit`. One that wants to see every batch shall see it.
-        *totals: Numbers of steps that Keras would exceed where an execution does not divide them.
+        callbacks: The callbacks of `fit`. One that wants to see every batch will see it.
+        *totals: Numbers of steps that Keras would exceed if an execution did not divide them.
     """
     if any(_wants_every_batch(callback) for callback in callbacks):
         return 1
@@ -73,7 +73,7 @@ def steps_per_call(callbacks: Iterable[Any], *totals: int | None) -> int:
 def _wants_every_batch(callback: Any) -> bool:
     for kind, option in _MAYBE_EVERY_BATCH.items():
         if isinstance(callback, kind) and getattr(callback, option, None) == "epoch":
-            # Unless a subclass adds something of its own.
+            # It does not, unless a subclass adds something of its own.
             return _overrides(callback, kind)
     return _overrides(callback, keras.callbacks.Callback)
 
@@ -87,28 +87,29 @@ def _overrides(callback: Any, kind: type) -> bool:
 
 
 class Compiled:
-    """A function of a step that XLA compiles, on each replica by itself.
+    """A function of a step that XLA compiles separately on each replica.
 
     Args:
-        function: Function of tensors, whose first dimension is that of the batch, if any.
-        optional: Whether it may run as a graph where XLA cannot compile it.
+        function: Function of tensors whose first dimension, if any, is that of the batch.
+        optional: Whether it may run as a graph if XLA cannot compile it.
     """
 
     def __init__(self, function: Callable[..., Any], optional: bool = False):
         self._function = function
         self._optional = optional
-        # A traced function knows the weights of one replica alone.
+        # A traced function knows the weights of only one replica.
         self._by_replica: dict[int, Callable[..., Any]] = {}
 
     def __call__(self, *args: Any) -> Any:
-        """Calls the function, in a graph that is being traced, or eagerly."""
+        """Calls the function, either in a graph that is being traced or eagerly."""
         key = int(tf.get_static_value(tf.convert_to_tensor(replica_id())))
         if key not in self._by_replica:
             self._by_replica[key] = self._compile(args)
         return self._by_replica[key](*args)
 
     def _compile(self, args: Any) -> Callable[..., Any]:
-        # A function of its own: TensorFlow would count the traces of all models together, and warn.
+        # A separate function: TensorFlow would otherwise count the traces of all models together
+        # and warn.
         function = functools.partial(self._function)
         compiled = tf.function(function, jit_compile=True, reduce_retracing=True, autograph=False)
         if _exchanges(compiled, args):
@@ -120,7 +121,7 @@ class Compiled:
 
 
 def _exchanges(function: Any, args: Any) -> bool:
-    """Returns whether a function communicates between replicas, which XLA cannot; traces it."""
+    """Traces a function; returns whether it communicates between replicas, which XLA cannot do."""
     try:
         graph = function.get_concrete_function(*args).graph
     except RuntimeError as error:
@@ -131,7 +132,7 @@ def _exchanges(function: Any, args: Any) -> bool:
 
 
 def _can_compile(function: Any, args: Any) -> bool:
-    """Returns whether XLA knows all that a traced function does, without running it."""
+    """Returns whether XLA supports all that a traced function does, without running it."""
     if any(tensor.shape.rank is None for tensor in tf.nest.flatten(args) if tensor is not None):
         return True
     try:
@@ -145,7 +146,7 @@ def _can_compile(function: Any, args: Any) -> bool:
 
 
 def _example(tensor: tf.Tensor | None) -> tf.Tensor | None:
-    """Returns a small tensor of that shape and dtype."""
+    """Returns a small tensor of the same shape and dtype."""
     if tensor is None:
         return None
     return tf.zeros([size or 1 for size in tensor.shape], tensor.dtype)
@@ -154,14 +155,14 @@ def _example(tensor: tf.Tensor | None) -> tf.Tensor | None:
 def run_on_replicas(
     step: Callable[[Any], Any], strategy: tf.distribute.Strategy, steps: int, run_eagerly: bool
 ) -> Callable[[Any], Any]:
-    """Makes what Keras calls a train or test function, for several replicas.
+    """Makes what Keras calls a train or test function for several replicas.
 
-    Keras's own can make but one step at a time there, and takes no scalar logs from several
-    workers.
+    Keras's own function can make only one step at a time there, and does not accept scalar logs
+    from several workers.
 
     Args:
-        step: Function of the data of one replica, which returns its logs.
-        strategy: Where the replicas are.
+        step: Function that takes the data of one replica and returns its logs.
+        strategy: The strategy that holds the replicas.
         steps: How many steps to make at a time; fewer at the end of the data.
         run_eagerly: Whether to run Python at every step.
     """
@@ -171,7 +172,7 @@ def run_on_replicas(
             lambda part: None if isinstance(part, tf.experimental.Optional) else part, data
         )
         logs = strategy.run(step, args=(present,))
-        # Each has its own until the means over all of them are read.
+        # Each replica has its own logs until the means over all of them are read.
         return tf.nest.map_structure(lambda v: strategy.experimental_local_results(v)[0], logs)
 
     def run_next_one(iterator: Any) -> Any:
@@ -185,7 +186,7 @@ def run_on_replicas(
     def run_several(iterator: Any) -> Any:
         if not isinstance(iterator, tf.distribute.DistributedIterator):
             return run(next(iterator))  # From `train_on_batch` and the like.
-        # Not by a loop of the graph, in which collective operations insist on a single batch size.
+        # Not a loop in the graph, where collective operations insist on a single batch size.
         logs = run_next(iterator)
         for _ in range(steps - 1):
             try:
@@ -199,7 +200,7 @@ def run_on_replicas(
 
 @contextlib.contextmanager
 def without_xla(model: Any) -> Iterator[None]:
-    """Lets Keras make a function as a graph, whatever the model was compiled with."""
+    """Lets Keras make a function that runs as a graph, whatever the model was compiled with."""
     jit_compile, model.jit_compile = model.jit_compile, False
     try:
         yield
@@ -208,7 +209,7 @@ def without_xla(model: Any) -> Iterator[None]:
 
 
 class StepFunctions:
-    """The functions that Keras calls for a batch, or for several, each made once for its hooks.
+    """The functions that Keras calls for one or more batches, each made once for its hooks.
 
     Args:
         model: The `ObjectiveModel` whose steps they make.
@@ -220,22 +221,22 @@ class StepFunctions:
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        # By name and steps a call: what a function was made for, and the function. While a hook
-        # lives, which is kept with its key, no other has a key with the same ids in it.
+        # By name and steps per call: what a function was made for, and the function. Hooks are kept
+        # with their keys, since no other key can contain the same ids while a hook lives.
         self._made: dict[tuple[str, int], tuple[Any, Any, Any]] = {}
         self.calls = Counter[str]()
         self.skipped = 0
 
     def get(self, name: str, make: Callable[..., Any], force: bool) -> Callable[..., Any]:
-        """Returns, and gives to the model, a function that suits its hooks and steps of a call.
+        """Returns a function for the model's hooks and steps per call, and gives it to the model.
 
         Args:
             name: `"train_function"` or `"test_function"`.
             make: Keras's own way to make it, for one device.
-            force: Whether to make it anew in any case.
+            force: Whether to make it again in any case.
         """
         model, step = self._model, self._model.training_step
-        if getattr(model, name) is None:  # Keras has been compiled since.
+        if getattr(model, name) is None:  # The model has been compiled since.
             self._made = {key: value for key, value in self._made.items() if key[0] != name}
         policies = [policy.key for policy in (step.policy, step.spikes) if policy is not None]
         keys = [*policies, *sorted(hook.key for hook in step.hooks)]
@@ -274,7 +275,7 @@ class StepFunctions:
         def counted(iterator: Any) -> Any:
             skips = name == "train_function" and self.skipped > 0
             logs = self._skip(iterator, steps) if skips else function(iterator)
-            self.calls[name] += 1  # Not where the data had ended.
+            self.calls[name] += 1  # Not if the data had ended.
             return logs
 
         return counted

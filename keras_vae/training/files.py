@@ -23,13 +23,14 @@ _UNREADABLE = (".h5", ".hdf5")
 
 
 class UnsavedMean(keras.metrics.Mean):
-    """A mean that is no part of files; NaN where there is nothing to take it of.
+    """A mean that is not part of files; NaN if there are no values to average.
 
-    It begins anew with every epoch; and to read it takes all workers, of which the chief writes.
+    It starts anew with every epoch, and reading it takes all workers, whereas only the chief
+    writes.
     """
 
     def result(self) -> Any:
-        # Keras says 0, which is better than any loss, of an epoch whose steps were all left out.
+        # Keras reports 0, better than any loss, for an epoch whose steps were all left out.
         return keras.ops.where(self.count > 0, super().result(), math.nan)
 
     def save_own_variables(self, store: Any) -> None:
@@ -40,10 +41,10 @@ class UnsavedMean(keras.metrics.Mean):
 
 
 class Seal(KerasSaveable):
-    """Compares what was read of a file of weights with what was written.
+    """Compares what was read from a file of weights with what was written.
 
-    Keras visits private attributes last, so that all weights and slots are there by then. Files
-    without a seal, of earlier versions, are taken as they are.
+    Keras visits private attributes last, so all weights and slots are there by then. Files of
+    earlier versions, which have no seal, are accepted as they are.
 
     Args:
         model: The model whose files are sealed.
@@ -56,7 +57,7 @@ class Seal(KerasSaveable):
         return "Loss"  # Of the kinds that Keras knows, one that has no weights of its own.
 
     def save_own_variables(self, store: Any) -> None:
-        """Writes of which kinds the weights and slots are, and their checksums."""
+        """Writes the kinds of the weights and slots, and their checksums."""
         for name, arrays in self._arrays().items():
             store[f"{name}_kinds"], store[f"{name}_digest"] = _kinds(arrays), _digest(arrays)
 
@@ -72,7 +73,7 @@ class Seal(KerasSaveable):
                     f"The file is damaged: it was written with {len(kinds)} weights, of which the "
                     f"model that it describes has {len(found)}."
                 )
-            # In other precisions numbers are rounded, and another optimizer has other slots.
+            # In other precisions, numbers are rounded, and another optimizer has other slots.
             same = len(kinds) == len(found) and (kinds == found).all()
             if same and (np.asarray(store[f"{name}_digest"]) != _digest(arrays)).any():
                 raise ValueError(

@@ -16,7 +16,7 @@ from keras_vae.core.hyperparameters import Steerable
 from keras_vae.training.optimization import numbers_of
 from keras_vae.training.replicas import sum_over_replicas
 
-# Callbacks of Keras that set the learning rate between steps.
+# Keras callbacks that set the learning rate between steps.
 RATE_CALLBACKS = (
     keras.callbacks.LearningRateScheduler,
     keras.callbacks.ReduceLROnPlateau,
@@ -24,7 +24,7 @@ RATE_CALLBACKS = (
 
 
 class Hooks:
-    """The hooks that are attached to a training step, in the order in which they came."""
+    """The hooks that are attached to a training step, in the order of attachment."""
 
     def __init__(self) -> None:
         self._attached: dict[str, StepHook] = {}
@@ -47,13 +47,13 @@ class Hooks:
         return logged
 
     def attach(self, hook: StepHook, by: str = "") -> None:
-        """Adds a hook that the callback `by` wants; see `LatentVariableModel.attach`."""
+        """Adds a hook for the callback `by`; see `LatentVariableModel.attach`."""
         if not isinstance(hook, StepHook):
             raise checks.invalid("hook", "must be a keras_vae.controllers.StepHook", hook)
         by = by or type(hook).__name__
         variable = getattr(hook, "variable", None)
         for name, other in self._attached.items():
-            # By the weight, too, which may go by several names.
+            # Compare the weights, too, as one weight may have several names.
             same = variable is not None and getattr(other, "variable", None) is variable
             if name == hook.name or same:
                 already = f"{self._drivers[name]} drives it already, {by} would be the second"
@@ -70,9 +70,9 @@ class Hooks:
             hook.detached()
 
     def attach_stand_ins(self, callbacks: Iterable[Any], optimizer: Any) -> None:
-        """Marks the learning rate as driven where a callback of Keras sets it between steps.
+        """Marks the learning rate as driven if a Keras callback sets it between steps.
 
-        A callback that drives it at every step is then refused, not overruled unseen.
+        A callback that drives it at every step is then refused rather than silently overruled.
         """
         setting = {type(one).__name__: None for one in callbacks if isinstance(one, RATE_CALLBACKS)}
         for name, rate in numbers_of(optimizer).items() if setting else ():
@@ -80,7 +80,7 @@ class Hooks:
 
     @contextlib.contextmanager
     def detached_after(self) -> Iterator[None]:
-        """Removes at the end what was attached within: callbacks whose training broke off."""
+        """Removes at the end what was attached within by callbacks whose training broke off."""
         before = self.by_name
         try:
             yield
@@ -91,7 +91,7 @@ class Hooks:
 
 
 class _SetBetweenSteps(Controller):
-    """Stands for a callback of Keras that sets a number itself: the steps are always the same."""
+    """Stands in for a Keras callback that sets a number itself: the steps are always the same."""
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -113,12 +113,12 @@ def hyperparameters_of(model: keras.Model) -> dict[str, keras.Variable]:
 def weighted_means(
     hooks: Iterable[StepHook], measures: Mapping[str, tf.Tensor], weights: tf.Tensor
 ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-    """Returns the means over the batch of all replicas of what the hooks want to know.
+    """Returns the means, over the batch of all replicas, of the measures that the hooks need.
 
-    And whether there are any: without weight, a batch says nothing.
+    Also returns whether there are any: a batch without weight says nothing.
 
     Args:
-        hooks: Whose `feedback` counts.
+        hooks: The hooks whose `feedback` names the measures.
         measures: Values of the examples, each `[B]`.
         weights: Weights of the examples, `[B]`.
     """

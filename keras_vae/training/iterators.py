@@ -1,8 +1,9 @@
 """Ends passes over tf.data without waiting for the thread that tunes the pipeline.
 
-The destructor of an iterator tells that thread to end. The thread often misses it, and sleeps on in
-periods that double, from 10 ms to a minute: the destructor waits, with all cores idle, for up to as
-long as the pass took. So a thread of its own destroys an iterator, once nobody else holds it.
+The destructor of an iterator tells that thread to end. The thread often misses this and sleeps on
+in periods that double, from 10 ms to a minute, while the destructor waits, with all cores idle, for
+up to as long as the pass took. A separate thread therefore destroys an iterator once nobody else
+holds it.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from keras.src.backend.tensorflow import trainer as keras_trainer
 
 
 def release(iterators: list[Any]) -> None:
-    """Empties the list, and destroys what nobody else holds of it in the background."""
+    """Empties the list, and destroys in the background whatever nobody else holds."""
     released = iterators.copy()
     iterators.clear()
     if released and not sys.is_finalizing():
-        # No daemon: one that came back from the destructor to an interpreter that has ended would
-        # abort the process. Where no more threads can be started, the caller's destroys them.
+        # Not a daemon: one that returned from the destructor to an interpreter that has ended would
+        # abort the process. If no more threads can be started, the caller's thread destroys them.
         with contextlib.suppress(RuntimeError):
             threading.Thread(target=released.clear, name="release", daemon=False).start()
 
 
 def elements_of(data: Iterable[Any]) -> Iterator[Any]:
-    """Yields what `data` holds, and releases its iterator in the end if it is a dataset."""
+    """Yields what `data` holds, and releases its iterator at the end if it is a dataset."""
     if not isinstance(data, (tf.data.Dataset, tf.distribute.DistributedDataset)):
         yield from data
         return
@@ -43,10 +44,10 @@ def elements_of(data: Iterable[Any]) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def released_in_background() -> Iterator[None]:
-    """Releases the iterators of `fit`, `evaluate` and `predict` of `keras.Model` within it.
+    """Releases the iterators that `fit`, `evaluate` and `predict` of `keras.Model` make in it.
 
-    Keras's loops name the class that makes their iterators, so another one stands in for it. It is
-    for the current thread alone: others get Keras's own.
+    Keras's loops look up by name the class that makes their iterators, so another class stands in
+    for it. It does so only for the current thread: others get Keras's own.
     """
     outer = _made.get()
     made: list[_EpochIterator] = []
@@ -84,7 +85,7 @@ class _EpochIterator(keras_trainer.TFEpochIterator):
 
     def let_go(self) -> None:
         """Releases all iterators: the loop has ended."""
-        # This one is in a cycle with its generator if that has not come to its end.
+        # This object is in a cycle with its generator if the generator has not finished.
         self._epoch_iterator = self._current_iterator = None
         self._outdated += self._held
         self._held.clear()

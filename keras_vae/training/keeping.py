@@ -1,4 +1,4 @@
-"""What `fit` asks of a callback that keeps a training, to go on with it in another process."""
+"""What `fit` asks of a callback that saves a training so that another process can resume it."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from keras_vae.training.data import Data
 
 
 class Keeper(keras.callbacks.Callback):
-    """A callback that keeps a training: `fit` calls it after all others, wherever it stands."""
+    """A callback that saves a training; `fit` calls it after all others, wherever it stands."""
 
     @property
     def boundaries(self) -> list[int]:
-        """Numbers of batches, of which an execution of several steps must make a divisor."""
+        """Numbers of batches that an execution of several steps must divide."""
         return []
 
     def prepare(
         self, model: Any, data: Data, options: dict[str, Any], others: Sequence[Any]
     ) -> dict[str, Any]:
-        """Returns the options of `fit`, x and y among them, as the training needs them.
+        """Returns the options of `fit`, including x and y, as the training needs them.
 
         Args:
             model: The model that is trained.
-            data: What `fit` was given.
+            data: The data that `fit` was given.
             options: The arguments of `keras.Model.fit`.
-            others: The other callbacks, Keras's history among them.
+            others: The other callbacks, including Keras's history.
         """
         raise NotImplementedError
 
     def close(self) -> None:
-        """Ends what the training has begun, however it ended."""
+        """Cleans up after the training, however it ended."""
 
 
 def keeper_among(callbacks: Sequence[Any]) -> Keeper | None:
     """Returns the keeper among callbacks, if there is one.
 
-    Warns of backups of Keras within epochs.
+    Warns about Keras backups within epochs.
 
     Raises:
-        ValueError: If there are several, or a callback of Keras that does the same.
+        ValueError: If there are several, or there is a Keras callback that does the same.
     """
     found = [one for one in callbacks if isinstance(one, Keeper)]
     backups = [one for one in callbacks if isinstance(one, keras.callbacks.BackupAndRestore)]
@@ -69,7 +69,7 @@ def boundaries_of(callbacks: Sequence[Any]) -> list[int]:
 
 
 def in_order(callbacks: Sequence[Any], keeper: Keeper) -> list[Any]:
-    """Returns callbacks with the keeper last, which sees what all others have done."""
+    """Returns the callbacks with the keeper last, so that it sees what all others have done."""
     others = [one for one in callbacks if one is not keeper]
     history = any(isinstance(one, keras.callbacks.History) for one in others)
     return [*others, *([] if history else [keras.callbacks.History()]), keeper]
@@ -82,9 +82,9 @@ def can_be_repeated(data: Data, options: Mapping[str, Any]) -> bool:
 
 
 def with_order_of_its_own(data: Data, options: dict[str, Any], seed: int) -> dict[str, Any]:
-    """Returns options of `fit` with arrays as batches whose order follows from seed and epoch.
+    """Returns options of `fit` that hold arrays as batches, in an order set by seed and epoch.
 
-    Keras would shuffle them by the state of TensorFlow's generator, which is that of a process.
+    Keras would shuffle them by the state of TensorFlow's generator, which belongs to one process.
     """
     if not data.is_array or not options.get("shuffle", True):
         return options
@@ -100,7 +100,7 @@ def with_order_of_its_own(data: Data, options: dict[str, Any], seed: int) -> dic
 
 
 def _without_validation_split(data: Data, options: dict[str, Any]) -> tuple[dict[str, Any], Data]:
-    """Returns the options with the last examples as validation data, and the others."""
+    """Returns the options with the last examples as validation data, and the other examples."""
     fraction = options.pop("validation_split", 0.0)
     if not fraction or options.get("validation_data") is not None:
         return options, data

@@ -16,13 +16,13 @@ def by_part(
     """Returns the losses by the part that minimizes them, each `[B]`.
 
     Args:
-        loss: Tensor `[B]`, or a mapping from parts to such; that of `""` is minimized by all parts
-            that have none of their own.
-        parts: The parts that the objective says have a loss of their own.
+        loss: Tensor `[B]`, or a mapping from parts to such tensors; the one for `""` is minimized
+            by all parts that have none of their own.
+        parts: The parts that have a loss of their own, according to the objective.
         penalty: What is added to each of them, `[B]`, or None.
 
     Raises:
-        ValueError: If the loss is of other parts.
+        ValueError: If the losses are for other parts.
     """
     found = dict(loss) if isinstance(loss, Mapping) else {"": loss}
     expected = ["", *parts]
@@ -33,14 +33,14 @@ def by_part(
 
 
 def gradients(tape: tf.GradientTape, totals: Mapping[str, tf.Tensor], model: Any) -> list[Any]:
-    """Returns the gradient of each trainable variable: that of the loss of its own part alone.
+    """Returns the gradient of each trainable variable, from the loss of its own part alone.
 
     Each loss after the first costs one more backward pass.
 
     Args:
-        tape: The tape that recorded the losses; a persistent one where there are several.
+        tape: The tape that recorded the losses; a persistent one if there are several.
         totals: The losses by part, scalars.
-        model: Whose `trainable_parts` say which variable is in which part.
+        model: The model whose `trainable_parts` say which variable is in which part.
     """
     variables = model.trainable_variables
     if len(totals) == 1:
@@ -56,10 +56,10 @@ def gradients(tape: tf.GradientTape, totals: Mapping[str, tf.Tensor], model: Any
 def own_losses(
     added: Sequence[tf.Tensor], part: str, layers: Mapping[str, Sequence[Any]]
 ) -> list[tf.Tensor]:
-    """Returns those losses that layers added by themselves which a part minimizes.
+    """Returns those of the losses added by layers themselves that a part minimizes.
 
-    What a discriminator adds of its activities, for instance, depends on the images it is shown,
-    but is nothing to the part that makes them.
+    What a discriminator adds for its activities, for instance, depends on the images it is shown,
+    but does not concern the part that makes them.
 
     Args:
         added: `losses` of the model.
@@ -79,7 +79,7 @@ def total(added: Sequence[tf.Tensor], dtype: tf.DType) -> tf.Tensor:
 
 
 def check_parts(objective: Any, model: Any) -> None:
-    """Raises a `ValueError` unless an objective's own parts are built, and the model has others."""
+    """Raises a `ValueError` unless an objective's parts are built and the model has the others."""
     unbuilt = [one.name for own in objective.parts.values() for one in own if not one.built]
     if unbuilt:
         rule = "must build the layers of its parts in `build_for`, or be given layers with an Input"

@@ -34,9 +34,9 @@ from keras_vae.training.step import TrainingStep
 class ObjectiveModel(keras.Model):
     """A Keras model whose loss is an objective of its terms.
 
-    `TrainingStep` says what happens to a batch. Here is what Keras asks of a model: how it is
-    compiled, which functions make the steps, and what `fit` and its relatives do before and after.
-    Files of the model are written whole or not at all, and by one process of several.
+    `TrainingStep` defines what happens to a batch. This class holds what Keras asks of a model: how
+    it is compiled, which functions make the steps, and what `fit` and related methods do before and
+    after. Files of the model are written whole or not at all, and only by one of several processes.
 
     Args:
         objective: What to minimize.
@@ -45,14 +45,14 @@ class ObjectiveModel(keras.Model):
 
     Attributes:
         initial_epoch: The `initial_epoch` of the last `fit`, for callbacks.
-        measure_names: What `Terms.measured` of the model adds to the logs.
+        measure_names: Names of what `Terms.measured` of the model adds to the logs.
         training_step: How one batch trains the model.
     """
 
-    # What models of a class add to the logs, by `Terms.measured`.
+    # What models of a class add to the logs through `Terms.measured`.
     measure_names: tuple[str, ...] = ()
 
-    # What `keras.Model` has, which comes without types.
+    # Attributes of `keras.Model`, which comes without types.
     run_eagerly: bool
     steps_per_execution: int
     jit_compile: bool
@@ -66,10 +66,10 @@ class ObjectiveModel(keras.Model):
         self.objective = objective
         self.seed = checks.integer("seed", seed, minimum=0)
         self.initial_epoch = 0
-        # Whether XLA is the choice of "auto", which must not make a model fail.
+        # Whether XLA is left to "auto", which must not make a model fail.
         self.jit_is_optional = True
         # Not the optimizer's iterations: those stand still while gradients accumulate and when a
-        # step is skipped, and begin anew with another optimizer.
+        # step is skipped, and start anew with another optimizer.
         self.trained_batches = self.add_weight(
             shape=(),
             dtype="int64",
@@ -82,7 +82,7 @@ class ObjectiveModel(keras.Model):
         self.training_step = TrainingStep(self)
         self._functions = execution.StepFunctions(self)
         self._asked: dict[str, Any] = {}
-        self._zz_seal = files.Seal(self)  # By its name the last that Keras reads.
+        self._zz_seal = files.Seal(self)  # Its name makes it the last that Keras reads.
 
     # What callbacks see of the step.
 
@@ -90,7 +90,7 @@ class ObjectiveModel(keras.Model):
     def hyperparameters(self) -> dict[str, keras.Variable]:
         """The numbers that a controller can drive, by name.
 
-        Where several layers have a number of one name, the layer's name comes before it.
+        If several layers have a number of the same name, the layer's name comes before it.
         """
         return hyperparameters_of(self)
 
@@ -100,15 +100,15 @@ class ObjectiveModel(keras.Model):
         return self.training_step.hooks.by_name
 
     def attach(self, hook: StepHook, by: str = "") -> None:
-        """Lets a hook run inside the train step: a controller, or what only looks at the step.
+        """Lets a hook run inside the train step: a controller, or one that only looks at the step.
 
         Args:
             hook: The hook.
             by: Name of the callback that attaches it, for errors.
 
         Raises:
-            ValueError: If it is no hook, another controller drives the same number, or a hook has
-                the name.
+            ValueError: If it is not a hook, another controller drives the same number, or another
+                hook has the same name.
         """
         self.training_step.hooks.attach(hook, by)
 
@@ -118,7 +118,7 @@ class ObjectiveModel(keras.Model):
 
     @property
     def non_finite(self) -> Raise:
-        """What a step does when a quantity of it is not finite; reset at the end of `fit`."""
+        """What a step does when one of its quantities is not finite; reset at the end of `fit`."""
         return self.training_step.policy
 
     @non_finite.setter
@@ -127,9 +127,10 @@ class ObjectiveModel(keras.Model):
 
     @property
     def spikes(self) -> SkipSpikes | None:
-        """What leaves out steps with too large a gradient; reset at the end of `fit`.
+        """The policy that skips steps with too large a gradient; reset at the end of `fit`.
 
-        Its state is in files that are written meanwhile, with which a resumed training goes on.
+        Its state is part of files that are written meanwhile, so that a resumed training continues
+        with it.
         """
         return self.training_step.spikes
 
@@ -139,7 +140,7 @@ class ObjectiveModel(keras.Model):
 
     @property
     def names_of_quantities(self) -> list[str]:
-        """The names of what a step is judged by, as policies for what is not finite count them."""
+        """The names of the quantities that a step is judged by, as the policies number them."""
         return self.training_step.names_of_quantities
 
     @property
@@ -150,7 +151,7 @@ class ObjectiveModel(keras.Model):
     @property
     def is_alone(self) -> bool:
         """Whether the model lives on one device, outside of any strategy."""
-        # A strategy merges its replicas, even a single one, which XLA cannot.
+        # A strategy merges its replicas, even a single one, which XLA cannot do.
         return self._distribute_strategy is None
 
     # Compiling.
@@ -170,14 +171,14 @@ class ObjectiveModel(keras.Model):
             optimizer: Name or instance of a Keras optimizer.
             run_eagerly: Whether to run Python at every step, to look inside.
             steps_per_execution: How many steps are made at a time. `"auto"` makes ten, or as many
-                as divide `steps_per_epoch`, and one where a callback wants to see every batch.
-            jit_compile: Whether XLA compiles the steps. `"auto"` lets it where it is the faster and
-                can: on a CPU for all models but convolutional ones.
+                as divide `steps_per_epoch`, and one if a callback wants to see every batch.
+            jit_compile: Whether XLA compiles the steps. `"auto"` uses it where it works and is
+                faster: on a CPU, for all models but convolutional ones.
             **kwargs: Passed on to `keras.Model.compile`; losses and metrics are refused.
 
         Raises:
-            ValueError: If a loss or metrics are given, or what replicas do not support, or the
-                objective has a loss for a part that the model does not have.
+            ValueError: If a loss or metrics are given, or anything that replicas do not support, or
+                if the objective has a loss for a part that the model does not have.
         """
         for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
             if kwargs.get(name) is not None:
@@ -204,13 +205,13 @@ class ObjectiveModel(keras.Model):
         self.jit_is_optional = jit_compile == "auto"
 
     def _resolve_auto_jit_compile(self) -> bool:
-        # Keras's own answer is no where there are only CPUs.
+        # Keras's own answer is no if there are only CPUs.
         supported = all(layer.supports_jit for layer in self._flatten_layers())
         return supported and execution.xla_is_faster(self._flatten_layers())
 
     def get_compile_config(self) -> dict[str, Any]:
         config = super().get_compile_config()
-        # As asked, for another machine may choose otherwise.
+        # As requested, because another machine may choose otherwise.
         return {**config, **self._asked} if config else config
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
@@ -218,10 +219,10 @@ class ObjectiveModel(keras.Model):
         self.optimizer.build(self.trainable_variables)
 
     def build_from_config(self, config: dict[str, Any]) -> None:
-        """Makes the weights of a model that is read from a file.
+        """Creates the weights of a model that is read from a file.
 
         Raises:
-            ValueError: If it cannot: Keras would warn, and leave the weights of the file out.
+            ValueError: If that fails; Keras would only warn and leave out the weights of the file.
         """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -236,17 +237,17 @@ class ObjectiveModel(keras.Model):
         """Trains the model, as `keras.Model.fit` does.
 
         Args:
-            x: Array of examples, or anything else that `keras.Model.fit` takes, such as a table of
-                pandas or a `tf.data.Dataset` of batches `x`, `(x, y)` or `(x, y, sample_weight)`.
-            y: Array of what the model is conditioned on, for conditional models; else ignored.
+            x: Array of examples, or anything else that `keras.Model.fit` takes, such as a pandas
+                table or a `tf.data.Dataset` of batches `x`, `(x, y)` or `(x, y, sample_weight)`.
+            y: Array of what the model is conditioned on, for conditional models; otherwise ignored.
             *args: Passed on to `keras.Model.fit`.
             **kwargs: Passed on to `keras.Model.fit`. With `sample_weight` w, `loss` is
                 sum(w * loss) / N plus regularizers, whatever the sum of the weights, and `elbo`,
                 `reconstruction` and `kl` are weighted means, sum(w * elbo) / sum(w).
 
         Raises:
-            ValueError: If there is no data, or data without a density. Arrays are looked through
-                before the first step, every batch of a dataset before its step.
+            ValueError: If there are no data, or data without a density. Arrays are checked before
+                the first step, and every batch of a dataset before its step.
         """
         validation = Data.of("validation_data", kwargs.get("validation_data"))
         training = Data.of("x", x, y, kwargs.get("sample_weight"))
@@ -259,7 +260,7 @@ class ObjectiveModel(keras.Model):
             kwargs["validation_data"] = validation.with_labels().as_tuple()
         x, y, kwargs = training.for_keras(kwargs)
         if isinstance(x, tf.data.Dataset) and not args:
-            kwargs.setdefault("shuffle", False)  # Keras warns of its own default, True.
+            kwargs.setdefault("shuffle", False)  # Keras warns about its own default, True.
         if not self.built and training.shape is not None:
             self.build(training.shape)
         calls = self._functions.calls["train_function"]
@@ -283,11 +284,11 @@ class ObjectiveModel(keras.Model):
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Measures loss, elbo, reconstruction and kl, as `keras.Model.evaluate` does.
 
-        For data of finitely many, but more than two, values there is also `bits_per_dim`, which is
-        -elbo / (ln 2 * dimensions).
+        If the data have finitely many values, but more than two, there is also `bits_per_dim`,
+        which is -elbo / (ln 2 * dimensions).
 
         Raises:
-            ValueError: If there is no data, or data without a density.
+            ValueError: If there are no data, or data without a density.
         """
         data = Data.of("x", x, y, kwargs.get("sample_weight"))
         within_fit = kwargs.get("_use_cached_eval_dataset")  # which `fit` has checked
@@ -327,7 +328,7 @@ class ObjectiveModel(keras.Model):
         return session.several_steps_per_call(self, is_chosen, callbacks, *totals)
 
     def skip_batches(self, number: int) -> None:
-        """Leaves out the next batches of training data, which are read without any other effect."""
+        """Skips the next batches of training data, which are read without any other effect."""
         self._functions.skipped = number
 
     # Steps, and the functions that make them.
@@ -363,7 +364,7 @@ class ObjectiveModel(keras.Model):
         return {**results, **numbers}
 
     def make_train_function(self, force: bool = False) -> Any:
-        # Once: to build it again would begin the loss scale of half precision anew.
+        # Only once: building it again would reset the loss scale of half precision.
         if self.built and not self.optimizer.built:
             with contextlib.nullcontext() if self.is_alone else self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_variables)
@@ -373,18 +374,18 @@ class ObjectiveModel(keras.Model):
         return self._functions.get("test_function", super().make_test_function, force)
 
     def make_predict_function(self, force: bool = False) -> Any:
-        # XLA would compile a cheap pass for seconds, and once more for a last partial batch.
+        # XLA would take seconds to compile a cheap pass, and again for a last partial batch.
         with execution.without_xla(self):
             return super().make_predict_function(force)
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
-        # Keras reads a batch for it: that lets a pass over short data count as an epoch, and fails
-        # for tuples on several workers.
+        # Keras reads a batch for this, which lets a pass over short data count as an epoch and
+        # fails for tuples on several workers.
         if not self.built:
             super()._maybe_symbolic_build(iterator, data_batch)
 
     def _checked(self, x: Any, y: Any = None) -> tuple[tf.Tensor, Any]:
-        """Returns standardized data, whose values are checked where they are at hand."""
+        """Returns standardized data, after checking their values if these are available."""
         check_not_symbolic("x", x)
         x, y = self.standardize(*map(as_array, (x, y)))
         return self.check_support(x, y) if tf.executing_eagerly() else (x, y)
@@ -398,7 +399,7 @@ class ObjectiveModel(keras.Model):
             store[name] = np.asarray(variable)
 
     def load_own_variables(self, store: Any) -> None:
-        """Reads what `save_own_variables` has written; there may be no state of `spikes` in it."""
+        """Reads what `save_own_variables` has written, which may contain no state of `spikes`."""
         own = {name: store[name] for name in store.keys() if name.isdigit()}  # noqa: SIM118
         super().load_own_variables(own)
         for name, variable in self._spikes_state.items():
@@ -410,16 +411,16 @@ class ObjectiveModel(keras.Model):
         return {} if self.spikes is None else self.spikes.state
 
     def save(self, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:
-        """Saves the model, as `keras.Model.save` does; of several workers, the chief does.
+        """Saves the model, as `keras.Model.save` does; of several workers, only the chief does.
 
         Args:
-            filepath: File, `*.keras`; one of this name is replaced when all is written.
-            overwrite: Whether to replace without a question.
+            filepath: File, `*.keras`; one of the same name is replaced once everything is written.
+            overwrite: Whether to replace a file without asking.
             **kwargs: Passed on to `keras.Model.save`.
 
         Raises:
-            ValueError: If the file would be one of HDF5, `*.h5`, of which Keras cannot read models
-                back whose `call` is written in Python.
+            ValueError: If the file would be an HDF5 file, `*.h5`, from which Keras cannot read back
+                models whose `call` is written in Python.
         """
         files.check_format(filepath)
         if workers.writes(self.distribute_strategy):
@@ -429,8 +430,9 @@ class ObjectiveModel(keras.Model):
         """Saves the weights, as `keras.Model.save_weights` does; of several workers the chief does.
 
         Args:
-            filepath: File, `*.weights.h5`; one of this name is replaced when all is written.
-            overwrite: Whether to replace without a question.
+            filepath: File, `*.weights.h5`; one of the same name is replaced once everything is
+                written.
+            overwrite: Whether to replace a file without asking.
             **kwargs: Passed on to `keras.Model.save_weights`.
         """
         if workers.writes(self.distribute_strategy):

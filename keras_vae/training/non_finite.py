@@ -1,4 +1,4 @@
-"""What a training step does when a quantity of it is not finite."""
+"""What a training step does when one of its quantities is not finite."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _REMEDIES = "Usual remedies: a lower learning rate, gradient clipping, a warm-up
 class Raise:
     """Ends the training with an `ArithmeticError` that names the first bad quantity.
 
-    A policy answers whether a step is made; it makes none itself.
+    A policy decides whether a step is made; it does not make the step itself.
 
     Attributes:
-        raises: Whether a bad quantity is an error, in place of a step that is left out.
+        raises: Whether a bad quantity is an error, instead of a reason to skip the step.
         key: What a traced step depends on: policies with equal keys do the same.
         logged: The numbers that go to the logs, by name.
     """
@@ -34,7 +34,7 @@ class Raise:
     logged: Mapping[str, keras.Variable] = {}
 
     def admit(self, first_bad: tf.Tensor) -> tf.Tensor:
-        """Returns whether a step is made; asked of what is computed, then of what was written.
+        """Returns whether a step is made; asked after its computation, then after its writing.
 
         Args:
             first_bad: Number of the first bad quantity, or -1, the same on every replica.
@@ -43,13 +43,13 @@ class Raise:
 
 
 class Skip(Raise):
-    """Leaves such a step out: no weight of the model or the optimizer moves, and it is counted.
+    """Skips such a step: no weight of the model or the optimizer changes, and it is counted.
 
     On replicas, a step that is bad on one is skipped by all.
 
     Args:
         skipped: Holds the number of skipped steps: an integer variable.
-        first: Holds the number, as of `first_bad`, of what was bad at the last of them.
+        first: Holds the number, as in `first_bad`, of what was bad at the last of them.
     """
 
     raises = False
@@ -67,18 +67,18 @@ class Skip(Raise):
         return ~self._leaves_out(bad)
 
     def _leaves_out(self, bad: tf.Tensor) -> tf.Tensor:
-        """Returns whether a step is left out, given whether something of it was bad."""
+        """Returns whether a step is left out, given whether something in it was bad."""
         return bad
 
 
 class Stop(Skip):
-    """Leaves out the first such step and all after it, until the training has been stopped.
+    """Skips the first such step and all after it, until the training has been stopped.
 
-    So the weights stay as they were before it, whatever is left of an execution of several steps.
+    The weights thus stay as they were before it, however many steps are left in an execution.
 
     Args:
         skipped: Holds the number of steps with something bad: an integer variable.
-        first: Holds the number, as of `first_bad`, of what was bad at the last of them.
+        first: Holds the number, as in `first_bad`, of what was bad at the last of them.
     """
 
     def __init__(self, skipped: keras.Variable, first: keras.Variable):
@@ -90,7 +90,7 @@ class Stop(Skip):
 
 
 class Agreed(NamedTuple):
-    """What all replicas say of a step together: the least `first_bad`, and whether all are calm."""
+    """The joint verdict of all replicas on a step: the least `first_bad`, and if all are calm."""
 
     first_bad: tf.Tensor
     calm: tf.Tensor
@@ -99,7 +99,7 @@ class Agreed(NamedTuple):
 def are_calm(gradients: Sequence[Any]) -> tf.Tensor:
     """Returns whether gradients are finite, and their squares summable in float32.
 
-    It costs no more than to look whether they are finite.
+    This costs no more than checking whether they are finite.
     """
     flags = [tf.reduce_all(tf.abs(values(g)) <= LARGE) for g in gradients if g is not None]
     return tf.reduce_all(tf.stack([tf.constant(True), *flags]))
@@ -111,7 +111,7 @@ def first_bad_of(quantities: Sequence[Any], gradients: Sequence[Any], calm: tf.T
     Args:
         quantities: Tensors.
         gradients: Tensors, or None for variables that have none.
-        calm: What `are_calm` says of the gradients, which it saves a second look.
+        calm: What `are_calm` says about the gradients; it saves a second look at them.
     """
     first = first_bad(quantities)
     found = tf.cond(calm, lambda: tf.constant(-1), lambda: first_bad(gradients))
@@ -129,12 +129,12 @@ def first_bad(quantities: Sequence[Any]) -> tf.Tensor:
 
 
 def require_finite(values: Any, first_bad: tf.Tensor, names: Sequence[str]) -> Any:
-    """Returns `values`, whose use raises an `ArithmeticError` if something was bad.
+    """Returns `values`; using them raises an `ArithmeticError` if something was bad.
 
     Args:
         values: Tensors, nested or not.
         first_bad: What the function `first_bad` found.
-        names: Names of the quantities that it was given.
+        names: Names of the quantities that were passed to it.
     """
 
     def message() -> tf.Tensor:
@@ -149,7 +149,7 @@ def names_of_quantities(
     variables: Sequence[keras.Variable],
     written: Sequence[keras.Variable] = (),
 ) -> list[str]:
-    """Returns the names of what a step looks at, in the order of computation.
+    """Returns the names of the quantities that a step checks, in the order of computation.
 
     Args:
         parts: The parts of the model with a loss of their own.
@@ -179,7 +179,7 @@ def agree(first: tf.Tensor, calm: tf.Tensor, count: int) -> Agreed:
 
 
 def values(gradient: Any) -> tf.Tensor:
-    """Returns the entries of a gradient, of slices those that are there."""
+    """Returns the entries of a gradient; for slices, only those that are there."""
     return gradient.values if isinstance(gradient, tf.IndexedSlices) else gradient
 
 

@@ -22,17 +22,17 @@ def apply(
     variables: Sequence[Any],
     moves: Mapping[str, tf.Tensor],
 ) -> None:
-    """Applies gradients, of which every replica holds a part, as their sum.
+    """Applies the sum of gradients of which every replica holds a part.
 
-    Keras clips the part of each replica, and looks for overflows in that of the first alone, before
-    it sums them up. So the first replica is given the sum here, and the others zeros, where an
-    optimizer clips or scales the loss.
+    Before it sums them up, Keras clips the part of each replica, and looks for overflows only in
+    that of the first. If an optimizer clips or scales the loss, the first replica is therefore
+    given the sum here, and the others zeros.
 
     Args:
-        optimizer: Optimizer of Keras, maybe with others inside.
+        optimizer: Keras optimizer, possibly with others inside.
         gradients: Gradients, or None for variables that have none.
-        variables: The variables that they are of.
-        moves: Whether a part of the model moves, for parts that may not.
+        variables: The variables that the gradients belong to.
+        moves: Whether a part of the model moves, for each part that may stand still.
     """
     context = tf.distribute.get_replica_context()
     alone = context is None or context.num_replicas_in_sync == 1
@@ -51,14 +51,14 @@ def apply(
 def moving_parts(
     optimizer: Any, gates: Sequence[Mapping[str, tf.Tensor]], known: tf.Tensor
 ) -> dict[str, tf.Tensor]:
-    """Returns which parts of the model move at this step; those that it does not name all do.
+    """Returns which parts of the model move at this step; any that are not named do.
 
-    A part moves if it is due, by the optimizer, and no gate holds it.
+    A part moves if it is due according to the optimizer and no gate holds it.
 
     Args:
-        optimizer: Optimizer of Keras, maybe with others inside.
+        optimizer: Keras optimizer, possibly with others inside.
         gates: For each gate, whether it lets a part move, by the part's name.
-        known: Whether the batch tells anything; else the gates say nothing.
+        known: Whether the batch says anything; otherwise the gates have no effect.
     """
     optimizer = without_loss_scaling(optimizer)
     if not isinstance(optimizer, PartOptimizer):
@@ -74,10 +74,10 @@ def moving_parts(
 
 
 def _scale_down_huge(optimizer: Any, gradients: Sequence[Any]) -> list[Any]:
-    """Returns gradients whose squares are finite, and of which clipping by norm makes the same.
+    """Returns gradients with finite squares, for which clipping by norm gives the same result.
 
-    Keras takes norms of the squares, which overflow in float32 from 1.8e19 on. What is clipped has
-    the direction of the gradient alone, and so a common factor does not matter.
+    Keras computes norms from squares, which overflow in float32 from 1.8e19 on. What is clipped
+    keeps only the direction of the gradient, so a common factor does not matter.
     """
     gradients = list(gradients)
     for group in _clipped_together(optimizer, gradients):
@@ -109,7 +109,7 @@ def loss_scale(optimizer: Any) -> tf.Tensor:
 
 
 def check_supported(optimizer: Any, run_eagerly: bool) -> None:
-    """Raises if Keras cannot run an optimizer on replicas: by conditions in a graph."""
+    """Raises if Keras cannot run an optimizer on replicas, because of conditions in a graph."""
     if run_eagerly:
         return
     for one in leaves(optimizer):
@@ -126,7 +126,7 @@ def check_supported(optimizer: Any, run_eagerly: bool) -> None:
 def numbers_of(optimizer: Any) -> dict[str, keras.Variable]:
     """Returns the numbers of an optimizer: the rates of its parts, or the learning rate.
 
-    A learning rate that a schedule of Keras computes is none.
+    A learning rate that a Keras schedule computes is not one of them.
     """
     optimizer = without_loss_scaling(optimizer)
     if hasattr(optimizer, "hyperparameters"):

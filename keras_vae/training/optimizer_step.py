@@ -12,7 +12,7 @@ from keras_vae.optimizers import RAdam
 from keras_vae.training import optimization
 from keras_vae.training.non_finite import first_bad
 
-# Optimizers whose step is bounded by that of the gradient over `epsilon`, or by the rate alone.
+# Optimizers whose step is bounded by the gradient over `epsilon`, or by the rate alone.
 _BOUNDED = {
     *(keras.optimizers.SGD, keras.optimizers.Lion, keras.optimizers.RMSprop),
     *(keras.optimizers.Adam, keras.optimizers.AdamW, keras.optimizers.Adamax),
@@ -29,23 +29,24 @@ def apply_if_finite(
     good: tf.Tensor,
     calm: tf.Tensor,
 ) -> tf.Tensor:
-    """Applies gradients, unless the step is not to be made or would write what is not finite.
+    """Applies gradients, unless the step must not be made or would write non-finite values.
 
     What an optimizer makes of finite gradients may be infinite: squares overflow, and so do steps.
-    So the step is judged by what it has written, and taken back. Where that is known to be finite
-    before, the values are not kept for it, which would cost a tenth of the step of a small model.
+    The step is therefore judged by what it has written, and undone if that is bad. If the result is
+    known to be finite in advance, the old values are not kept, which would cost a tenth of a small
+    model's step.
 
     Args:
-        optimizer: Optimizer of Keras, maybe with others inside.
+        optimizer: Keras optimizer, possibly with others inside.
         gradients: Gradients of this replica, or None for variables that have none.
-        variables: The variables that they are of.
-        moves: Whether a part of the model moves, for parts that may not.
+        variables: The variables that the gradients belong to.
+        moves: Whether a part of the model moves, for each part that may stand still.
         good: Whether the step is to be made, the same on every replica.
         calm: Whether `non_finite.are_calm` holds on every replica.
 
     Returns:
-        Number of the first of `written_by` that would not be finite, the same on every replica, or
-        -1; also where the step is not to be made.
+        Number of the first of `written_by` that would not be finite, the same on every replica; -1
+        if there is none, or if the step is not to be made.
     """
     safe = good & calm & _moderate(optimizer) if _is_bounded(optimizer, variables) else False
     written = written_by(optimizer, variables)
@@ -57,7 +58,7 @@ def apply_if_finite(
         access = _Access(lambda: make(gradients, moves), tf.convert_to_tensor, _assign)
         return _make_or_try(access, written, good, safe)
 
-    # Optimizers merge the replicas, which they cannot within a branch of one replica.
+    # Optimizers merge the replicas, which they cannot do within a branch of one replica.
     def merge(strategy: Any, own: Any, its_moves: Any, good: Any, safe: Any) -> tf.Tensor:
         good, safe = (strategy.experimental_local_results(one)[0] for one in (good, safe))
         access = _merged(strategy, make, (own, its_moves))
@@ -73,13 +74,13 @@ def written_by(optimizer: Any, variables: Sequence[Any]) -> list[keras.Variable]
 
 
 def after(done: Sequence[tf.Tensor], value: tf.Tensor) -> tf.Tensor:
-    """Returns a value that nobody can use before tensors are there."""
+    """Returns a value that nothing can use before the given tensors are there."""
     with tf.control_dependencies(done):
         return tf.identity(value)
 
 
 class _Access(NamedTuple):
-    """How a step is made, and variables are read and written, on one device or on replicas."""
+    """How a step is made and variables are read and written, on one device or on replicas."""
 
     make: Callable[[], Any]
     read: Callable[[keras.Variable], tf.Tensor]
@@ -87,7 +88,7 @@ class _Access(NamedTuple):
 
 
 def _merged(strategy: Any, make: Callable[..., None], args: Sequence[Any]) -> _Access:
-    """Returns the access to all replicas at once, whose variables are the same."""
+    """Returns the access to all replicas at once, which have the same variables."""
 
     def read(variable: keras.Variable) -> tf.Tensor:
         return tf.convert_to_tensor(strategy.experimental_local_results(variable.value)[0])
@@ -108,7 +109,7 @@ def _assign(variable: Any, value: tf.Tensor) -> None:
 def _make_or_try(
     access: _Access, written: Sequence[keras.Variable], good: tf.Tensor, safe: tf.Tensor | bool
 ) -> tf.Tensor:
-    """Makes a step that is known to be safe; tries any other, and takes it back if it was bad."""
+    """Makes a step that is known to be safe; tries any other, and undoes it if it was bad."""
 
     def make() -> tf.Tensor:
         access.make()
@@ -124,7 +125,7 @@ def _make_or_try(
     def restore(before: Sequence[tf.Tensor], bad: tf.Tensor) -> tf.Tensor:
         for variable, value in zip(written, before, strict=True):
             access.write(variable, value)
-        # Whoever raises an error because of it must not interrupt what restores the rest.
+        # An error raised because of it must not interrupt what restores the rest.
         return after([access.read(variable) for variable in written], bad)
 
     return attempt() if safe is False else tf.cond(safe, make, attempt)
@@ -137,7 +138,7 @@ def _is_bounded(optimizer: Any, variables: Sequence[keras.Variable]) -> bool:
 
 
 def _is_bounded_alone(one: Any) -> bool:
-    """Returns whether an optimizer of known kind has the numbers that make its steps bounded."""
+    """Returns whether an optimizer is of a known kind, with settings that bound its steps."""
     decays = [getattr(one, name) for name in _DECAYS if hasattr(one, name)]
     usual = all(isinstance(d, (int, float)) and 0.0 <= d <= 0.9999 for d in decays)
     divides = isinstance(getattr(one, "epsilon", 1.0), float) and _epsilon(one) >= 1e-12

@@ -50,7 +50,7 @@ def global_batch_covariance(values: tf.Tensor) -> tf.Tensor:
 
     Cov = 1/B sum_i (v_i - mean)(v_i - mean)^T
     """
-    # In two passes: a difference of second moments would lose the digits where means are large.
+    # In two passes: a difference of second moments would lose digits if the means are large.
     centered = values - global_batch_mean(values)
     products = tf.matmul(centered, centered, transpose_a=True)
     return sum_over_replicas(products) / global_batch_size(values)
@@ -59,13 +59,14 @@ def global_batch_covariance(values: tf.Tensor) -> tf.Tensor:
 def gather(values: tf.Tensor, axis: int = 0) -> tf.Tensor:
     """Returns the `values` of all replicas, one after the other along an axis, on each of them.
 
-    Gradients go back to the replica that a value came from. Replicas may hold different numbers.
+    Gradients go back to the replica that a value came from. Replicas may hold different numbers of
+    values.
     """
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return values
     gathered = context.all_gather(values, axis=axis)
-    # It forgets the sizes that are known.
+    # Gathering forgets the sizes that are known.
     gathered.set_shape([None if i == axis else size for i, size in enumerate(values.shape)])
     return gathered
 

@@ -1,4 +1,4 @@
-"""What a model is while `fit`, `evaluate` or `predict` run, and what is put back after them."""
+"""The state of a model while `fit`, `evaluate` or `predict` run, and what they put back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from keras_vae.training.data import Data
 
 @contextlib.contextmanager
 def kept(model: Any, training: Data, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yields the options of `fit` as a callback that keeps the training needs them."""
+    """Yields the options of `fit` as needed by a callback that saves the training."""
     callbacks = keras.tree.flatten(options.get("callbacks") or [])
     keeper = keeping.keeper_among(callbacks)
     if keeper is None:
@@ -34,7 +34,7 @@ def checked_callbacks(model: Any, callbacks: Any) -> list[Any]:
     """Returns the callbacks of `fit` as a list.
 
     Raises:
-        ValueError: If they cannot be told of the training, or would write to one file.
+        ValueError: If they cannot be notified of the training, or would all write to one file.
     """
     flat = keras.tree.flatten(callbacks or [])
     if any(isinstance(one, keras.callbacks.CallbackList) for one in flat):
@@ -51,13 +51,13 @@ def checked_callbacks(model: Any, callbacks: Any) -> list[Any]:
 def several_steps_per_call(
     model: Any, is_chosen: bool, callbacks: Any, *totals: int | None
 ) -> Iterator[None]:
-    """Lets as many steps make a call as is best, and cleans up after them.
+    """Sets the best number of steps per call, and cleans up afterwards.
 
     Args:
         model: The model.
         is_chosen: Whether the number is left to the model.
-        callbacks: Those that may want to see every batch.
-        *totals: Numbers of steps that an execution must divide, where they are known.
+        callbacks: Callbacks that may want to see every batch.
+        *totals: Numbers of steps that an execution must divide, if they are known.
     """
     before = model.steps_per_execution
     # Several workers must agree, whatever callbacks each of them has.

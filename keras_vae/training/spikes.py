@@ -1,4 +1,4 @@
-"""Steps whose gradient is far above those of the steps before."""
+"""Steps whose gradient is far larger than those of the steps before."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from keras_vae.core import checks
 from keras_vae.training.non_finite import LARGE
 from keras_vae.training.replicas import sum_over_replicas
 
-# Steps whose norms make the median, and how many of them there must be before it says anything.
+# Number of steps whose norms make the median, and how many there must be before it is used.
 WINDOW, LEAST = 128, 16
 
 
 class SkipSpikes:
-    """Leaves out steps whose gradient's norm is above a multiple of the running median.
+    """Skips steps whose gradient norm is above a multiple of the running median.
 
     |g_t| > factor * median(|g_{t-128}|, ..., |g_{t-1}|)
 
-    The norm is that of the gradient of all replicas, before any clipping. Those of steps that are
-    left out count for the median, too: where gradients stay larger, the median follows them, so
-    that no training skips for ever because of a limit that no longer fits.
+    The norm is that of the gradient of all replicas, before any clipping. The norms of skipped
+    steps count towards the median, too: if gradients stay larger, the median follows them, so that
+    no training skips steps forever because of a limit that no longer fits.
 
     Args:
-        factor: What multiple of the median is a spike, > 1.
+        factor: The multiple of the median above which a norm is a spike, > 1.
 
     Attributes:
         key: What a traced step depends on.
-        skipped: Number of the steps that were left out, an integer variable.
+        skipped: Number of skipped steps, an integer variable.
         logged: The numbers that go to the logs, by name.
         state: What must outlast an interruption of the training, by name.
 
@@ -58,19 +58,19 @@ class SkipSpikes:
         self.state = {"gradient_norms": self._norms, "gradients_seen": self._seen}
 
     def get_state(self) -> dict[str, Any]:
-        """Returns numbers and lists of them, of which `set_state` restores all."""
+        """Returns numbers and lists of numbers, from which `set_state` restores everything."""
         variables = {**self.logged, **self.state}
         return {name: np.asarray(variable).tolist() for name, variable in variables.items()}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Restores what is there of a state."""
+        """Restores whatever a state contains."""
         for name, variable in {**self.logged, **self.state}.items():
             if name in state:
                 variable.assign(state[name])
 
     @property
     def median(self) -> tf.Tensor:
-        """The median of the last norms, a scalar; infinite while there are too few, or it is 0."""
+        """The median of the last norms, a scalar; infinite if there are too few or it is 0."""
         filled = tf.minimum(self._seen, WINDOW)
         known = tf.range(WINDOW) < filled
         ordered = tf.sort(tf.where(known, self._norms, tf.float32.max))
@@ -83,10 +83,10 @@ class SkipSpikes:
         """Returns whether a step is made, the same on every replica.
 
         Args:
-            gradients: Those of this replica, or None for variables that have none.
+            gradients: The gradients of this replica, or None for variables that have none.
             calm: Whether `non_finite.are_calm` holds on every replica.
             scale: By how much loss scaling has multiplied them.
-            good: Whether the step is to be made for all else.
+            good: Whether the step is to be made in all other respects.
         """
         norm = tf.where(calm, global_norm(gradients) / tf.cast(scale, tf.float32), LARGE)
         # Gradients that overflow under loss scaling are left to the optimizer, which skips them.
@@ -103,7 +103,7 @@ def global_norm(gradients: Sequence[Any]) -> tf.Tensor:
     """Returns the norm of the gradient that all replicas have together, in float32.
 
     Args:
-        gradients: Those of this replica, or None for variables that have none.
+        gradients: The gradients of this replica, or None for variables that have none.
     """
     dense = [tf.convert_to_tensor(gradient) for gradient in gradients if gradient is not None]
     squares = [tf.reduce_sum(tf.square(one)) for one in sum_over_replicas(dense)]

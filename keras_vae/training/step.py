@@ -1,4 +1,4 @@
-"""One step of training, from a batch to its logs, and one of evaluation.
+"""One training step, from a batch to its logs, and one evaluation step.
 
 `TrainingStep` reads in the order in which a step runs: attempt, admit, apply, move, log.
 """
@@ -30,16 +30,16 @@ from keras_vae.training.spikes import SkipSpikes
 
 
 class Attempt(NamedTuple):
-    """A training step that has not moved anything yet.
+    """A training step that has not changed anything yet.
 
     Attributes:
-        gradients: One for each trainable variable, None where its loss does not depend on it.
+        gradients: One for each trainable variable, None if its loss does not depend on it.
         measures: Values of the examples, each `[B]`.
-        statistics: Sums over this batch of which the state of the model follows.
+        statistics: Sums over this batch from which the state of the model follows.
         weights: Weights of the examples, `[B]`; zeros once the step is left out.
         made: Ones, `[B]`; zeros once the step is left out.
         first_bad: Number of the first quantity that is not finite, or -1.
-        calm: Whether no gradient is so large that an optimizer could make an infinity of it.
+        calm: Whether no gradient is so large that an optimizer could turn it into an infinity.
         remembered: The model's state before the forward pass.
     """
 
@@ -80,7 +80,7 @@ class Trainable(Protocol):
         """Turns data as users give it into tensors that have a density."""
 
     def check_support(self, x: tf.Tensor, y: Any = None) -> tuple[tf.Tensor, Any]:
-        """Returns standardized data, whose use raises if it has no density."""
+        """Returns standardized data; using it raises if it has no density."""
 
     def compute_terms(
         self, x: tf.Tensor, num_samples: int, training: bool, seed: tf.Tensor, y: Any
@@ -88,15 +88,15 @@ class Trainable(Protocol):
         """Returns the log-densities of standardized data."""
 
     def state_updates(self, statistics: Mapping[str, tf.Tensor]) -> Iterable[tuple[Any, tf.Tensor]]:
-        """Returns what state becomes, given statistics of the batches of all replicas."""
+        """Returns the new values of the state, given statistics of the batches of all replicas."""
 
 
 class TrainingStep:
     """How one batch trains a model.
 
-    On one device XLA compiles the step as a whole. On replicas, which exchange gradients before
-    they are applied, it compiles the attempt alone, and so it does where a hook observes the step,
-    which may use any operation.
+    On one device, XLA compiles the step as a whole. On replicas, which exchange gradients before
+    they are applied, it compiles the attempt alone. If a hook observes the step, it compiles the
+    attempt and the optimizer's step separately, because a hook may use any operation.
 
     Args:
         model: The `ObjectiveModel` that is trained.
@@ -104,7 +104,7 @@ class TrainingStep:
     Attributes:
         hooks: What callbacks have attached to the step.
         policy: What happens when a quantity of the step is not finite.
-        spikes: What leaves out steps with too large a gradient, or None.
+        spikes: The policy that skips steps with too large a gradient, or None.
         means: The metrics, by name.
     """
 
@@ -126,8 +126,8 @@ class TrainingStep:
     def train(self, data: Any) -> dict[str, tf.Tensor]:
         """Trains on a batch `x`, `(x, y)` or `(x, y, sample_weight)`, and returns the logs."""
         x, y, weights = self._read(data)
-        # Past the end of the data, or with data that are refused, nothing must move: not even what
-        # does not depend on them, such as the count of a batch of a known size.
+        # Past the end of the data, or with data that are refused, nothing must change: not even
+        # what does not depend on the data, such as the count of a batch of a known size.
         with tf.control_dependencies([x, weights]):
             number = tf.convert_to_tensor(self._model.optimizer.iterations)
             for hook in self._all_hooks():
@@ -199,7 +199,7 @@ class TrainingStep:
     def _admit(self, attempt: Attempt, sums: Mapping[str, tf.Tensor]) -> tuple[Attempt, tf.Tensor]:
         """Returns the attempt, without weight if it is left out, and whether it is made.
 
-        The answer is the same on every replica, also on one without data.
+        The answer is the same on every replica, even on one without data.
         """
         count = self._num_quantities()
         state_is_bad = non_finite.first_bad(list(sums.values())) >= 0
@@ -232,16 +232,16 @@ class TrainingStep:
         good: tf.Tensor,
         moves: Mapping[str, tf.Tensor],
     ) -> Attempt:
-        """Lets the optimizer make the step, which leaves no trace if it is not made.
+        """Lets the optimizer make the step; if it is not made, it leaves no trace.
 
-        It is judged once more, by what the optimizer has written.
+        The step is judged once more, by what the optimizer has written.
         """
         bad = self._run_optimizer(attempt.gradients, moves, good, attempt.calm)
         written = tf.where(bad < 0, bad, bad + self._num_quantities())
         good = self.policy.admit(written) & good
         for variable, before in zip(self._floating_state(), attempt.remembered, strict=True):
             variable.assign(tf.where(good, variable, before))
-        # After the optimizer, which may move the same state: codes that begin anew, for instance.
+        # After the optimizer, which may change the same state: codes that start anew, for instance.
         made = good & attempt.calm if self._scales_loss else good
         for variable, value in self._model.state_updates(sums) if sums else ():
             variable.assign(tf.where(made, value, variable))
@@ -276,8 +276,8 @@ class TrainingStep:
         means: Mapping[str, tf.Tensor],
         known: tf.Tensor,
     ) -> None:
-        """Moves what the hooks steer in a closed loop, if the optimizer made its step."""
-        # It has not where gradients still accumulate, or overflowed under loss scaling.
+        """Updates what the hooks steer in a closed loop, if the optimizer made its step."""
+        # It did not if gradients are still accumulating, or overflowed under loss scaling.
         stepped = known & (self._model.optimizer.iterations > number)
         updates = [pair for hook in hooks for pair in hook.after_step(number, means)]
         for variable, value in updates:
@@ -287,7 +287,7 @@ class TrainingStep:
         self, measures: Mapping[str, tf.Tensor], weights: tf.Tensor, made: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         for name, values in measures.items():
-            # The loss has the weights in it already, as Keras's losses do.
+            # The loss already includes the weights, as Keras's losses do.
             self.means[name].update_state(values, made if name == "loss" else weights)
         return self._model.get_metrics_result()
 
@@ -319,7 +319,7 @@ class TrainingStep:
     # What XLA compiles.
 
     def prepare_training(self) -> None:
-        """Chooses what XLA compiles of a training step, given the hooks there are now."""
+        """Chooses which parts of a training step XLA compiles, given the current hooks."""
         hooks, alone = self._all_hooks(), self._model.is_alone
         self._tell_driven(hooks)
         whole = self._model.jit_compile and alone and not any(hook.observes for hook in hooks)
@@ -331,7 +331,7 @@ class TrainingStep:
         )
 
     def prepare_test(self) -> None:
-        """Chooses what XLA compiles of a step of evaluation."""
+        """Chooses which parts of an evaluation step XLA compiles."""
         alone = self._model.is_alone
         self._run_test = self._compile(self._test) if alone else self._test
         self._run_measure = self._measure if alone else self._compile(self._measure)
@@ -361,15 +361,15 @@ class TrainingStep:
         return x, y, checked_weights(weights, x)
 
     def _checked(self, values: Any, first_bad: tf.Tensor) -> Any:
-        """Returns `values`, whose use raises if something was not finite and the policy says so."""
+        """Returns `values`; using them raises if something was not finite and the policy raises."""
         if not self.policy.raises:
             return values
-        first_bad = after_all_replicas(first_bad)  # else one breaks off what another restores
+        first_bad = after_all_replicas(first_bad)  # else one interrupts what another restores
         return non_finite.require_finite(values, first_bad, self.names_of_quantities)
 
     @property
     def names_of_quantities(self) -> list[str]:
-        """The names of what a step is judged by, in the order of computation."""
+        """The names of the quantities that a step is judged by, in the order of computation."""
         model = self._model
         written = optimizer_step.written_by(model.optimizer, model.trainable_variables)
         parts = model.objective.loss_parts
@@ -406,7 +406,7 @@ class TrainingStep:
         """Yields each part, its loss, and what the layers that minimize it added by themselves."""
         parts = self._model.objective.parts
         layers = {part: own for part, own in parts.items() if part in by_part}
-        added = self._model.losses if layers else []  # Each time it computes all regularizers.
+        added = self._model.losses if layers else []  # Each access computes all regularizers.
         for part, loss in by_part.items():
             own = losses.own_losses(added, part, layers)
             total = losses.total(own, regularization.dtype) if layers else regularization

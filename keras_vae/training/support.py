@@ -1,4 +1,4 @@
-"""Data outside the support of a distribution: found, and told in one sentence."""
+"""Data outside the support of a distribution, found and reported in one sentence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from keras_vae.training import errors
 
 
 class Facts(NamedTuple):
-    """What there is to say of values of which some are outside a support.
+    """What there is to say about values some of which are outside a support.
 
     Attributes:
         low: The smallest value that is not NaN.
@@ -28,7 +28,7 @@ class Facts(NamedTuple):
     first: Any
 
     def after(self, earlier: Facts) -> Facts:
-        """Returns the facts of two chunks of data, of which this is the later."""
+        """Returns the combined facts of two chunks of data, this one being the later."""
         return Facts(
             min(earlier.low, self.low),
             max(earlier.high, self.high),
@@ -43,8 +43,8 @@ class OutsideSupport(ValueError):
 
     Args:
         rule: Which argument breaks which rule.
-        facts: What there is to say of the values.
-        where: What the row of the first of them is counted in.
+        facts: What there is to say about the values.
+        where: What the row of the first value outside is counted in.
     """
 
     def __init__(self, rule: str, facts: Facts, where: str = "the batch"):
@@ -53,7 +53,7 @@ class OutsideSupport(ValueError):
 
 
 def inside(support: Any, argument: str, rule: str, values: tf.Tensor) -> tf.Tensor:
-    """Returns values `[B, ...]`, whose use raises a `ValueError` if one is outside the support."""
+    """Returns values `[B, ...]`; using them raises a `ValueError` if one is outside the support."""
     rule = f"Argument `{argument}` {rule}"
     contained = support.contains(values)
     if tf.executing_eagerly():
@@ -67,7 +67,7 @@ def inside(support: Any, argument: str, rule: str, values: tf.Tensor) -> tf.Tens
 
 def _facts(support: Any, values: tf.Tensor) -> Facts:
     outside = ~support.holds(values)
-    # Of NaN, min and max make NaN: the extremes are those of the other values.
+    # NaN would make min and max NaN: the extremes are those of the other values.
     known = tf.boolean_mask(values, ~tf.math.is_nan(values))
     return Facts(
         tf.reduce_min(known),

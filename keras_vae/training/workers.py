@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
-# What collective operations raise when a process at their other end is gone, or goes.
+# What collective operations raise when a process at their other end is gone or is going away.
 _GONE = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
@@ -19,7 +19,7 @@ _TASK = re.compile(r"/job:(\w+)(?:/replica:\d+)?/task:(\d+)")
 
 
 def several(strategy: tf.distribute.Strategy) -> bool:
-    """Returns whether a strategy spans several processes, as Keras asks it."""
+    """Returns whether a strategy spans several processes, by the same check as Keras."""
     multi_worker = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
     return multi_worker and strategy.extended._in_multi_worker_mode()
 
@@ -44,7 +44,7 @@ def any_of(strategy: tf.distribute.Strategy, asked: Sequence[bool]) -> tuple[boo
 
 
 def check_order(strategy: tf.distribute.Strategy) -> None:
-    """Raises a `ValueError` if workers would shuffle an array differently, and share it badly."""
+    """Raises a `ValueError` if workers would shuffle an array differently and so share it badly."""
     if several(strategy):
         drawn = tf.random.uniform([], maxval=tf.int64.max, dtype=tf.int64)
         rule = (
@@ -56,7 +56,7 @@ def check_order(strategy: tf.distribute.Strategy) -> None:
 
 @contextlib.contextmanager
 def loss_told(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """Raises a `RuntimeError` of one sentence where TensorFlow tells of connections that failed."""
+    """Raises a `RuntimeError` that says what to do where TensorFlow reports failed connections."""
     try:
         yield
     except _GONE as error:
@@ -70,12 +70,12 @@ def loss_told(strategy: tf.distribute.Strategy) -> Iterator[None]:
 
 
 def _gone(strategy: tf.distribute.Strategy, text: str) -> str:
-    """Returns which task no longer answers, as far as it can be told."""
+    """Returns which task no longer answers, as far as it is known."""
     resolver = strategy.cluster_resolver
     me = (resolver.task_type, resolver.task_id)
     tasks = resolver.cluster_spec().as_dict()
     others = {(job, i) for job in tasks for i in range(len(tasks[job]))} - {me}
-    # Names of operations have the device in them that they ran on: this one.
+    # Names of operations contain the device that they ran on: this one.
     named = {(job, int(task)) for job, task in _TASK.findall(text)} & others
     told = named if len(named) == 1 else others
     if len(told) > 1:

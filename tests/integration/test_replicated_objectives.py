@@ -24,14 +24,13 @@ def train(model, x, **kwargs):
 
 # A batch of 8, and a last one of 3 or of 1, at which the second replica has no data. All exchange
 # numbers by the same functions, which one of them shows in a graph.
-@pytest.mark.first_is_quick
 @pytest.mark.parametrize(
     ("name", "size", "run_eagerly"),
     [
         ("total correlation", 9, False),
-        ("covariance", 11, True),
-        ("discrepancy", 9, True),
         ("capacity", 11, True),
+        pytest.param("covariance", 11, True, marks=pytest.mark.full),
+        pytest.param("discrepancy", 9, True, marks=pytest.mark.full),
     ],
 )
 def test_two_replicas_equal_one_device(

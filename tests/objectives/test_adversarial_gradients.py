@@ -349,10 +349,11 @@ def test_what_a_discriminator_adds_by_itself_is_its_own_affair(x, objective, sha
 
 def test_kinds_seen_in_one_batch_are_judged_as_each_by_itself(x, monkeypatch):
     keras.utils.set_random_seed(0)
-    discriminator = kv.networks.ConvDiscriminator((8, 8), 3, 6, "group")
+    discriminator = kv.networks.ConvDiscriminator((8, 8), 3, 6, "spectral")
     model = make(LearnedSimilarity(discriminator, loss="hinge", r1=0.3))
+    assert discriminator.works_once_per_call
     at_once = attempt(model, x)
-    monkeypatch.setattr(type(discriminator), "judges_alone", False)
+    monkeypatch.setattr(type(discriminator), "works_once_per_call", False)
     one_by_one = attempt(model, x)
     for name, values in one_by_one.measures.items():
         np.testing.assert_allclose(at_once.measures[name], values, rtol=1e-9, err_msg=name)

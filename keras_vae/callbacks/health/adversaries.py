@@ -1,4 +1,4 @@
-"""Symptoms of parts that stand still, and of discriminators."""
+"""Symptoms of parts that never move, and of discriminators."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from keras_vae.callbacks.health.evidence import Evidence, Limits
 
-# A discriminator that is right this often, in two epochs, is not being deceived.
+# A discriminator that is right this often in two epochs is not being deceived.
 _WON = 0.98
 
 
 def part_never_moved(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
-    """Tells at the end of a training of a part of the model whose weights stayed as they were."""
+    """Detects, at the end of a training, a part of the model whose weights never changed."""
     if not now.last or now.step == now.begin:
         return None
     for part, steps in now.part_steps.items():
@@ -26,7 +26,7 @@ def part_never_moved(now: Evidence, before: Sequence[Evidence], limits: Limits) 
 
 
 def adversary_has_won(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
-    """Tells of a discriminator that is right about nearly all data and fakes."""
+    """Detects a discriminator that is right about nearly all data and fakes."""
     known = [one.accuracy for one in (*before[-1:], now) if one.accuracy is not None]
     if now.step < limits.grace or len(known) < 2 or min(known) < _WON:
         return None

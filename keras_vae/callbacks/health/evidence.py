@@ -1,4 +1,4 @@
-"""What symptoms are judged by."""
+"""The evidence by which symptoms are judged."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 
 from keras_vae.evaluation.latent_groups import LatentGroup
 
-# A KL with less than this much of its full weight does not shape the posterior yet.
+# With less than this fraction of its full weight, the KL does not shape the posterior yet.
 _LIGHT = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """Where symptoms begin, as of the arguments of `HealthCheck`."""
+    """The thresholds at which symptoms begin, from the arguments of `HealthCheck`."""
 
     grace: int = 500
     min_active_units: int = 1
@@ -26,11 +26,11 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True)
 class DataRange:
-    """The values of some data.
+    """The range and moments of the values in some data.
 
     Attributes:
-        low: The least.
-        high: The largest.
+        low: The smallest value.
+        high: The largest value.
         mean: Their mean.
         stddev: Their standard deviation.
     """
@@ -43,13 +43,13 @@ class DataRange:
 
 @dataclasses.dataclass(frozen=True)
 class Modes:
-    """What the same examples have in training mode and in evaluation mode, nats.
+    """The KL and ELBO of the same examples in training mode and in evaluation mode, in nats.
 
     Attributes:
-        training_kl: Mean of the KL of all dimensions in training mode.
-        training_elbo: Mean of the ELBO in training mode.
-        kl: Mean of the KL in evaluation mode.
-        elbo: Mean of the ELBO in evaluation mode.
+        training_kl: Mean KL, summed over all dimensions, in training mode.
+        training_elbo: Mean ELBO in training mode.
+        kl: Mean KL in evaluation mode.
+        elbo: Mean ELBO in evaluation mode.
     """
 
     training_kl: float
@@ -59,10 +59,10 @@ class Modes:
 
     @property
     def are_apart(self) -> bool:
-        """Whether one KL is a quarter of the other, or evaluation loses more than a KL is worth.
+        """Whether one KL is below a quarter of the other, or evaluation loses more than a KL.
 
-        Differences of a nat are none. With dropout the KL is smaller in evaluation and the ELBO
-        larger, both by less than that.
+        Differences within a nat do not count. With dropout, the KL is smaller and the ELBO larger
+        in evaluation mode, but both differ by less than these limits.
         """
         smaller, larger = sorted((self.training_kl, self.kl))
         lost = self.training_elbo - self.elbo
@@ -74,10 +74,10 @@ class Codes:
     """How a group of codes is used in some examples.
 
     Attributes:
-        name: Its name, as in `model.latents`.
-        num_codes: Number K of codes that there are.
+        name: Name of the group, as in `model.latents`.
+        num_codes: Number K of codes in the codebook.
         in_use: How many of them occur.
-        places: How many places there are for them in all examples.
+        places: Number of places that hold a code, over all examples.
     """
 
     name: str
@@ -87,7 +87,7 @@ class Codes:
 
     @property
     def share(self) -> float:
-        """The codes that occur, as a share of those that would if all were equally frequent."""
+        """The codes that occur, as a share of the number expected if all were equally frequent."""
         expected = -self.num_codes * math.expm1(self.places * math.log1p(-1.0 / self.num_codes))
         return self.in_use / expected
 
@@ -98,19 +98,19 @@ class Examination:
 
     Attributes:
         active_units: Number of latent dimensions whose posterior mean varies with x.
-        dimensions: Number of all latent dimensions.
-        kl: E_x KL(q(z|x) || p(z)), of each dimension or of all together, nats.
-        error: Mean over x of the squared error of the reconstruction, summed over x.
-        mean_error: The same of the mean image: the variance of x.
-        spread: Variance of the reconstruction over z, at the same condition.
-        scale: The least of the learned scales of p(x|z), or None.
-        posterior_scale: The least standard deviation of q(z|x) of a dimension, or None.
-        decoder_gradient: The largest element of the gradient of the decoder's weights, or None
-            without any.
+        dimensions: Total number of latent dimensions.
+        kl: E_x KL(q(z|x) || p(z)), for each dimension or for all together, in nats.
+        error: Squared error of the reconstruction, summed over each x and averaged over x.
+        mean_error: The same for the mean image: the variance of x.
+        spread: Variance of the reconstruction over z, under the same condition.
+        scale: The smallest of the learned scales of p(x|z), or None.
+        posterior_scale: The smallest standard deviation of q(z|x) in any dimension, or None.
+        decoder_gradient: The largest element of the gradient of the decoder's weights, or None if
+            there is no gradient.
         posterior_learns: Whether the loss has a gradient for q(z|x).
-        modes: The two modes compared, or None where no layer keeps statistics for evaluation.
+        modes: The comparison of the two modes, or None if no layer keeps statistics for evaluation.
         groups: The groups of latent variables.
-        codes: The groups of codes, if latent variables are that.
+        codes: The groups of codes, if the latent variables are codes.
     """
 
     active_units: int
@@ -129,12 +129,12 @@ class Examination:
 
     @property
     def total_kl(self) -> float:
-        """The KL of all dimensions, nats."""
+        """The KL summed over all dimensions, in nats."""
         return float(np.sum(self.kl))
 
     @property
     def largest_kl(self) -> float:
-        """The KL of the dimension that has most, or the mean over those that have one together."""
+        """The largest KL of a dimension, or the mean over dimensions that only have a joint KL."""
         if len(self.kl) == self.dimensions:
             return float(np.max(self.kl))
         means = [one.kl_of_dimension for one in self.groups if one.kl_of_dimension is not None]
@@ -142,7 +142,7 @@ class Examination:
 
     @property
     def largest_group(self) -> LatentGroup | None:
-        """The group of the dimension that has most KL, if several have a KL of their own."""
+        """The group of the dimension with the largest KL, if several groups have their own KL."""
         known = [one for one in self.groups if one.kl is not None]
         if len(known) < 2:
             return None
@@ -153,7 +153,7 @@ class Examination:
 
     @property
     def decoder_ignores_z(self) -> bool:
-        """Whether reconstructions are all the same, although z says something about x."""
+        """Whether all reconstructions are the same, although z says something about x."""
         return self.total_kl > 1.0 and self.spread < 1e-6 * self.mean_error
 
 
@@ -168,7 +168,7 @@ class Number:
     Attributes:
         value: Its value at the end of the epoch.
         rule: What drives it: None, `"schedule"` or `"feedback"`.
-        largest: Its largest value at a step of this training so far, where that is known.
+        largest: Its largest value at any step of this training so far, if known.
     """
 
     value: float
@@ -178,7 +178,7 @@ class Number:
 
 @dataclasses.dataclass(frozen=True)
 class Multiplier:
-    """A Lagrange multiplier, its upper bound and the moving average of its constraint."""
+    """A Lagrange multiplier, its upper bound, and the moving average of its constraint."""
 
     name: str
     value: float
@@ -188,13 +188,13 @@ class Multiplier:
 
 @dataclasses.dataclass(frozen=True)
 class Skips:
-    """Steps that were left out because something was not finite, or too large.
+    """Steps that were skipped because something was not finite or too large.
 
     Attributes:
-        skipped: Number of those in the epoch.
-        steps: Number of all batches of the epoch.
-        name: What was not finite, or too large, at the last of them.
-        stops: Whether the training is to stop at the first.
+        skipped: Number of skipped steps in the epoch.
+        steps: Number of all batches in the epoch.
+        name: What was not finite or too large at the last skipped step.
+        stops: Whether the training should stop at the first skipped step.
     """
 
     skipped: int
@@ -208,18 +208,18 @@ class Evidence:
     """What is known at the end of an epoch.
 
     Attributes:
-        epoch: The epoch, from 0.
-        step: Steps of the optimizer so far, in all trainings.
-        begin: Those at the begin of this training.
+        epoch: The epoch, counted from 0.
+        step: Number of optimizer steps so far, in all trainings.
+        begin: Number of optimizer steps at the beginning of this training.
         last: Whether the training is over.
         numbers: The hyperparameters by name.
         multipliers: The multipliers that a rule moves.
-        skips: What was skipped, or None.
-        data: The values of the examples, or None where the likelihood refuses bad ones itself.
-        seen: The examination, or None where there was none.
-        spikes: Steps with too large a gradient that were skipped, or None.
-        part_steps: Steps in this training of parts that do not take all of them, or cannot.
-        accuracy: How often the discriminator was right in the epoch, or None without any.
+        skips: The steps that were skipped, or None.
+        data: The range of the examples, or None if the likelihood refuses bad values itself.
+        seen: The examination, or None if there was none.
+        spikes: The steps that were skipped because their gradient was too large, or None.
+        part_steps: Number of steps in this training of those parts that may skip some, or all.
+        accuracy: How often the discriminator was right in the epoch, or None if there is none.
     """
 
     epoch: int
@@ -236,7 +236,7 @@ class Evidence:
     accuracy: float | None = None
 
     def all_named(self, name: str) -> dict[str, Number]:
-        """Returns the numbers of that name, in whatever layer."""
+        """Returns the hyperparameters of that name, in any layer."""
         return {
             key: number
             for key, number in self.numbers.items()
@@ -245,7 +245,7 @@ class Evidence:
 
     @property
     def kl_is_light(self) -> bool:
-        """Whether β is 0, or is being driven and still keeps the weight of the KL low."""
+        """Whether β is 0, or is driven and still keeps the weight of the KL low."""
         return any(
             beta.value < _LIGHT if beta.rule else beta.value == 0.0
             for beta in self.all_named("beta").values()
@@ -253,16 +253,17 @@ class Evidence:
 
     @property
     def kl_is_held_down(self) -> bool:
-        """Whether the objective wants a KL of less than a nat, or a multiplier has to grow yet."""
+        """Whether the objective asks for a KL below one nat, or a multiplier still has to grow."""
         targets = [*self.all_named("capacity").values(), *self.all_named("target_kl").values()]
         unmet = any(one.constraint > 0.0 for one in self.multipliers)
         return any(target.value < 1.0 for target in targets) or (unmet and not self.last)
 
     def is_settled(self, before: Sequence[Evidence]) -> bool:
-        """Whether what is seen has been so since the first half of the training so far.
+        """Whether the model has not changed since the first half of the training so far.
 
-        The squared error has not fallen by 2 %, the KL has not moved by 10 % (and 0.1 nats), and
-        reconstructions do not vary 1.5 times as much. Of one look alone, nothing is known.
+        That is, the squared error has not fallen by 2 %, the KL has not moved by 10 % (and
+        0.1 nats), and the reconstructions do not vary 1.5 times as much. A single look is not
+        enough to tell.
         """
         then, now = self.examined_by_half(before), self.seen
         if then is None or now is None:
@@ -275,7 +276,7 @@ class Evidence:
         )
 
     def examined_by_half(self, before: Sequence[Evidence]) -> Examination | None:
-        """Returns the last examination of the first half of the training so far."""
+        """Returns the last examination in the first half of the training so far."""
         half = 0.5 * (self.begin + self.step)
         found = [one.seen for one in before if one.seen is not None and one.step <= half]
         return found[-1] if found else None

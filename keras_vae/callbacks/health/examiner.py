@@ -1,4 +1,4 @@
-"""Looks at a model through some examples."""
+"""Examines a model on some examples."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _MODES = tuple(f"modes.{field.name}" for field in dataclasses.fields(Modes))
 
 
 class Examiner:
-    """Computes an `Examination` by one graph, traced once for any number of examples.
+    """Computes an `Examination` in one graph, traced once for any number of examples.
 
     Args:
         model: A `VAE`.
-        threshold: What the variance of the posterior mean of an active unit must exceed.
+        threshold: A unit is active if the variance of its posterior mean exceeds this.
 
     Example:
         >>> import keras_vae as kv
@@ -44,14 +44,14 @@ class Examiner:
     def __init__(self, model: VAE, threshold: float = 0.01):
         self._model = model
         self._threshold = threshold
-        # Of networks alone: those of heads and the objective are numbers that are driven.
+        # Only of networks: those of heads and the objective are driven hyperparameters.
         networks = [layer for layer in model.layers if not isinstance(layer, Steerable)]
         self._state = [v for network in networks for v in network.non_trainable_variables]
         self._has_statistics = any(tf.as_dtype(v.dtype).is_floating for v in self._state)
         self._function = tf.function(self._measure, autograph=False, reduce_retracing=True)
 
     def __call__(self, x: tf.Tensor, y: Any, posterior_learns: bool) -> Examination:
-        """Returns what the model makes of standardized examples, two or more."""
+        """Returns what the model makes of two or more standardized examples."""
         found = {name: value.numpy() for name, value in self._function(x, y).items()}
         units = units_of(found.pop("means"), self._threshold)
         kl = found.pop("kl")
@@ -70,7 +70,7 @@ class Examiner:
         )
 
     def _codes_of(self, found: dict[str, Any]) -> tuple[Codes, ...]:
-        """Takes the counts of codes out of what was found."""
+        """Removes the counts of codes from `found`, and returns them as `Codes`."""
         names = [name for name in self._model.latents if _counts(name) in found]
         counts = {name: found.pop(_counts(name)) for name in names}
         return tuple(
@@ -79,7 +79,7 @@ class Examiner:
         )
 
     def range_of(self, x: tf.Tensor) -> DataRange | None:
-        """Returns the values of standardized examples, or None if the likelihood has bounds."""
+        """Returns the range of standardized examples, or None if the likelihood has bounds."""
         support = self._model.likelihood_head.support
         if np.isfinite(support.low) and np.isfinite(support.high):
             return None
@@ -95,21 +95,21 @@ class Examiner:
     def _measure(self, x: tf.Tensor, y: Any) -> dict[str, tf.Tensor]:
         model = self._model
         with tf.GradientTape() as tape:
-            # The same noise every time.
+            # Uses the same noise every time.
             terms = model.compute_terms(x, 1, False, 0, y)
             log_p_x = tf.reduce_mean(terms.log_p_x)
         draws, head = terms.draws, model.posterior_head
-        assert draws is not None  # of every VAE
+        assert draws is not None  # True for every VAE.
         z = head.mean(draws.q)  # [N, D]
         mean = draws.likelihood(z).mean()
-        # At the same conditions; the z of another example stands for any.
+        # Under the same conditions; the z of the next example stands for any other z.
         other = draws.likelihood(tf.roll(z, 1, axis=0)).mean()
         count = tf.cast(tf.shape(x)[0], x.dtype)
         found = {
             "means": z,
             "kl": tf.reduce_mean(_kl_of_dimensions(terms.kl, draws), axis=0),
             "error": _mean_square(x - mean),
-            # Of the data that the examples are drawn from: unbiased.
+            # An unbiased estimate for the data that the examples are drawn from.
             "mean_error": _mean_square(x - tf.reduce_mean(x, axis=0)) * count / (count - 1.0),
             "spread": 0.5 * _mean_square(mean - other),
         }
@@ -127,7 +127,7 @@ class Examiner:
         return found
 
     def _modes(self, x: tf.Tensor, y: Any, evaluated: Terms) -> dict[str, tf.Tensor]:
-        """Returns what `Modes` holds, under these names."""
+        """Returns what `Modes` holds, under the names in `_MODES`."""
         with _unchanged(self._state):
             trained = self._model.compute_terms(x, 1, True, 0, y)
         means = (trained.kl_total, trained.elbo, evaluated.kl_total, evaluated.elbo)
@@ -135,7 +135,7 @@ class Examiner:
 
 
 def _kl_of_dimensions(kl: tf.Tensor, draws: Draws) -> tf.Tensor:
-    """Returns the KL of each dimension, or of each group where it has no closed form."""
+    """Returns the KL of each dimension, or that of each group if it has no closed form."""
     if kl.shape[-1] == draws.z.shape[-1]:
         return kl
     found = bounds.conditional_kl_of_dimensions(draws.q, draws.p_z, draws.z)
@@ -144,7 +144,7 @@ def _kl_of_dimensions(kl: tf.Tensor, draws: Draws) -> tf.Tensor:
 
 @contextlib.contextmanager
 def _unchanged(state: Sequence[keras.Variable]) -> Iterator[None]:
-    """Takes back what is assigned meanwhile: statistics, and the seeds of layers that draw."""
+    """Undoes assignments made inside: to statistics, and to the seeds of layers that draw."""
     before = [tf.identity(tf.convert_to_tensor(variable)) for variable in state]
     yield
     for variable, value in zip(state, before, strict=True):
@@ -156,13 +156,13 @@ def _counts(name: str) -> str:
 
 
 def _modes_or_none(found: dict[str, Any]) -> Modes | None:
-    """Takes what `Modes` holds out of what was found."""
+    """Removes what `Modes` holds from `found`, and returns it."""
     values = [float(found.pop(name)) for name in _MODES if name in found]
     return Modes(*values) if values else None
 
 
 def _mean_square(difference: tf.Tensor) -> tf.Tensor:
-    """Returns the mean over the examples of the squares, summed over each."""
+    """Returns the mean over the examples of the sum of squares of each."""
     axes = list(range(1, difference.shape.rank))
     return tf.reduce_mean(tf.reduce_sum(tf.square(difference), axis=axes))
 

@@ -1,4 +1,4 @@
-"""What is found in a training."""
+"""What a health check finds in a training."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import dataclasses
 
 
 class HealthWarning(UserWarning):
-    """Says what goes wrong in a training, and what to do about it.
+    """Says what is going wrong in a training, and what to do about it.
 
-    Its own category, so that `warnings.simplefilter("error", HealthWarning)` ends a training at the
-    first finding, and `"ignore"` silences them.
+    It is a category of its own, so that `warnings.simplefilter("error", HealthWarning)` ends a
+    training at the first finding, and `"ignore"` silences all of them.
 
     Example:
         >>> issubclass(HealthWarning, UserWarning)
@@ -22,9 +22,9 @@ class Finding:
     """A symptom of a training, as `HealthCheck` found it.
 
     Attributes:
-        symptom: Its name, such as `"posterior collapse"`.
-        epoch: The epoch at whose end it was found, from 0.
-        step: The optimizer's steps by then.
+        symptom: Name of the symptom, such as `"posterior collapse"`.
+        epoch: The epoch at the end of which it was found, counted from 0.
+        step: The number of optimizer steps made by then.
         text: What was seen, and the remedy.
     """
 

@@ -1,4 +1,4 @@
-"""Keeps the first examples of a training, and what its numbers were between epochs."""
+"""Keeps the first examples of a training, and follows its hyperparameters within epochs."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from keras_vae.models import VAE
 class FirstExamples(StepHook):
     """Keeps the first examples that a training sees, counts its batches, and watches its β.
 
-    Inside the step, as callbacks see no data. On replicas, they are those of the first one.
+    It works inside the train step, as callbacks do not see the data. With several replicas, it
+    keeps the examples of the first one.
 
     Args:
         model: The model.
         size: How many examples to keep; 0 for none.
 
     Attributes:
-        idle_parts: Parts of the model for which no loss has a gradient.
+        idle_parts: Parts of the model that receive no gradient from any loss.
     """
 
     def __init__(self, model: Any, size: int):
@@ -47,13 +48,13 @@ class FirstExamples(StepHook):
         return [tf.zeros([0, *spec.shape[1:]], head.density_dtype) for spec in specs]
 
     def observe(self, step: Step) -> None:
-        """Counts a batch, and keeps its examples while there is room."""
+        """Counts a batch, and keeps its examples as long as there is room."""
         self._batches.assign_add(1)
         for name, beta in self._betas.items():
             largest = self._largest[name]
             largest.assign(tf.maximum(largest, tf.convert_to_tensor(beta)))
         pairs = zip(self._model.trainable_variables, step.gradients, strict=True)
-        # Known when the step is traced: without a path there is no gradient.
+        # This is known when the step is traced: without a path there is no gradient.
         learning = {id(v) for v, gradient in pairs if gradient is not None}
         self.idle_parts = [
             part
@@ -64,7 +65,7 @@ class FirstExamples(StepHook):
             return
 
         def keep() -> bool:
-            # Neither padding nor what made a step fail. Picked here, as this copies the batch.
+            # Keep neither padding nor what made a step fail. Select here, as it copies the batch.
             good = step.weights > 0.0
             for held, new in zip(self._kept, (step.x, step.y), strict=False):
                 rows = tf.cast(new[good], held.dtype)
@@ -74,7 +75,7 @@ class FirstExamples(StepHook):
         tf.cond(tf.shape(self._kept[0])[0] < self._size, keep, lambda: False)
 
     def reset(self) -> None:
-        """Forgets the examples, and begins to count anew."""
+        """Forgets the examples, and starts counting from zero."""
         self._batches.assign(0)
         for name, beta in self._betas.items():
             self._largest[name].assign(_lowest(beta))
@@ -82,7 +83,7 @@ class FirstExamples(StepHook):
             held.assign(rows)
 
     def count_from(self, batches: int) -> None:
-        """Goes on counting from a number of batches."""
+        """Continues counting from a number of batches."""
         self._batches.assign(batches)
 
     @property
@@ -92,11 +93,11 @@ class FirstExamples(StepHook):
 
     @property
     def largest(self) -> dict[str, float]:
-        """The largest value that each β had at a step since the last reset."""
+        """The largest value that each β has had at any step since the last reset."""
         return {name: float(np.asarray(one.read_value())) for name, one in self._largest.items()}
 
     def read(self) -> tuple[tf.Tensor, Any]:
-        """Returns the examples: x, and y or None."""
+        """Returns the examples as x and y, where y may be None."""
         x, y, *_ = *[variable.read_value() for variable in self._kept], None
         return x, y
 
@@ -106,7 +107,7 @@ def _lowest(number: keras.Variable) -> tf.Tensor:
 
 
 def _local(value: tf.Tensor) -> tf.Variable:
-    """Returns a variable that each replica writes for itself, in branches too; the first counts."""
+    """Returns a variable each replica writes for itself, even in branches; the first is read."""
     return tf.Variable(
         value,
         shape=[None, *value.shape[1:]] if value.shape.rank else (),

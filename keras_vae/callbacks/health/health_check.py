@@ -1,4 +1,4 @@
-"""Watches a training for what goes wrong."""
+"""Watches for what goes wrong in a training."""
 
 from __future__ import annotations
 
@@ -37,47 +37,49 @@ _SIZE = 256
 
 
 class HealthCheck(keras.callbacks.Callback):
-    """Says what goes wrong in a training, once, in words, with the remedy.
+    """Reports what goes wrong in a training, once, in words, with the remedy.
 
-    It looks at the model through some examples at the ends of epochs, and warns of each symptom
-    once per training by a `HealthWarning`. `docs/health.md` lists the symptoms:
+    It examines the model on some examples at the end of epochs, and warns of each symptom once per
+    training with a `HealthWarning`. `docs/health.md` lists the symptoms:
 
     - posterior collapse, a KL explosion, a dead decoder, scales at their floors;
     - steps whose loss or gradient is not finite, by the policy `non_finite`;
-    - steps whose gradient is far above the usual, which `spike_factor` leaves out;
+    - steps whose gradient is far larger than usual, which `spike_factor` skips;
     - data outside [0, 1] that the likelihood does not refuse;
     - a multiplier at its bound with its constraint violated; β still 0 at the end;
     - a part of the model that never moved, and a discriminator that has won.
 
-    What a model does not have is not judged: of a `LatentVariableModel` that is no `VAE`, the
-    latent variables and the data. Nothing of the training changes but by the policies:
+    Only what a model has is judged: for a `LatentVariableModel` that is not a `VAE`, neither the
+    latent variables nor the data are. The callback changes nothing in the training except through
+    the policies:
 
     - `"raise"`: an `ArithmeticError` names the first bad quantity, as without this callback;
-    - `"skip"`: the step is left out, `skipped_steps` in the logs counts it, the training goes on;
-      it stops after an epoch without any other step;
-    - `"stop"`: the weights stay as before the step, and the training stops at the end of its batch,
-      or of its `steps_per_execution`.
+    - `"skip"`: the step is skipped and counted by `skipped_steps` in the logs, and the training
+      continues; it stops after an epoch in which every step was skipped;
+    - `"stop"`: the weights stay as they were before the step, and the training stops at the end of
+      its batch, or of its `steps_per_execution`.
 
-    With `spike_factor`, a step is left out, too, if the norm of its gradient is above that multiple
-    of the median of the last 128, and `skipped_spikes` in the logs counts it. Norms of steps that
-    are left out count for the median. On replicas, this exchanges the gradients once more.
+    With `spike_factor`, a step is also skipped if the norm of its gradient is above that multiple
+    of the median of the last 128 norms, and `skipped_spikes` in the logs counts it. The norms of
+    skipped steps are included in the median. With several replicas, this exchanges the gradients
+    once more.
 
-    Gradients that overflow under loss scaling are none of this: Keras skips those steps itself.
+    Gradients that overflow under loss scaling do not count here: Keras skips those steps itself.
 
     Args:
-        data: Examples to look at, up to 256: array, pair `(x, y)` or dataset of batches. By default
-            the first that the training sees.
+        data: Up to 256 examples to look at: array, pair `(x, y)` or dataset of batches. The default
+            is the first examples that the training sees.
         non_finite: `"raise"`, `"skip"` or `"stop"`.
-        spike_factor: Multiple of the running median of gradient norms above which a step is left
-            out, > 1, such as 10; None to leave out none.
-        every: Number of epochs from one look to the next; the last epoch is looked at, too.
-        grace: Steps of the optimizer before which nothing is said of a collapse or the decoder.
+        spike_factor: Multiple of the running median of gradient norms above which a step is
+            skipped, > 1, such as 10; None to skip none.
+        every: Number of epochs between examinations; the last epoch is always examined, too.
+        grace: Number of optimizer steps before a collapse or the decoder is judged.
         min_active_units: How many latent dimensions must be active.
-        max_kl: KL in nats above which a single latent dimension has exploded.
-        data_range: Least and largest value that data should have, or None for any.
+        max_kl: KL in nats above which a single latent dimension counts as exploded.
+        data_range: Smallest and largest value that data should have, or None for any.
 
     Attributes:
-        findings: What was found in the last training: each a `Finding`.
+        findings: What was found in the last training, a list of `Finding`.
 
     Raises:
         ValueError: If an argument is not as above; at the start of `fit`, if the model is not a
@@ -136,11 +138,11 @@ class HealthCheck(keras.callbacks.Callback):
         self._begin: int | None = None
         self._counted = self._skipped = self._spikes = 0
         if self.non_finite == "stop":
-            # Keras waits for every batch where this is there.
+            # Keras waits for every batch if this method is there.
             self.on_train_batch_end = self._stop_if_skipped
 
     def set_model(self, model: Any) -> None:
-        """Attaches what looks at the steps; Keras calls it before it makes the train function."""
+        """Attaches what watches the steps; Keras calls this before it makes the train function."""
         super().set_model(model)
         if not isinstance(model, LatentVariableModel):
             raise checks.invalid("model", "must be a LatentVariableModel for HealthCheck", model)
@@ -156,7 +158,7 @@ class HealthCheck(keras.callbacks.Callback):
         self._begin, self._counted, self._skipped, self._spikes = None, 0, 0, 0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Notes where the training begins; a backup is restored by then."""
+        """Notes where the training begins; any backup has been restored by then."""
         if self._begin is None:
             self._begin = self._known.step
             self._known.count_from_here()
@@ -171,23 +173,23 @@ class HealthCheck(keras.callbacks.Callback):
         self._evidence.append(now)
 
     def get_state(self) -> dict[str, Any]:
-        """Returns what `Resume` keeps: findings and counts, without the course of epochs before."""
+        """Returns what `Resume` keeps: findings and counts, but not the evidence of past epochs."""
         counts = {"begin": self._begin, "counted": self._counted, "skipped": self._skipped}
         counts["spikes"] = self._spikes
         findings = [dataclasses.asdict(finding) for finding in self.findings]
         return {**counts, **self._known.get_state(), "findings": findings}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes on where it was; what was told is not told again."""
+        """Restores what `get_state` returned; what was reported is not reported again."""
         self._begin, self._counted = state["begin"], state["counted"]
         self._skipped, self._spikes = state["skipped"], state.get("spikes", 0)
         self.findings = [Finding(**finding) for finding in state["findings"]]
         self._known.set_state(state)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Judges the whole training, and detaches what looked at the steps."""
+        """Judges the whole training, and detaches what watched the steps."""
         if self._evidence:
-            # Of the numbers as they were before other callbacks detached their rules.
+            # This uses the numbers as they were before other callbacks detached their rules.
             now = self._evidence.pop()
             seen = self._look() if now.seen is None else now.seen
             self._judge(dataclasses.replace(now, last=True, seen=seen))
@@ -199,7 +201,7 @@ class HealthCheck(keras.callbacks.Callback):
 
     @property
     def _known(self) -> _Parts:
-        assert self._parts is not None  # set_model comes first
+        assert self._parts is not None  # set_model comes first.
         return self._parts
 
     def _look(self) -> Examination | None:
@@ -234,20 +236,20 @@ class HealthCheck(keras.callbacks.Callback):
         )
 
     def _judge(self, now: Evidence) -> None:
-        """Warns of the symptoms that were not there before."""
+        """Warns of the symptoms that have not been reported yet."""
         told = {finding.symptom for finding in self.findings}
         for name, symptom in SYMPTOMS.items():
             text = None if name in told else symptom(now, self._evidence, self._limits)
             if text is not None:
                 self.findings.append(Finding(name, now.epoch, now.step, text))
                 where = f"{name} (epoch {now.epoch + 1}, step {now.step})"
-                # A register of its own, or Python would tell it in the first training alone.
+                # A separate registry, or Python would show it in the first training only.
                 text, line = f"{where}: {text}.", now.epoch + 1
                 warnings.warn_explicit(text, HealthWarning, "HealthCheck", line, registry={})
 
 
 class _Parts:
-    """What belongs to one model: made once, so that a second training traces nothing anew."""
+    """What belongs to one model; made once, so that a second training traces nothing again."""
 
     def __init__(
         self, model: Any, policy: str, spike_factor: float | None, data: tf.data.Dataset | None
@@ -290,7 +292,7 @@ class _Parts:
         return int(np.asarray(self.model.optimizer.iterations))
 
     def count_from_here(self) -> None:
-        """Notes how many steps the parts have made before this training."""
+        """Notes how many steps the parts had made before this training."""
         self._steps_before = self._steps_of_parts()
 
     @property
@@ -298,7 +300,7 @@ class _Parts:
         """Steps in this training of parts with an optimizer of their own, or without a gradient."""
         steps = self._steps_of_parts().items()
         found = {part: count - self._steps_before.get(part, 0) for part, count in steps}
-        # Of an encoder and a decoder without a gradient, symptoms of their own tell.
+        # An encoder or decoder without a gradient has symptoms of its own.
         idle = [part for part in self.hook.idle_parts if part not in ("encoder", "decoder")]
         return found | dict.fromkeys(idle, 0)
 
@@ -323,7 +325,7 @@ class _Parts:
         return self.model.names_of_quantities[int(np.asarray(self._first))]
 
     def _examples(self) -> tuple[tf.Tensor, Any] | None:
-        """Returns two examples or more, or None."""
+        """Returns two or more examples, or None."""
         if self._examiner is None:
             return None
         x, y = self.hook.read() if self._held is None else self._held
@@ -336,7 +338,7 @@ class _Parts:
         return self._examiner(*found, posterior_learns="encoder" not in self.hook.idle_parts)
 
     def data_range(self) -> Any:
-        """Returns the values of the examples, which stay the same through a training."""
+        """Returns the range of the examples, which stay the same throughout a training."""
         if self._range is None:
             found = self._examples()
             if found is not None and self._examiner is not None:
@@ -349,7 +351,7 @@ def _count(value: int) -> keras.Variable:
 
 
 def _examples(model: VAE, data: tf.data.Dataset) -> tuple[tf.Tensor, Any]:
-    """Returns the first examples of data as `fit` takes them, standardized."""
+    """Returns the first examples of the data, in the form that `fit` takes, standardized."""
     parts = zip(*first_examples(data, _SIZE), strict=True)
     x, y = (*(tf.concat(list(part), axis=0) for part in parts), None)[:2]
     return model.check_support(*model.standardize(x, y))

@@ -8,26 +8,27 @@ from keras_vae.callbacks.health.evidence import Evidence, Limits
 from keras_vae.core.numerics import SCALE_FLOOR
 from keras_vae.evaluation.latent_groups import LatentGroup
 
-# Nats below which a group holds nothing.
+# A group whose KL is below this many nats holds nothing.
 _OFF = 0.01
-# Share of the codes that would occur if all were used alike, below which a codebook is collapsed.
+# A codebook is collapsed if fewer codes occur than this share of those expected under uniform use.
 _COLLAPSED = 0.1
-# Reconstructions with this much of the mean image's squared error are no better: examples are few.
+# Reconstructions with more than this share of the mean image's squared error are no better than it;
+# the margin is there because the examples are few.
 _NO_BETTER = 0.98
 
 
 def posterior_collapse(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
-    """Tells of a posterior that says nothing of x, once the KL has weight and nothing moves."""
+    """Detects a posterior that says nothing about x, once the KL has weight and nothing moves."""
     seen = now.seen
     if seen is None or not seen.posterior_learns or now.step < limits.grace:
         return None
-    if seen.codes:  # which collapse otherwise, and have other remedies
+    if seen.codes:  # These collapse in another way, and have other remedies.
         return None
     if now.kl_is_light or now.kl_is_held_down or seen.decoder_ignores_z or not seen.mean_error:
         return None
     inactive = seen.active_units < limits.min_active_units
     useless = seen.error > _NO_BETTER * seen.mean_error
-    # Of one look at the end, units alone tell: the decoder may be slow.
+    # With only one look, at the end, judge by the units alone: the decoder may be slow to learn.
     alone = now.last and now.examined_by_half(before) is None
     if not (inactive if alone else (inactive or useless) and now.is_settled(before)):
         return None
@@ -46,7 +47,7 @@ def groups_off(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str
     if seen is None or not seen.posterior_learns or now.step < limits.grace:
         return None
     off = [group.name for group in seen.groups if _is_off(group)]
-    if not off or len(off) == len(seen.groups):  # All of them: a collapse.
+    if not off or len(off) == len(seen.groups):  # If all are off, it is a collapse.
         return None
     alone = now.last and now.examined_by_half(before) is None
     if now.kl_is_light or now.kl_is_held_down or not (alone or now.is_settled(before)):
@@ -61,7 +62,7 @@ def groups_off(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str
 
 
 def codebook_collapse(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
-    """Detects codebooks of which most codes do not occur."""
+    """Detects codebooks in which most codes do not occur."""
     seen = now.seen
     if seen is None or not (now.last or now.step >= limits.grace):
         return None
@@ -78,15 +79,16 @@ def codebook_collapse(now: Evidence, before: Sequence[Evidence], limits: Limits)
 
 
 def _is_off(group: LatentGroup) -> bool:
-    # Means of a group vary with those of the groups before it, also where it adds nothing.
+    # The means of a group vary with those of the groups before it, even if it adds nothing.
     return group.active_units == 0 if group.kl is None else group.kl < _OFF
 
 
 def kl_explosion(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
-    """Tells of a KL beyond any use in a dimension, unless it has no weight, or is halving yet.
+    """Detects a uselessly large KL in one dimension, unless it has no weight or is still halving.
 
-    100 nats in one dimension are a posterior that is about 14 standard deviations of the prior off,
-    whatever the number of dimensions and the objective: to tell x apart to 1 in 1000 takes 7.
+    100 nats in one dimension mean that the posterior is about 14 standard deviations of the prior
+    away from it, whatever the number of dimensions and the objective; telling x apart to 1 in 1000
+    takes 7 nats.
     """
     seen = now.seen
     if seen is None or now.kl_is_light or not seen.largest_kl > limits.max_kl:
@@ -107,7 +109,7 @@ def kl_explosion(now: Evidence, before: Sequence[Evidence], limits: Limits) -> s
 
 
 def dead_decoder(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
-    """Tells of a decoder that does not use z, although z knows of x, or that cannot learn."""
+    """Detects a decoder that ignores z, although z is informative about x, or that cannot learn."""
     seen = now.seen
     if seen is None or not seen.mean_error or now.step < limits.grace:
         return None
@@ -130,7 +132,7 @@ def dead_decoder(now: Evidence, before: Sequence[Evidence], limits: Limits) -> s
 def posterior_scale_at_floor(
     now: Evidence, before: Sequence[Evidence], limits: Limits
 ) -> str | None:
-    """Tells of a posterior that has become a point in some dimension."""
+    """Detects a posterior that has become a point in some dimension."""
     seen = now.seen
     if seen is None or seen.posterior_scale is None or now.kl_is_light:
         return None
@@ -146,7 +148,7 @@ def posterior_scale_at_floor(
 def likelihood_scale_at_floor(
     now: Evidence, before: Sequence[Evidence], limits: Limits
 ) -> str | None:
-    """Tells of a learned scale of p(x|z) that is within ten times its floor."""
+    """Detects a learned scale of p(x|z) that is below ten times its floor."""
     seen = now.seen
     if seen is None or seen.scale is None or not seen.scale < 10.0 * SCALE_FLOOR:
         return None
@@ -160,9 +162,10 @@ def likelihood_scale_at_floor(
 
 
 def modes_apart(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
-    """Detects statistics kept for evaluation that are not those of the training.
+    """Detects statistics kept for evaluation that do not match those seen in training.
 
-    They lag behind in the first steps; so it takes `grace` steps, or the end of the training.
+    They lag behind during the first steps, so this is judged only after `grace` steps, or at the
+    end of the training.
     """
     modes = None if now.seen is None else now.seen.modes
     if modes is None or not modes.are_apart or not (now.last or now.step >= limits.grace):

@@ -1,4 +1,4 @@
-"""Symptoms of data, numbers and steps."""
+"""Symptoms of data, hyperparameters and steps."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from keras_vae.callbacks.health.evidence import Evidence, Limits
 
-# A schedule that never got beyond this has not begun.
+# A schedule that never rose above this has not begun.
 _NONE_YET = 0.01
-# A training that leaves out so many steps does not come on.
+# A training that skips this share of its steps makes no progress.
 _MOST = 0.5
 
 
 def non_finite(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
-    """Tells of steps that were left out, and of the first bad quantity of the last of them."""
+    """Detects steps that were skipped, and names the first bad quantity of the last of them."""
     skips = now.skips
     if skips is None or not skips.skipped or skips.skipped == skips.steps > 1:
         return None
@@ -24,7 +24,7 @@ def non_finite(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str
 
 
 def nothing_but_skips(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
-    """Tells of an epoch without a single step; the training ends."""
+    """Detects an epoch in which every step was skipped; the training ends."""
     skips = now.skips
     if skips is None or not skips.skipped == skips.steps > 1 or skips.stops:
         return None
@@ -35,7 +35,7 @@ def nothing_but_skips(now: Evidence, before: Sequence[Evidence], limits: Limits)
 
 
 def endless_spikes(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
-    """Detects an epoch most of whose steps were left out for their gradients."""
+    """Detects an epoch in which half of the steps or more were skipped because of their gradients."""
     spikes = now.spikes
     if spikes is None or spikes.steps < 2 or spikes.skipped < _MOST * spikes.steps:
         return None
@@ -54,9 +54,9 @@ _CALMER = (
 
 
 def data_out_of_range(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
-    """Tells of data outside the range that networks are made for, unless they are standardized.
+    """Detects data outside the range that networks are made for, unless they are standardized.
 
-    Standardized: a mean of 0 within 0.5, and a standard deviation from 1/3 to 3.
+    Standardized means a mean within 0.5 of 0, and a standard deviation from 1/3 to 3.
     """
     if now.data is None or limits.data_range is None:
         return None
@@ -74,7 +74,7 @@ def data_out_of_range(now: Evidence, before: Sequence[Evidence], limits: Limits)
 
 
 def multiplier_at_bound(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
-    """Tells of a multiplier that cannot grow any more while its constraint is violated."""
+    """Detects a multiplier that cannot grow any further although its constraint is violated."""
     for one in now.multipliers:
         if one.value >= 0.999 * one.bound and one.constraint > 0.0:
             return (
@@ -87,14 +87,14 @@ def multiplier_at_bound(now: Evidence, before: Sequence[Evidence], limits: Limit
 
 
 def beta_still_zero(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
-    """Tells at the end of a training without a KL: a schedule that never began, or none.
+    """Detects at the end of a training that the KL had no weight: β is 0, or never began to rise.
 
-    A number that feedback moves is left to its rule.
+    A β that is moved by feedback is left to its rule.
     """
     if not now.last:
         return None
     for name, beta in now.all_named("beta").items():
-        # Of a cycle as long as an epoch, the ends of epochs show the lowest values alone.
+        # If a cycle is as long as an epoch, the ends of epochs show only its lowest values.
         history = [beta.value, beta.largest, *(one.numbers[name].value for one in before)]
         if beta.rule == "schedule" and max(history) < _NONE_YET:
             remedy = "Let the schedule reach its end earlier: it counts optimizer steps, not epochs"

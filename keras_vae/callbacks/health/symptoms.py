@@ -1,4 +1,4 @@
-"""The symptoms that `HealthCheck` knows: a new one is one more entry."""
+"""The symptoms that `HealthCheck` knows; to add a symptom, add an entry."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from keras_vae.callbacks.health import adversaries, latent, steps
 from keras_vae.callbacks.health.evidence import Evidence, Limits
 
-# Evidence now, evidence of earlier epochs of this training, limits -> a sentence, or None.
+# Current evidence, evidence of earlier epochs of this training, limits -> a sentence, or None.
 Symptom = Callable[[Evidence, Sequence[Evidence], Limits], str | None]
 
 SYMPTOMS: dict[str, Symptom] = {

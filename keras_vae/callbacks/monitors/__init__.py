@@ -1,4 +1,4 @@
-"""Callbacks that look at a training and change nothing: numbers, images, gradients."""
+"""Callbacks that observe a training without changing it: numbers, images and gradients."""
 
 from keras_vae.callbacks.monitors.codebook_monitor import CodebookMonitor
 from keras_vae.callbacks.monitors.gradient_monitor import GradientMonitor

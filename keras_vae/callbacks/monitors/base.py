@@ -1,4 +1,4 @@
-"""What callbacks that look at a model now and then have in common."""
+"""The common base of callbacks that look at a model now and then."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from keras_vae.training.data import Data
 class Monitor(keras.callbacks.Callback):
     """Looks at a `VAE` after the first epoch of a training, after every n-th, and after the last.
 
-    After the first, so that the names that it logs are there when `keras.callbacks.CSVLogger` takes
-    its columns. Epochs count from 0, as Keras counts them.
+    It looks after the first so that the names that it logs are there when
+    `keras.callbacks.CSVLogger` chooses its columns. Epochs count from 0, as in Keras.
 
     Args:
         data: Array, pair of arrays `(x, y)` or dataset of batches.
         every: Number n of epochs.
-        log_dir: TensorBoard's folder, or None.
-        batch_size: Examples at once, where `data` holds arrays.
+        log_dir: TensorBoard folder, or None.
+        batch_size: Number of examples to process at once, if `data` holds arrays.
     """
 
     def __init__(self, data: Any, every: int, log_dir: Any, batch_size: int):
@@ -35,30 +35,30 @@ class Monitor(keras.callbacks.Callback):
         self._given = Data.of("data", data)
         self._data = self._given.dataset(checks.integer("batch_size", batch_size))
         self._writer = SummaryWriter(None)
-        self._first: int | None = None  # Epochs of this training: the first, that which is
-        self._epoch: int | None = None  # over, and that after which the model was looked at.
+        self._first: int | None = None  # Epochs of this training: the first one, the last one
+        self._epoch: int | None = None  # finished, and the last one that was looked at.
         self._seen: int | None = None
-        self._started = False  # Whether the epochs before are taken up.
+        self._started = False  # Whether earlier epochs have been taken over.
 
-    # What a monitor says.
+    # What a monitor defines.
 
     def open(self) -> None:
-        """Makes what a training needs, or raises an error."""
+        """Creates what a training needs, or raises an error."""
 
     def start(self, epoch: int) -> None:
-        """Takes up what an earlier training left of the epochs before this one."""
+        """Takes over what an earlier training left for the epochs before this one."""
 
     def look(self, epoch: int) -> None:
         """Measures the model after an epoch."""
         raise NotImplementedError
 
     def finish(self) -> None:
-        """Makes what there is to make of the whole training."""
+        """Produces the results that cover the whole training."""
 
     # Keras's protocol.
 
     def set_model(self, model: Any) -> None:
-        """Checks that model and data fit."""
+        """Checks that the model and the data fit together."""
         super().set_model(model)
         if not isinstance(model, VAE):
             raise checks.invalid("model", f"must be a VAE for {type(self).__name__}", model)
@@ -66,14 +66,14 @@ class Monitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Opens the files, before the first step."""
-        self._writer.close()  # Of a training that broke off.
+        self._writer.close()  # It may be left over from a training that broke off.
         self._first = self._epoch = self._seen = None
         self._started = False
         self.open()
         self._writer = SummaryWriter(self.log_dir)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Takes up earlier epochs; the first of a resumed training is not known sooner."""
+        """Takes over earlier epochs; where a resumed training begins is not known any sooner."""
         if not self._started:
             self._started = True
             self.start(epoch)
@@ -81,7 +81,7 @@ class Monitor(keras.callbacks.Callback):
             self._first = epoch
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Looks at the model, if it is time."""
+        """Looks at the model if it is due."""
         self._epoch = epoch
         last = epoch + 1 >= self.params.get("epochs", 0) or self.model.stop_training
         if last or epoch == self._first or (epoch + 1) % self.every == 0:
@@ -92,11 +92,11 @@ class Monitor(keras.callbacks.Callback):
         return {"first": self._first, "epoch": self._epoch, "seen": self._seen}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Looks at the epochs that the unbroken training would have looked at."""
+        """Restores which epochs to look at, so that they are those of an unbroken training."""
         self._first, self._epoch, self._seen = (state[name] for name in ("first", "epoch", "seen"))
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Looks once more, if a callback further down ended the training; closes the files."""
+        """Looks once more if a later callback ended the training, and closes the files."""
         if self._epoch is not None:
             if self._seen != self._epoch:
                 self._look(self._epoch)
@@ -110,12 +110,12 @@ class Monitor(keras.callbacks.Callback):
 
 
 def path_of(argument: str, path: Any) -> pathlib.Path | None:
-    """Returns a path, or None for None."""
+    """Returns `path` as a path, or None if it is None."""
     return None if path is None else checks.path(argument, path, "must be a path, or None")
 
 
 def make_folder(argument: str, folder: pathlib.Path) -> None:
-    """Makes a folder, and raises a `ValueError` if files cannot be written into it."""
+    """Creates a folder, and raises a `ValueError` if files cannot be written into it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

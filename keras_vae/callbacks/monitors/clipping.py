@@ -1,4 +1,4 @@
-"""What optimizers make of gradients before they apply them: accumulated, then clipped."""
+"""What optimizers do to gradients before applying them: accumulate them, then clip them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keras_vae.core.loss_scaling import without_loss_scaling
 
 
 class Group(NamedTuple):
-    """An optimizer and the numbers of the trainable variables that it moves.
+    """An optimizer and the indices of the trainable variables that it updates.
 
     Example:
         >>> group = Group(keras.optimizers.SGD(clipvalue=1.0), range(1))
@@ -32,7 +32,7 @@ class Group(NamedTuple):
     def applied(
         self, gradients: list[Any], variables: Sequence[keras.Variable]
     ) -> tuple[list[Any], Any]:
-        """Returns gradients with those of the group as it applies them, and whether it does now.
+        """Returns the gradients, this group's as applied, and whether they are applied now.
 
         Args:
             gradients: A tensor, or None, for each trainable variable.
@@ -41,7 +41,7 @@ class Group(NamedTuple):
         steps = self.optimizer.gradient_accumulation_steps
         if not steps:
             return gradients, True
-        # Keras tells neither in public: its `iterations` count whole accumulations alone.
+        # Keras exposes neither publicly: its `iterations` only count whole accumulations.
         due = (self.optimizer._iterations + 1) % steps == 0
         held = self.optimizer._accumulated_gradients
         gradients = list(gradients)
@@ -52,7 +52,7 @@ class Group(NamedTuple):
         return gradients, due
 
     def clipped(self, gradients: Sequence[Any]) -> tf.Tensor:
-        """Returns the fraction that is clipped: of steps, 0 or 1, of variables, or of elements."""
+        """Returns the fraction clipped: of steps (0 or 1), of variables, or of elements."""
         own = [gradients[i] for i in self.members if gradients[i] is not None]
         one = self.optimizer
         if one.clipnorm:
@@ -65,7 +65,7 @@ class Group(NamedTuple):
 
 
 def groups_of(model: Any) -> list[Group]:
-    """Returns the optimizers of a model: one, or that of each part."""
+    """Returns the optimizers of a model: a single one, or one for each part."""
     optimizer = without_loss_scaling(model.optimizer)
     parts = getattr(optimizer, "parts", None)
     if parts is None:

@@ -19,7 +19,7 @@ from keras_vae.models import VQVAE
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Of the pictures of single codes.
+# For the pictures of single codes.
 _COLUMNS, _MOST_PICTURES = 10, 80
 
 
@@ -28,15 +28,15 @@ class CodebookMonitor(Monitor):
 
     perplexity = exp(-sum_k p_k log p_k),  p_k the frequency of code k in held-out data
 
-    It looks after the first epoch of a training, after every n-th and after the last, and changes
-    nothing of the training. The logs hold `code_perplexity` and `codes_in_use`, the share of codes
-    that occur, means over the groups of codes; of a model with several groups also
-    `code_perplexity_z1`, `codes_in_use_z1` and so on. In the epochs between they keep their last
-    values. A share that stays small is a collapse; see `docs/codes.md` for its cures.
+    It counts after the first epoch of a training, after every n-th and after the last, without
+    changing the training. The logs hold `code_perplexity` and `codes_in_use`, the share of codes
+    that occur, both averaged over the groups of codes; for a model with several groups they also
+    hold `code_perplexity_z1`, `codes_in_use_z1` and so on. In the epochs between, they keep their
+    last values. A share that stays small is a collapse; see `docs/codes.md` for remedies.
 
-    A picture of a code is what the decoder makes of a map that holds this code everywhere; the
-    other groups, if there are some, have the code that is most frequent in them. Drawn are the
-    codes of the last group, at most 80, from the most frequent on.
+    The picture of a code shows what the decoder makes of a map that holds this code everywhere; any
+    other groups hold their most frequent code. The codes of the last group are drawn, at most 80,
+    starting with the most frequent.
 
     Args:
         data: Held-out data: array `[N, *E]`, or dataset of batches as `fit` takes it.
@@ -45,17 +45,17 @@ class CodebookMonitor(Monitor):
         csv: Path of a table with a row for each epoch and code: group, code, count; or None.
         directory: Folder for PNG files `codes/epoch_0001.png`, ... of models of images, and
             `histograms/epoch_0001.png`, ...; or None.
-        log_dir: Folder of TensorBoard's for histograms of the counts, or None. It needs the extra
+        log_dir: TensorBoard folder for histograms of the counts, or None. It needs the extra
             `keras_vae[tensorboard]`.
-        batch_size: Examples at once, where `data` is an array.
+        batch_size: Number of examples to process at once, if `data` is an array.
 
     Attributes:
-        history: The `evaluation.CodeUsage` by epoch, which counts from 0.
+        history: The `evaluation.CodeUsage` of each epoch looked at, by epoch, counted from 0.
 
     Raises:
         ValueError: If an argument is not as above; at the start of `fit`, if a file cannot be
-            written, or the model is no `VQVAE`.
-        ImportError: If there is a `log_dir`, but no TensorBoard.
+            written, or the model is not a `VQVAE`.
+        ImportError: If `log_dir` is given, but TensorBoard is not installed.
 
     Example:
         >>> import tensorflow as tf, keras_vae as kv
@@ -93,7 +93,7 @@ class CodebookMonitor(Monitor):
         self._frames: Frames | None = None
 
     def set_model(self, model: Any) -> None:
-        """Checks that the model has codes, and traces the count, once for all trainings of it."""
+        """Checks that the model has codes, and prepares counting, once for all its trainings."""
         checked_model(model, VQVAE)
         known = self._reader is not None and self.model is model
         super().set_model(model)
@@ -116,14 +116,14 @@ class CodebookMonitor(Monitor):
                 kept.start(epoch)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Counts, if it is time, and adds the last numbers to the logs."""
+        """Counts if it is due, and adds the last numbers to the logs."""
         super().on_epoch_end(epoch, logs)
         if logs is not None:
             logs.update(_summary(self.history[max(self.history)]))
 
     def look(self, epoch: int) -> None:
         """Counts the codes after an epoch."""
-        assert self._reader is not None  # set_model comes first
+        assert self._reader is not None  # set_model comes first.
         found = self._reader(self.num_examples)
         self.history[epoch] = found
         if self._table is not None:
@@ -148,7 +148,7 @@ class CodebookMonitor(Monitor):
             self._writer.image(f"codes/{name}", pixels(picture), epoch)
 
     def _picture(self, found: CodeUsage) -> Figure:
-        """Returns the pictures of the codes of the last group, from the most frequent on."""
+        """Returns the pictures of the codes of the last group, the most frequent first."""
         *others, last = found.counts.values()
         codes = np.argsort(-last, kind="stable")[:_MOST_PICTURES]
         sizes = self.model.posterior_head.groups.sizes

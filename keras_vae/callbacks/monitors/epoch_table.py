@@ -18,13 +18,13 @@ class EpochTable:
     """A CSV file with the same number of rows for every epoch; its first column is the epoch.
 
     Args:
-        argument: What the user calls the path.
+        argument: Name of the argument by which the user gave the path.
         path: Path of the file.
         columns: Names of the columns after the first.
-        rows_per_epoch: Number of rows.
+        rows_per_epoch: Number of rows for each epoch.
 
     Raises:
-        ValueError: If the file cannot be written, or is another table.
+        ValueError: If the file cannot be written, or holds a different table.
 
     Example:
         >>> import tempfile
@@ -50,14 +50,14 @@ class EpochTable:
         except OSError as error:
             rule = f"must name a file that can be written ({error.strerror})"
             raise checks.invalid(argument, rule, str(path)) from error
-        # A table that is begun may end within a line, the first one included.
+        # An unfinished table may end in the middle of a line, even the first one.
         header = _text([self._header])
         if not header.startswith(path.read_text(encoding="utf-8")[: len(header)]):
             rule = f"must be a new file, or one with the columns {','.join(self._header)}"
             raise checks.invalid(argument, rule, str(path))
 
     def start(self, epoch: int) -> None:
-        """Keeps the rows of whole epochs before this one, and drops the others."""
+        """Keeps the rows of complete epochs before this one, and drops all others."""
         rows = self._whole_rows()
         counts = collections.Counter(row[0] for row in rows)
         whole = [row for row in rows if counts[row[0]] == self._rows_per_epoch]
@@ -70,7 +70,7 @@ class EpochTable:
             file.write(_text([epoch, *row] for row in rows))
 
     def _whole_rows(self) -> list[list[str]]:
-        """Returns the rows below the header, without one whose end is missing."""
+        """Returns the rows below the header, without an unfinished last one."""
         text = self._path.read_text(encoding="utf-8")
         ended = text[: text.rfind("\n") + 1]
         return [row for row in csv.reader(io.StringIO(ended)) if row][1:]

@@ -1,4 +1,4 @@
-"""Pictures of epochs on disk, and the film of them."""
+"""Stores the pictures of each epoch on disk, and makes a film of them."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
-# Of the film, which stays below some megabytes.
+# Limits of the film, which keep it to a few megabytes.
 _MAX_FRAMES, _MAX_WIDTH, _GRAYS, _COLOURS = 60, 560, 32, 64
 _MILLISECONDS, _LAST_MILLISECONDS = 150, 2000
 
 
 class Frames:
-    """A folder with a folder of PNG files for each kind of picture, one file an epoch.
+    """A folder with a subfolder of PNG files for each kind of picture, one file per epoch.
 
-    Files are named by the number of epochs made, from 1 on, as `ModelCheckpoint` names its own.
+    Files are named by the number of completed epochs, starting at 1, as `ModelCheckpoint` does.
 
     Args:
-        argument: What the user calls the folder.
+        argument: Name of the argument by which the user gave the folder.
         folder: Path of the folder.
         names: The kinds of pictures.
 
     Raises:
-        ValueError: If the folder cannot be written.
+        ValueError: If the folder cannot be written to.
     """
 
     def __init__(self, argument: str, folder: pathlib.Path, names: Sequence[str]):
@@ -43,7 +43,7 @@ class Frames:
             make_folder(argument, path)
 
     def start(self, epoch: int) -> None:
-        """Removes the pictures of this epoch and of those after it."""
+        """Removes the pictures of this epoch and all later ones."""
         for name in self._folders:
             for number, path in self._of(name).items():
                 if number > epoch:
@@ -54,7 +54,7 @@ class Frames:
         write_whole(self._folders[name] / f"epoch_{epoch + 1:04d}.png", picture)
 
     def write_film(self, names: Sequence[str]) -> None:
-        """Writes an animated GIF of all epochs, in each frame the pictures of these kinds."""
+        """Writes an animated GIF of all epochs, each frame showing the pictures of these kinds."""
         paths = [self._of(name) for name in names]
         epochs = sorted(set.intersection(*map(set, paths)))
         if len(epochs) > _MAX_FRAMES:
@@ -69,7 +69,7 @@ class Frames:
         write_whole(self._film, film.getvalue())
 
     def _of(self, name: str) -> dict[int, pathlib.Path]:
-        """Returns the pictures of a kind, by the number of epochs made."""
+        """Returns the pictures of a kind, keyed by the number of completed epochs."""
         found = {}
         for path in self._folders[name].iterdir():
             match = re.fullmatch(r"epoch_(\d{4,})\.png", path.name)
@@ -79,7 +79,7 @@ class Frames:
 
 
 def png(figure: Figure) -> bytes:
-    """Draws a figure as a PNG file, without colours where it has none."""
+    """Draws a figure as a PNG file, in grayscale if it has no colours."""
     from PIL import Image
 
     drawn = io.BytesIO()
@@ -91,7 +91,7 @@ def png(figure: Figure) -> bytes:
 
 
 def pixels(picture: bytes) -> np.ndarray:
-    """Returns the pixels `[H, W, C]` of a PNG file, whole numbers 0 .. 255."""
+    """Returns the pixels `[H, W, C]` of a PNG file, as integers 0 .. 255."""
     from PIL import Image
 
     values = np.asarray(Image.open(io.BytesIO(picture)))
@@ -99,7 +99,7 @@ def pixels(picture: bytes) -> np.ndarray:
 
 
 def _stacked(paths: Sequence[pathlib.Path]) -> Image:
-    """Returns the pictures of several files one below the other, in few colours."""
+    """Returns the pictures in several files stacked vertically, in few colours."""
     from PIL import Image
 
     pictures = [Image.open(path) for path in paths]

@@ -21,33 +21,33 @@ from keras_vae.training.replicas import sum_over_replicas
 
 
 class GradientMonitor(keras.callbacks.Callback):
-    """Measures the norms of the gradients, over all steps of an epoch, and how much is clipped.
+    """Measures the norms of the gradients over all steps of an epoch, and how much is clipped.
 
     norm = sqrt(sum_i g_i^2),  g = d loss / d theta as the optimizer gets it
 
-    That is the gradient of the whole batch of all replicas, without the factor of loss scaling, and
-    where the optimizer accumulates gradients their mean, at the steps that it makes of them. It is
-    measured before clipping. Steps that are not made count nowhere: those that overflowed under
-    loss scaling, or were skipped. Nothing of the training changes.
+    This is the gradient over the whole batch of all replicas, without the factor of loss scaling,
+    measured before clipping. If the optimizer accumulates gradients, it is their mean, measured at
+    the steps that apply it. Steps that are not made, because they overflowed under loss scaling or
+    were skipped, do not count. The training itself is not changed.
 
     The logs hold, over the epoch:
 
     - `gradient_norm` and `gradient_norm_max`, the mean and the largest norm of the whole gradient;
     - `gradient_norm_encoder` and so on, the mean norm for each of `model.trainable_parts`;
     - `gradient_clipped`, if the optimizer clips: the fraction of steps for `global_clipnorm`, of
-      variables and steps for `clipnorm`, of elements and steps for `clipvalue`. Of several
-      optimizers (`optimizers.by_part`) it is the mean over those that clip.
+      variables and steps for `clipnorm`, of elements and steps for `clipvalue`. With several
+      optimizers (`optimizers.by_part`), it is the mean over those that clip.
 
-    Callbacks see the logs in turn: stand this one before those that read them.
+    Callbacks receive the logs in order, so put this one before those that read them.
 
     Args:
-        log_dir: Folder of TensorBoard's for the same numbers, or None. It needs the extra
+        log_dir: TensorBoard folder for the same numbers, or None. It needs the extra
             `keras_vae[tensorboard]`.
 
     Raises:
-        ValueError: If `log_dir` cannot be written; at the start of `fit`, if the model is not a
+        ValueError: If `log_dir` cannot be written to; at the start of `fit`, if the model is not a
             `LatentVariableModel`.
-        ImportError: If there is a `log_dir`, but no TensorBoard.
+        ImportError: If `log_dir` is given, but TensorBoard is not installed.
 
     Example:
         >>> import keras_vae as kv
@@ -76,7 +76,7 @@ class GradientMonitor(keras.callbacks.Callback):
         self._hook: GradientNorms | None = None
 
     def set_model(self, model: Any) -> None:
-        """Attaches what looks at the steps; Keras calls it before it makes the train function."""
+        """Attaches what watches the steps; Keras calls this before it makes the train function."""
         super().set_model(model)
         if not isinstance(model, LatentVariableModel):
             rule = "must be a LatentVariableModel for GradientMonitor"
@@ -87,12 +87,12 @@ class GradientMonitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Opens the folder, before the first step."""
-        self._writer.close()  # Of a training that broke off.
+        self._writer.close()  # It may be left over from a training that broke off.
         self._writer = SummaryWriter(self.log_dir)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Begins anew."""
-        assert self._hook is not None  # set_model comes first
+        """Starts measuring the epoch."""
+        assert self._hook is not None  # set_model comes first.
         self._hook.reset()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -105,12 +105,12 @@ class GradientMonitor(keras.callbacks.Callback):
         self._writer.flush()
 
     def get_state(self) -> dict[str, Any]:
-        """Returns what `Resume` keeps: the sums of a part of an epoch."""
+        """Returns what `Resume` keeps: the sums over part of an epoch."""
         assert self._hook is not None
         return {"sums": [np.asarray(variable) for variable in self._hook.variables]}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes on within an epoch."""
+        """Restores the sums, to continue within an epoch."""
         assert self._hook is not None
         for variable, value in zip(self._hook.variables, state["sums"], strict=True):
             variable.assign(value)
@@ -122,7 +122,7 @@ class GradientMonitor(keras.callbacks.Callback):
 
 
 class GradientNorms(StepHook):
-    """Adds up norms of gradients inside the train step.
+    """Adds up the norms of gradients inside the train step.
 
     Args:
         model: A compiled `LatentVariableModel`.
@@ -146,7 +146,7 @@ class GradientNorms(StepHook):
             self._steps, self._maximum = self._zeros(()), self._zeros(())
 
     def fits(self, model: Any) -> bool:
-        """Whether it can serve again, so that no step has to be traced anew."""
+        """Whether it can be reused for `model`, so that no step has to be traced again."""
         same = model is self._model and model.optimizer is self._optimizer
         now, then = ({id(v) for v in vs} for vs in (model.trainable_variables, self._variables))
         return same and now == then
@@ -162,7 +162,7 @@ class GradientNorms(StepHook):
         own = [self._true(gradient, step.loss_scale) for gradient in step.gradients]
         due: Any = True
         for group in self._groups:
-            own, due = group.applied(own, variables)  # they agree on when
+            own, due = group.applied(own, variables)  # The groups agree on when.
         whole = _summed(own)
         unit = _unit(whole, self._dtype)
         squares = {
@@ -180,10 +180,10 @@ class GradientNorms(StepHook):
         self._add(tf.stack(values), due & _is_made(step, whole))
 
     def _true(self, gradient: Any, loss_scale: tf.Tensor) -> tf.Tensor | None:
-        """Returns the gradient of this replica, dense, without the factor of the loss."""
+        """Returns the dense gradient of this replica, without the factor of loss scaling."""
         if gradient is None:
             return None
-        # Of slices, the values of one row add up.
+        # In slices, values for the same row add up.
         dense = tf.cast(tf.convert_to_tensor(gradient), self._dtype)
         return dense / tf.cast(loss_scale, self._dtype)
 
@@ -192,7 +192,7 @@ class GradientNorms(StepHook):
         return tf.cast(tf.add_n(fractions) / len(fractions), self._dtype)
 
     def _add(self, values: tf.Tensor, counts: tf.Tensor) -> None:
-        # Not by a product with 0, which leaves NaN what it is.
+        # Multiplying by 0 would leave NaN as it is.
         counted = tf.where(counts, values, tf.zeros_like(values))
         self._sums.assign_add(counted)
         self._steps.assign_add(tf.cast(counts, self._dtype))
@@ -200,7 +200,7 @@ class GradientNorms(StepHook):
 
     @property
     def variables(self) -> list[keras.Variable]:
-        """What was added up, the number of steps and the largest norm."""
+        """The sums, the number of steps and the largest norm."""
         return [self._sums, self._steps, self._maximum]
 
     def reset(self) -> None:
@@ -209,7 +209,7 @@ class GradientNorms(StepHook):
             variable.assign(tf.zeros_like(variable))
 
     def read(self) -> dict[str, float]:
-        """Returns the means over the steps, and the largest norm; NaN without a step."""
+        """Returns the means over the steps and the largest norm, or NaN if there were no steps."""
         steps = float(np.asarray(self._steps))
         sums = np.asarray(self._sums, np.float64)
         means = [float(total / steps) if steps else math.nan for total in sums]
@@ -225,7 +225,7 @@ def _summed(gradients: list[Any]) -> list[Any]:
 
 
 def _unit(gradients: list[Any], dtype: str) -> tf.Tensor:
-    """Returns in which unit the squares of gradients are finite: 1, unless they are huge."""
+    """Returns a unit in which the squares of gradients are finite: 1, unless they are huge."""
     largest = [tf.reduce_max(tf.abs(gradient)) for gradient in gradients if gradient is not None]
     return tf.maximum(tf.reduce_max(tf.stack([tf.zeros((), dtype), *largest])) / LARGE, 1.0)
 
@@ -235,7 +235,7 @@ def _norm(squares: list[tf.Tensor], dtype: str) -> tf.Tensor:
 
 
 def _is_made(step: Step, gradients: list[Any]) -> tf.Tensor:
-    """Returns whether the optimizer makes the step: neither skipped nor overflowed."""
+    """Returns whether the optimizer makes the step, that is, it is not skipped or overflowed."""
     finite = [tf.reduce_all(tf.math.is_finite(one)) for one in gradients if one is not None]
     weight = sum_over_replicas(tf.reduce_sum(step.weights))
     return tf.reduce_all(tf.stack([tf.constant(True), *finite])) & (weight > 0.0)

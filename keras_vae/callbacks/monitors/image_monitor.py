@@ -29,35 +29,35 @@ class ImageMonitor(Monitor):
     reconstruction = E[p(x|E_q[z])],  sample = E[p(x|z)] with z ~ p(z)
     traversal_d(v) = E[p(x|z)] with z_d = v and the other z of the first image
 
-    It draws after the first epoch of a training, after every n-th and after the last: always the
-    same held-out images, always with the same noise, and without changing anything of the training.
-    At the end it makes an animated GIF, `training.gif`, of the reconstructions and samples of all
-    epochs that are in the folder, at most 60 of them.
+    It draws after the first epoch of a training, after every n-th and after the last, always with
+    the same held-out images and the same noise, and without changing the training. At the end it
+    makes an animated GIF, `training.gif`, of the reconstructions and samples of all epochs in the
+    folder, at most 60 of them.
 
     A training that begins at epoch n, by `initial_epoch` or `BackupAndRestore`, keeps the pictures
     of the epochs before n and replaces the others; one that begins at 0 replaces them all.
 
     Args:
         data: Held-out images: array `[N, H, W, C]`, pair of arrays `(x, y)`, or dataset of batches
-            as `fit` takes it. The first of them are drawn; a conditional model draws samples
-            with their labels, too.
+            as `fit` takes it. The first images are drawn; a conditional model also uses their
+            labels for its samples.
         every: Number n of epochs.
-        num_images: Number of images, and of samples, ten a row; of reconstructions, the rows that
-            are full.
-        dimensions: The latent dimensions to move, a row for each; None for those, at most 8, whose
-            posterior mean varies most over the images at the time.
-        white: The value drawn white; None for the largest that the likelihood knows, or 1.
+        num_images: Number of images, and of samples, ten in a row; reconstructions are drawn only
+            for full rows.
+        dimensions: The latent dimensions to traverse, one row for each; None for those (at most 8)
+            whose posterior mean currently varies most over the images.
+        white: The value drawn as white; None for the largest that the likelihood allows, or 1.
         directory: Folder for PNG files `reconstructions/epoch_0001.png`, ..., `samples/` and
             `traversals/`, and for the GIF; or None.
         gif: Whether to make the GIF.
-        log_dir: Folder of TensorBoard's for the same pictures, or None. It needs the extra
+        log_dir: TensorBoard folder for the same pictures, or None. It needs the extra
             `keras_vae[tensorboard]`.
         seed: Seed of the samples, an integer >= 0.
 
     Raises:
         ValueError: If an argument is not as above; at the start of `fit`, if a file cannot be
-            written, or the model is not one of images `[H, W, 1 or 3]`.
-        ImportError: If there is a `log_dir`, but no TensorBoard.
+            written, or the model is not a model of images `[H, W, 1 or 3]`.
+        ImportError: If `log_dir` is given, but TensorBoard is not installed.
 
     Example:
         >>> import pathlib, tempfile, keras_vae as kv
@@ -117,7 +117,7 @@ class ImageMonitor(Monitor):
             raise checks.invalid("data", "must hold at least one image", self._given.x)
 
     def open(self) -> None:
-        """Makes the folders."""
+        """Creates the folders."""
         if self.directory is not None:
             self._frames = Frames("directory", self.directory, _NAMES)
 
@@ -165,6 +165,6 @@ def _checked_dimensions(dimensions: Any) -> tuple[int, ...]:
 
 
 def _most_varied(means: np.ndarray) -> list[int]:
-    """Returns the dimensions whose mean varies most over the images, in their own order."""
+    """Returns the dimensions whose mean varies most over the images, in ascending order."""
     variances = means.var(axis=0).reshape(means.shape[1], -1).sum(axis=1)
     return sorted(np.argsort(-variances, kind="stable")[:_ROWS].tolist())

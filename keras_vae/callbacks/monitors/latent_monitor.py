@@ -1,4 +1,4 @@
-"""Watches what a training makes of the latent dimensions."""
+"""Watches how the latent dimensions develop in a training."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ class LatentMonitor(Monitor):
     active units = #{d: Var_x(E_q[z_d]) > threshold},  KL_d = E_x KL(q(z_d|x) || p(z_d))
     aggregate mean_d = E_x E_q[z_d],  aggregate variance_d = E_x Var_q[z_d] + Var_x E_q[z_d]
 
-    It measures held-out data after the first epoch of a training, after every n-th and after the
-    last, and changes nothing of the training. Where posterior or prior do not factorize over the
-    dimensions there is one KL for each group of latent variables, as for free bits; where it has no
-    closed form it is estimated, with the same noise every time.
+    It measures on held-out data after the first epoch of a training, after every n-th and after the
+    last, without changing the training. If the posterior or prior does not factorize over the
+    dimensions, there is one KL for each group of latent variables, as for free bits. A KL that has
+    no closed form is estimated, with the same noise every time.
 
-    The logs hold `active_units`, `latent_kl` (of all dimensions) and `latent_kl_max` (of the
-    dimension, or the group, with the most), in nats; in the epochs between, their last values. Of a
-    model with several groups they also hold `active_units_z1`, `latent_kl_z1` and so on. Callbacks
-    see the logs in turn: stand this one before those that read them, such as `CSVLogger` or
-    `ModelCheckpoint(monitor="active_units")`. `History` always has them.
+    The logs hold `active_units`, `latent_kl` (over all dimensions) and `latent_kl_max` (that of the
+    dimension or group with the largest KL), in nats; in the epochs between measurements, they hold
+    the last values. For a model with several groups they also hold `active_units_z1`,
+    `latent_kl_z1` and so on. Callbacks receive the logs in order, so put this one before those that
+    read them, such as `CSVLogger` or `ModelCheckpoint(monitor="active_units")`. `History` always
+    has them.
 
     A training that begins at epoch n, by `initial_epoch` or `BackupAndRestore`, keeps the rows of
     `csv` for the epochs before n and replaces the others; one that begins at 0 replaces them all.
@@ -40,20 +41,20 @@ class LatentMonitor(Monitor):
             `fit` takes it. A dataset is read once per measurement.
         every: Number n of epochs.
         num_examples: How many of the first examples to measure; None for all.
-        threshold: What the variance of the posterior mean of an active unit must exceed.
+        threshold: A unit is active if the variance of its posterior mean exceeds this.
         csv: Path of a table with a row for each epoch and dimension, or None.
-        log_dir: Folder of TensorBoard's for histograms over the dimensions, or None. It needs
-            the extra `keras_vae[tensorboard]`.
-        batch_size: Examples at once, where `data` holds arrays.
+        log_dir: TensorBoard folder for histograms over the dimensions, or None. It needs the extra
+            `keras_vae[tensorboard]`.
+        batch_size: Number of examples to process at once, if `data` holds arrays.
 
     Attributes:
-        history: The measurements, each with the fields `active_units`, `kl`, `mean`, `variance`
-            and `groups`, by epoch, which counts from 0.
+        history: The measurements by epoch, counted from 0, each with the fields `active_units`,
+            `kl`, `mean`, `variance` and `groups`.
 
     Raises:
         ValueError: If an argument is not as above; at the start of `fit`, if a file cannot be
-            written, or model and data do not fit.
-        ImportError: If there is a `log_dir`, but no TensorBoard.
+            written, or the model and the data do not fit together.
+        ImportError: If `log_dir` is given, but TensorBoard is not installed.
 
     Example:
         >>> import tensorflow as tf, keras_vae as kv
@@ -99,7 +100,7 @@ class LatentMonitor(Monitor):
         self._last: dict[str, float] = {}
 
     def set_model(self, model: Any) -> None:
-        """Compiles the measurement, once for all trainings of this model."""
+        """Prepares the measurement, once for all trainings of this model."""
         known = self._reader is not None and self.model is model
         super().set_model(model)
         if not known:
@@ -109,7 +110,7 @@ class LatentMonitor(Monitor):
         """Opens the table."""
         if self.csv is None:
             return
-        shape = self.model.posterior_head.event_shape  # [D], or [D, K] of categorical variables
+        shape = self.model.posterior_head.event_shape  # [D], or [D, K] for categorical variables
         columns = ["dimension", "class"][: len(shape)]
         columns += ["active", "kl", "kl_total", "mean", "variance", "variance_of_means"]
         columns += ["group", "group_kl"] if len(self.model.latents) > 1 else []
@@ -122,23 +123,23 @@ class LatentMonitor(Monitor):
             self._table.start(epoch)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Measures, if it is time, and adds the last measurement to the logs."""
+        """Measures if it is due, and adds the last measurement to the logs."""
         super().on_epoch_end(epoch, logs)
         if logs is not None:
             logs.update(self._last)
 
     def get_state(self) -> dict[str, Any]:
-        """Returns what `Resume` keeps; of the measurements, the summary of the last."""
+        """Returns what `Resume` keeps; of the measurements, only the summary of the last one."""
         return {**super().get_state(), "last": self._last}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes on where it was."""
+        """Restores what `get_state` returned."""
         super().set_state(state)
         self._last = state["last"]
 
     def look(self, epoch: int) -> None:
         """Measures the model after an epoch."""
-        assert self._reader is not None  # set_model comes first
+        assert self._reader is not None  # set_model comes first.
         found = self._reader(self.threshold, self.num_examples)
         self.history[epoch] = found
         if self._table is not None:
@@ -172,7 +173,7 @@ def _arrays(found: LatentStatistics) -> dict[str, np.ndarray]:
 
 
 def _rows(found: LatentStatistics) -> Iterator[list[Any]]:
-    """Yields a row for each dimension, or each class of each categorical variable."""
+    """Yields a row for each dimension, or for each class of each categorical variable."""
     arrays, total = _arrays(found), float(np.sum(found.kl))
     kl, moments = arrays.pop("kl"), list(arrays.values())
     joint = len(kl) != len(found.mean)

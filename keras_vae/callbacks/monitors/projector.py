@@ -1,4 +1,4 @@
-"""Latent variables for TensorBoard's projector."""
+"""Writes latent variables for TensorBoard's projector."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ def write_projector(
 ) -> None:
     """Writes latent variables for the projector of TensorBoard, with their labels and images.
 
-    The projector shows them in three dimensions, by PCA, t-SNE or UMAP. The files are text and a
-    PNG file, so it takes no TensorBoard to write them. What the folder showed before is replaced. A
-    TensorBoard that was running before the files were there shows them after a restart.
+    The projector shows them in three dimensions, using PCA, t-SNE or UMAP. The files are text and a
+    PNG file, so TensorBoard is not needed to write them. What the folder showed before is replaced.
+    If TensorBoard was already running before the files were there, restart it to see them.
 
     Args:
-        log_dir: TensorBoard's folder.
+        log_dir: TensorBoard folder.
         z: Latent variables `[N, D]`, such as the means of q(z|x).
-        labels: What each of them is, `[N]`, or None.
-        images: What each of them stands for, `[N, H, W, 1 or 3]`, or None.
-        name: The name to show, of letters, digits, `-` and `_`.
-        white: The value drawn white, such as 255 for 8-bit images; 0 is black.
+        labels: The label of each of them, `[N]`, or None.
+        images: The image that each of them stands for, `[N, H, W, 1 or 3]`, or None.
+        name: The name to show, made of letters, digits, `-` and `_`.
+        white: The value drawn as white, such as 255 for 8-bit images; 0 is black.
 
     Raises:
-        ValueError: If an array has another shape, or the folder cannot be written.
+        ValueError: If an array has the wrong shape, or the folder cannot be written to.
 
     Example:
         >>> import pathlib, tempfile
@@ -85,7 +85,7 @@ def _labels(labels: Any, count: int) -> bytes:
 
 
 def _sprite(images: Any, count: int, white: float) -> tuple[bytes, int, int]:
-    """Returns a PNG file of all images in a square, and the height and width of one of them."""
+    """Returns a PNG file with all images in a square, and the height and width of one image."""
     from PIL import Image
 
     white = checks.number("white", white, 0.0, exclusive=True)

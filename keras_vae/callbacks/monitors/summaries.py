@@ -14,17 +14,17 @@ from keras_vae.core import checks
 
 
 class SummaryWriter:
-    """Writes numbers, histograms and images into a folder of TensorBoard's.
+    """Writes numbers, histograms and images into a TensorBoard folder.
 
-    Beside `keras.callbacks.TensorBoard`, whose folder it may share: TensorBoard joins what it finds
-    in one folder. Without a folder every method does nothing.
+    It can be used next to `keras.callbacks.TensorBoard`, and may share its folder: TensorBoard
+    merges what it finds in one folder. Without a folder, every method does nothing.
 
     Args:
-        log_dir: The folder, or None. It is made, with all above it.
+        log_dir: The folder, or None. It is created if needed, together with its parents.
 
     Raises:
-        ImportError: If there is a folder, but no TensorBoard.
-        ValueError: If the folder cannot be written.
+        ImportError: If a folder is given, but TensorBoard is not installed.
+        ValueError: If the folder cannot be written to.
 
     Example:
         >>> import tempfile
@@ -54,16 +54,16 @@ class SummaryWriter:
         self._write(tf.summary.histogram, name, values, step)
 
     def image(self, name: str, image: np.ndarray, step: int) -> None:
-        """Writes an image `[H, W, C]` of whole numbers 0 .. 255."""
+        """Writes an image `[H, W, C]` of integers 0 .. 255."""
         self._write(tf.summary.image, name, image[np.newaxis], step)
 
     def flush(self) -> None:
-        """Puts on disk what was written."""
+        """Flushes what was written to disk."""
         if self._writer is not None:
             self._writer.flush()
 
     def close(self) -> None:
-        """Puts on disk what was written, and ends the file. Nothing can be written after it."""
+        """Flushes what was written to disk and closes the file; later writes do nothing."""
         if self._writer is not None:
             self._writer.close()
         self._writer = None
@@ -71,13 +71,13 @@ class SummaryWriter:
     def _write(self, write: Callable[..., Any], name: str, value: Any, step: int) -> None:
         if self._writer is None:
             return
-        # `keras.callbacks.TensorBoard` lets only some steps be recorded while it is in use.
+        # While `keras.callbacks.TensorBoard` is in use, it lets only some steps be recorded.
         with self._writer.as_default(), tf.summary.record_if(True):
             write(name, value, step=step)
 
 
 def check_log_dir(log_dir: Any) -> None:
-    """Raises an error unless `log_dir` is None, or a path and TensorBoard is at hand."""
+    """Raises an error unless `log_dir` is None, or is a path and TensorBoard is installed."""
     if log_dir is None:
         return
     if not isinstance(log_dir, (str, os.PathLike)):

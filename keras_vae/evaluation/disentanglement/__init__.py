@@ -1,4 +1,4 @@
-"""How far a representation separates the ground-truth factors of its data."""
+"""Measures how far a representation separates the ground-truth factors of its data."""
 
 from keras_vae.evaluation.disentanglement.beta_vae_score import BetaVAEScore, beta_vae_score
 from keras_vae.evaluation.disentanglement.dci import DCI, dci

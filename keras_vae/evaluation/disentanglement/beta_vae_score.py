@@ -1,4 +1,4 @@
-"""The score of the beta-VAE's authors."""
+"""The disentanglement score of the beta-VAE's authors."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class BetaVAEScore:
     Attributes:
         score: Accuracy on the evaluation points; 1 / K is chance with K factors.
         train_accuracy: Accuracy on the training points.
-        differences: Mean over the evaluation points of each factor of the absolute differences
-            between the codes of pairs, `[K, D]`; small where a dimension depends on that factor.
+        differences: Absolute differences between the codes of pairs, averaged over the evaluation
+            points of each factor, `[K, D]`; small where a dimension depends on that factor.
     """
 
     score: float
@@ -45,28 +45,28 @@ def beta_vae_score(
 
     x = 1/L sum_l |z(a_l) - z(b_l)|,  v_k(a_l) = v_k(b_l);  score = accuracy of x -> k
 
-    A point is the mean over L pairs, all of which share the value of one and the same factor, drawn
-    at random. The classifier is a logistic regression, of all factors at once; published scores,
-    made with disentanglement_lib, are of one factor against the rest (`"one_vs_rest"`).
+    A point is the mean over L pairs, each of which shares the value of the same randomly drawn
+    factor. The classifier is a logistic regression over all factors at once; published scores, made
+    with disentanglement_lib, use one factor against the rest (`"one_vs_rest"`).
 
     Args:
         representation: Deterministic function from observations `[B, *E]` to codes `[B, D]`, or a
             `VAE`, for the means of its posterior.
         data: Observations with their factors.
         seed: Integer >= 0.
-        batch_size: Number L of pairs behind a point.
-        num_train: Number of points to train the classifier.
-        num_eval: Number of points to evaluate it.
-        classifier: `"multinomial"`, a logistic regression of all classes at once; or
-            `"one_vs_rest"`, one of each class against the others by liblinear, as published scores
-            have it.
-        verbose: Whether to show progress where it takes long.
+        batch_size: Number L of pairs per point.
+        num_train: Number of points to train the classifier on.
+        num_eval: Number of points to evaluate it on.
+        classifier: `"multinomial"`, a logistic regression over all classes at once; or
+            `"one_vs_rest"`, one regression for each class against the others by liblinear, as in
+            published scores.
+        verbose: Whether to show progress if it takes long.
 
     Returns:
         A `BetaVAEScore`.
 
     Raises:
-        ValueError: If a number is out of its range, or the representation does not return finite
+        ValueError: If a number is out of range, or the representation does not return finite
             codes `[B, D]`.
 
     Example:
@@ -114,7 +114,7 @@ def _points(
 
 
 def _means_by_label(points: np.ndarray, labels: np.ndarray, number: int) -> np.ndarray:
-    """Returns the mean of the points `[P, D]` of each label, `[K, D]`; NaN where there is none."""
+    """Returns the mean of the points `[P, D]` with each label, `[K, D]`; NaN if there are none."""
     sums = np.zeros([number, points.shape[1]])
     np.add.at(sums, labels, points)
     counts = np.bincount(labels, minlength=number)[:, None]

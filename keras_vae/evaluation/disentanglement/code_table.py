@@ -1,4 +1,4 @@
-"""The codes of observations, each computed once, and samples of them."""
+"""The codes of observations, each computed only once, and samples of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keras_vae.data import FactorData
 from keras_vae.evaluation.reading import check_noise, check_vectors, checked_vae, with_progress
 from keras_vae.models import LatentVariableModel
 
-# Observations that are encoded at once.
+# Number of observations that are encoded at once.
 _BATCH = 256
 
 
@@ -26,7 +26,7 @@ class CodeTable:
         representation: Function from observations `[B, *E]` to codes `[B, D]`, or a `VAE`, for
             the means of its posterior.
         data: The observations and their factors.
-        verbose: Whether to show the progress of encodings and fits that take long.
+        verbose: Whether to show progress when encoding or fitting takes long.
     """
 
     def __init__(self, representation: Any, data: FactorData, verbose: bool = True):
@@ -41,7 +41,7 @@ class CodeTable:
         self._codes: np.ndarray | None = None
 
     def __call__(self, positions: np.ndarray) -> np.ndarray:
-        """Returns the codes `[..., D]`, float64, of observations at these positions `[...]`."""
+        """Returns the codes `[..., D]`, float64, of the observations at positions `[...]`."""
         missing = np.unique(positions)
         missing = missing[~self._known[missing]]
         starts = range(0, len(missing), _BATCH)
@@ -70,7 +70,7 @@ class CodeTable:
 
 
 def code_table(representation: Any, data: Any, verbose: bool) -> CodeTable:
-    """Returns the table of a representation, or the table that was given in its place."""
+    """Returns the table of a representation, or the table itself if one was given instead."""
     if isinstance(representation, CodeTable):
         return representation
     return CodeTable(representation, data, verbose)
@@ -82,7 +82,8 @@ def draw(
     """Draws observations uniformly, and returns their codes `[N, D]` and factors `[N, K]`.
 
     Raises:
-        ValueError: If a factor has a single value in the sample; the argument told its size.
+        ValueError: If a factor has only one value in the sample; the error names `argument`, which
+            set the sample's size.
     """
     positions = table.data.sample(size, rng)
     factors = table.data.factors[positions]
@@ -93,7 +94,7 @@ def draw(
 
 
 def several_dimensions(codes: np.ndarray) -> np.ndarray:
-    """Returns the codes `[N, D]`, or raises unless D >= 2: there is nothing to compare in one."""
+    """Returns the codes `[N, D]`, or raises unless D >= 2, as one leaves nothing to compare."""
     if codes.shape[-1] < 2:
         rule = "must return codes [B, D] with D >= 2 for this metric"
         raise ValueError(f"Argument `representation` {rule}. Received: D={codes.shape[-1]}")

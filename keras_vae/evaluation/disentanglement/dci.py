@@ -15,15 +15,15 @@ from keras_vae.evaluation.reading import with_progress
 
 @dataclasses.dataclass(frozen=True)
 class DCI:
-    """What boosted trees that predict K factors from D dimensions look at, and how well they do.
+    """What boosted trees use to predict K factors from D dimensions, and how well they do.
 
     Attributes:
-        disentanglement: Whether each dimension matters for a single factor, in [0, 1].
-        completeness: Whether for each factor a single dimension matters, in [0, 1].
+        disentanglement: How far each dimension matters for only one factor, in [0, 1].
+        completeness: How far only one dimension matters for each factor, in [0, 1].
         informativeness: Mean accuracy of the predictions on the evaluation sample.
         informativeness_train: The same on the training sample.
         importance: Importance of each dimension for each factor, `[D, K]`; columns sum to one, or
-            to zero where no dimension tells of the factor.
+            to zero if no dimension is informative about the factor.
     """
 
     disentanglement: float
@@ -43,14 +43,14 @@ def dci(
     num_trees: int = 100,
     verbose: bool = True,
 ) -> DCI:
-    """Measures disentanglement, completeness and informativeness by boosted trees.
+    """Measures disentanglement, completeness and informativeness with boosted trees.
 
     disentanglement = sum_d w_d [1 - H_K(R_d.)],  completeness = sum_k w_k [1 - H_D(R_.k)]
 
     R_dk is the importance of dimension d in gradient boosted trees that predict factor k from the
-    codes; H_K is the entropy of a row of R divided by its sum, to the base K, H_D that of a column;
-    and the weights are the shares of the rows and the columns in the sum of R. Informativeness is
-    the accuracy of the predictions.
+    codes. H_K is the entropy, to the base K, of a row of R divided by its sum, and H_D, to the base
+    D, that of a column. The weights are the shares of the rows and the columns in the sum of R.
+    Informativeness is the accuracy of the predictions.
 
     Args:
         representation: Deterministic function from observations `[B, *E]` to codes `[B, D]`, or a
@@ -59,14 +59,15 @@ def dci(
         seed: Integer >= 0.
         num_train: Number of observations drawn to train the trees.
         num_eval: Number of observations drawn to evaluate them.
-        num_trees: Number of boosting stages, of a tree for each value of a factor, of depth 3.
-        verbose: Whether to show progress where it takes long.
+        num_trees: Number of boosting stages, each with a tree of depth 3 for each value of a
+            factor.
+        verbose: Whether to show progress if it takes long.
 
     Returns:
         A `DCI`.
 
     Raises:
-        ValueError: If a number is out of its range, or the representation does not return finite
+        ValueError: If a number is out of range, or the representation does not return finite
             codes `[B, D]`.
 
     Example:
@@ -109,9 +110,9 @@ def dci(
 
 
 def concentration(importance: np.ndarray) -> float:
-    """Returns how much of each row of a matrix `[R, C]` is in one column, the rows by their sums.
+    """Returns how concentrated the rows of a matrix `[R, C]` are, weighted by their sums.
 
-    1 where every row has one entry, 0 where all entries of a row are equal.
+    It is 1 if every row has a single entry, and 0 if all entries within each row are equal.
 
     Example:
         >>> concentration(np.eye(3)), concentration(np.ones([3, 3]))

@@ -1,4 +1,4 @@
-"""The score of the FactorVAE's authors."""
+"""The disentanglement score of the FactorVAE's authors."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class FactorVAEScore:
     """How well the dimension that varies least tells which factor a batch shares.
 
     Attributes:
-        score: Accuracy of the majority vote on the evaluation batches; 0 without an active
+        score: Accuracy of the majority vote on the evaluation batches; 0 if there is no active
             dimension.
         train_accuracy: Accuracy on the training batches.
-        votes: Number of training batches by least varying dimension and fixed factor, `[D, K]`.
+        votes: Number of training batches by least-varying dimension and fixed factor, `[D, K]`.
         active: Whether each dimension varies enough to take part, `[D]`.
     """
 
@@ -48,8 +48,8 @@ def factor_vae_score(
     d = argmin_d Var_l(z_d(a_l)) / Var(z_d),  v_k(a_l) the same for all l
     score = share of batches with k = argmax_k votes_dk
 
-    The observations of a batch share the value of one factor, drawn at random. The votes are those
-    of the training batches, the score that of further ones. Dimensions that hardly vary at all are
+    The observations of a batch share the value of one randomly drawn factor. The votes come from
+    the training batches, the score from further batches. Dimensions that hardly vary at all are
     left out.
 
     Args:
@@ -60,17 +60,17 @@ def factor_vae_score(
         batch_size: Number of observations in a batch, >= 2.
         num_train: Number of training batches.
         num_eval: Number of evaluation batches.
-        num_variance_estimate: Number of observations behind Var(z_d), >= 2.
+        num_variance_estimate: Number of observations used to estimate Var(z_d), >= 2.
         min_stddev: Standard deviation that a dimension must reach to take part. The released code
-            of the protocol compares it with 0.05, its paper speaks of a variance of 0.05; that is
-            `min_stddev=0.05**0.5`.
-        verbose: Whether to show progress where it takes long.
+            of the protocol compares it with 0.05, while its paper mentions a variance of 0.05,
+            which is `min_stddev=0.05**0.5`.
+        verbose: Whether to show progress if it takes long.
 
     Returns:
         A `FactorVAEScore`.
 
     Raises:
-        ValueError: If a number is out of its range, or the representation does not return finite
+        ValueError: If a number is out of range, or the representation does not return finite
             codes `[B, D]`.
 
     Example:
@@ -109,14 +109,14 @@ def factor_vae_score(
 def _votes(
     table: CodeTable, variances: np.ndarray, batch_size: int, number: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Returns how often each dimension varies least where each factor is fixed, `[D, K]`."""
+    """Returns how often each dimension varies least when each factor is fixed, `[D, K]`."""
     data = table.data
     labels = rng.integers(data.num_factors, size=number)
     values = data.factors[data.sample(number, rng), labels]  # [P]
     spread = np.repeat(values[:, None], batch_size, axis=1)  # [P, L]
     batches = fixed_factors(data, labels, spread, rng)
     local = for_each_point(table, batches, lambda z: np.var(z, axis=1, ddof=1))  # [P, D]
-    # 0 / inf would make an inactive dimension the least varying one.
+    # 0 / inf would make an inactive dimension the least-varying one.
     ratios = np.where(np.isinf(variances), np.inf, local / variances)
     votes = np.zeros([len(variances), data.num_factors], np.int64)
     np.add.at(votes, (np.argmin(ratios, axis=1), labels), 1)

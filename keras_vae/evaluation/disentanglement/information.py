@@ -1,4 +1,4 @@
-"""Mutual information of discretized codes and factors, and the gap between the largest two."""
+"""Mutual information of discretized codes and factors, and the gap between the two largest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def sampled_information(
     """Draws a sample, and returns its codes `[N, D]`, factors `[N, K]` and information `[D, K]`.
 
     Raises:
-        ValueError: If there are fewer observations, or fewer in the sample, than bins.
+        ValueError: If there are fewer observations, in the data or in the sample, than bins.
     """
     num_bins = checks.integer("num_bins", num_bins, 2)
     num_train = checks.integer("num_train", num_train)
@@ -29,15 +29,15 @@ def sampled_information(
 
 
 def discretize(codes: np.ndarray, num_bins: int) -> np.ndarray:
-    """Returns the numbers of bins of equal width from the least to the largest code.
+    """Returns the bin indices of codes, for bins of equal width from the smallest to the largest.
 
     Args:
         codes: Array `[N, D]`.
-        num_bins: Number of bins of every dimension.
+        num_bins: Number of bins for every dimension.
 
     Returns:
-        Integers `[N, D]` >= 0 and < num_bins. The largest code is in the last bin; a dimension that
-        is constant has one bin.
+        Integers `[N, D]` >= 0 and < num_bins. The largest code is in the last bin; a constant
+        dimension has a single bin.
 
     Example:
         >>> discretize(np.array([[0.0], [0.4], [0.6], [1.0]]), 2).ravel()
@@ -49,7 +49,7 @@ def discretize(codes: np.ndarray, num_bins: int) -> np.ndarray:
 
 
 def mutual_information(bins: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """The mutual information of every pair of a discrete code and a factor, in the sample.
+    """Returns the mutual information of every pair of a discrete code and a factor in the sample.
 
     I_dk = sum_b sum_v p(b, v) log [p(b, v) / (p(b) p(v))]
 
@@ -58,7 +58,7 @@ def mutual_information(bins: np.ndarray, factors: np.ndarray) -> np.ndarray:
         factors: Integers >= 0, `[N, K]`.
 
     Returns:
-        Array `[D, K]`, nats.
+        Array `[D, K]`, in nats.
 
     Example:
         >>> halves = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
@@ -71,12 +71,12 @@ def mutual_information(bins: np.ndarray, factors: np.ndarray) -> np.ndarray:
 
 
 def entropies(factors: np.ndarray) -> np.ndarray:
-    """Returns the entropy of every factor in the sample `[N, K]`, as `[K]`, nats."""
+    """Returns the entropy of every factor in the sample `[N, K]`, as `[K]`, in nats."""
     return np.array([_information(factor, factor) for factor in factors.T])
 
 
 def gap(matrix: np.ndarray) -> np.ndarray:
-    """Returns, of each column of `[D, K]`, the largest value less the second largest, `[K]`.
+    """Returns the largest minus the second largest value of each column of `[D, K]`, as `[K]`.
 
     Example:
         >>> gap(np.array([[0.9, 0.1], [0.5, 0.7], [0.2, 0.7]]))
@@ -92,5 +92,5 @@ def _information(a: np.ndarray, b: np.ndarray) -> float:
     joint = counts.reshape(-1, size) / len(a)
     independent = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
     seen = joint > 0.0
-    # Not below zero by rounding: the information of a constant is exactly none.
+    # Rounding must not make it negative: the information about a constant is exactly zero.
     return max(0.0, float(np.sum(joint[seen] * np.log(joint[seen] / independent[seen]))))

@@ -1,4 +1,4 @@
-"""The linear classifiers of the scores."""
+"""The linear classifiers that the scores use."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ def linear_classifier(kind: str) -> Any:
     """Returns a logistic regression of scikit-learn, not yet fitted.
 
     Args:
-        kind: `"multinomial"`, one regression of all classes; or `"one_vs_rest"`, one of each class
-            against all others, solved by liblinear, which also regularizes the intercepts. The
-            latter was the default of scikit-learn before version 0.22, and so that of published
-            scores.
+        kind: `"multinomial"`, one regression over all classes; or `"one_vs_rest"`, one regression
+            for each class against all others, solved by liblinear, which also regularizes the
+            intercepts. The latter was the default of scikit-learn before version 0.22, and
+            therefore the one behind published scores.
 
     Example:
         >>> classifier = linear_classifier("one_vs_rest").fit([[0.0], [1.0], [2.0]], [0, 1, 2])

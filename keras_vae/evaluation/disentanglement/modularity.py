@@ -17,16 +17,16 @@ from keras_vae.evaluation.reading import with_progress
 
 @dataclasses.dataclass(frozen=True)
 class Modularity:
-    """Whether each dimension tells of one factor, and whether a linear classifier can read them.
+    """Whether each dimension informs about one factor, and how well linear classifiers read them.
 
     Attributes:
         score: Modularity, the mean over the dimensions, in [0, 1].
         explicitness: Mean area under the ROC curve of the classifiers on the evaluation sample;
             0.5 is chance.
         explicitness_train: The same on the training sample.
-        per_dimension: Modularity of each dimension, `[D]`; 0 where it tells of no factor.
+        per_dimension: Modularity of each dimension, `[D]`; 0 if it informs about no factor.
         mutual_information: Information of each discretized dimension about each factor, `[D, K]`,
-            nats.
+            in nats.
     """
 
     score: float
@@ -47,15 +47,15 @@ def modularity(
     classifier: str = "multinomial",
     verbose: bool = True,
 ) -> Modularity:
-    """Measures whether each dimension tells of a single factor.
+    """Measures whether each dimension informs about a single factor only.
 
     modularity = 1/D sum_d [1 - sum_{k != k_d} I_dk^2 / ((K - 1) I_dk_d^2)],  k_d = argmax_k I_dk
 
     I_dk is the information between factor k and dimension d in bins of equal width. Explicitness is
     the area under the ROC curve of a logistic regression from the standardized codes to each
-    factor, the mean over its values, one against the rest, and over the factors. The regression is
-    one of all values at once; published scores, made with disentanglement_lib, are of one value
-    against the rest (`"one_vs_rest"`), which gives slightly other numbers.
+    factor, averaged over the factor's values, each against the rest, and over the factors. The
+    regression covers all values at once; published scores, made with disentanglement_lib, use one
+    value against the rest (`"one_vs_rest"`), which gives slightly different numbers.
 
     Args:
         representation: Deterministic function from observations `[B, *E]` to codes `[B, D]`, or a
@@ -64,17 +64,17 @@ def modularity(
         seed: Integer >= 0.
         num_train: Number of observations drawn for the information and the classifiers.
         num_eval: Number of observations drawn to evaluate the classifiers.
-        num_bins: Number of bins of a dimension.
-        classifier: `"multinomial"`, a logistic regression of all classes at once; or
-            `"one_vs_rest"`, one of each class against the others by liblinear, as published scores
-            have it.
-        verbose: Whether to show progress where it takes long.
+        num_bins: Number of bins for each dimension.
+        classifier: `"multinomial"`, a logistic regression over all classes at once; or
+            `"one_vs_rest"`, one regression for each class against the others by liblinear, as in
+            published scores.
+        verbose: Whether to show progress if it takes long.
 
     Returns:
         A `Modularity`.
 
     Raises:
-        ValueError: If there are fewer observations than bins, a number is out of its range, or the
+        ValueError: If there are fewer observations than bins, a number is out of range, or the
             representation does not return finite codes `[B, D]`.
 
     Example:
@@ -95,7 +95,7 @@ def modularity(
     codes, factors, shared = information.sampled_information(table, num_train, num_bins, rng)
     eval_codes, eval_factors = draw(table, num_eval, rng, "num_eval")
     mean, deviation = codes.mean(axis=0), codes.std(axis=0)
-    deviation[deviation == 0.0] = 1.0  # constant dimensions
+    deviation[deviation == 0.0] = 1.0  # For constant dimensions.
     codes, eval_codes = (codes - mean) / deviation, (eval_codes - mean) / deviation
     columns = zip(factors.T, eval_factors.T, strict=True)
     areas = []
@@ -109,7 +109,7 @@ def modularity(
 
 
 def modularities(shared: np.ndarray) -> np.ndarray:
-    """Returns the modularity `[D]` of dimensions with this information `[D, K]` about factors.
+    """Returns the modularity `[D]` of dimensions, given their information `[D, K]` about factors.
 
     Example:
         >>> modularities(np.array([[2.0, 0.0], [2.0, 1.0], [2.0, 2.0], [0.0, 0.0]]))
@@ -122,9 +122,9 @@ def modularities(shared: np.ndarray) -> np.ndarray:
 
 
 def _area(fitted: Any, codes: np.ndarray, labels: np.ndarray) -> float:
-    """Returns the mean area under the ROC curves of one class against the rest.
+    """Returns the mean area under the ROC curves of each class against the rest.
 
-    The mean is over the classes that occur among the labels.
+    The mean is taken over the classes that occur among the labels.
     """
     from sklearn.metrics import roc_auc_score
 

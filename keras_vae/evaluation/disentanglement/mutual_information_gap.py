@@ -15,14 +15,14 @@ from keras_vae.evaluation.disentanglement.code_table import code_table, several_
 
 @dataclasses.dataclass(frozen=True)
 class MutualInformationGap:
-    """How much more one dimension tells of a factor than any other, D dimensions and K factors.
+    """How much more one of D dimensions informs about each of K factors than any other does.
 
     Attributes:
         score: Mean gap over the factors, in [0, 1].
         per_factor: The gaps, `[K]`.
         mutual_information: Information of each discretized dimension about each factor, `[D, K]`,
-            nats.
-        entropy: Entropy of each factor in the sample, `[K]`, nats.
+            in nats.
+        entropy: Entropy of each factor in the sample, `[K]`, in nats.
     """
 
     score: float
@@ -40,11 +40,11 @@ def mutual_information_gap(
     num_bins: int = 20,
     verbose: bool = True,
 ) -> MutualInformationGap:
-    """Measures how much more one dimension tells of a factor than any other dimension does.
+    """Measures how much more one dimension informs about a factor than any other dimension does.
 
     MIG = 1/K sum_k [max_d I(z_d; v_k) - second max_d I(z_d; v_k)] / H(v_k)
 
-    The information is that between factors and codes in bins of equal width, in the sample.
+    The information is that in the sample, between factors and codes in bins of equal width.
 
     Args:
         representation: Deterministic function from observations `[B, *E]` to codes `[B, D]`, or a
@@ -52,14 +52,14 @@ def mutual_information_gap(
         data: Observations with their factors.
         seed: Integer >= 0.
         num_train: Number of observations drawn.
-        num_bins: Number of bins of a dimension.
-        verbose: Whether to show progress where it takes long.
+        num_bins: Number of bins for each dimension.
+        verbose: Whether to show progress if it takes long.
 
     Returns:
         A `MutualInformationGap`.
 
     Raises:
-        ValueError: If there are fewer observations than bins, a number is out of its range, or the
+        ValueError: If there are fewer observations than bins, a number is out of range, or the
             representation does not return finite codes `[B, D]`.
 
     Example:

@@ -19,7 +19,7 @@ _CONSTANT = 1e-12
 
 @dataclasses.dataclass(frozen=True)
 class SAPScore:
-    """How much better one dimension predicts a factor than any other, D dimensions and K factors.
+    """How much better one of D dimensions predicts each of K factors than any other does.
 
     Attributes:
         score: Mean gap over the factors, in [0, 1].
@@ -48,8 +48,9 @@ def sap_score(
 
     SAP = 1/K sum_k [max_d S_dk - second max_d S_dk]
 
-    S_dk is the accuracy, on further observations, of a linear support vector machine from dimension
-    d alone to factor k, with balanced classes; for continuous factors the squared correlation.
+    S_dk is the accuracy, on further observations, of a linear support vector machine that predicts
+    factor k from dimension d alone, with balanced classes; for continuous factors, it is the
+    squared correlation.
 
     Args:
         representation: Deterministic function from observations `[B, *E]` to codes `[B, D]`, or a
@@ -59,14 +60,14 @@ def sap_score(
         num_train: Number of observations drawn to train the classifiers.
         num_eval: Number of observations drawn to evaluate the classifiers.
         regularization: C of the support vector machines, the weight of errors, > 0.
-        continuous_factors: Whether the values of a factor are amounts rather than classes.
-        verbose: Whether to show progress where it takes long.
+        continuous_factors: Whether the values of a factor are quantities rather than classes.
+        verbose: Whether to show progress if it takes long.
 
     Returns:
         A `SAPScore`.
 
     Raises:
-        ValueError: If a number is out of its range, or the representation does not return finite
+        ValueError: If a number is out of range, or the representation does not return finite
             codes `[B, D]`.
 
     Example:
@@ -103,21 +104,21 @@ def sap_score(
 def _accuracies(
     train: tuple[np.ndarray, np.ndarray], evaluation: tuple[np.ndarray, np.ndarray], c: float
 ) -> Any:
-    """Yields the accuracies `[K]` of classifiers from each dimension."""
+    """Yields, for each dimension, the accuracies `[K]` of classifiers that use it."""
     from sklearn.svm import LinearSVC
 
     (codes, factors), (eval_codes, eval_factors) = train, evaluation
     for column, eval_column in zip(codes.T[..., None], eval_codes.T[..., None], strict=True):
         accuracies = []
         for factor, eval_factor in zip(factors.T, eval_factors.T, strict=True):
-            # Solved in the primal: the same optimum, without the noise of coordinate descent.
+            # Solve in the primal: it has the same optimum, without the noise of coordinate descent.
             machine = LinearSVC(C=c, class_weight="balanced", dual=False).fit(column, factor)
             accuracies.append(np.mean(machine.predict(eval_column) == eval_factor))
         yield accuracies
 
 
 def _squared_correlations(codes: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """Returns the squared correlations `[D, K]`, 0 of constants."""
+    """Returns the squared correlations `[D, K]`, which are 0 for constants."""
     codes, factors = codes - codes.mean(axis=0), factors - factors.mean(axis=0)
     size = len(codes) - 1
     covariances = codes.T @ factors / size

@@ -1,4 +1,4 @@
-"""All scores of disentanglement at once."""
+"""All disentanglement scores at once."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class DisentanglementScores:
     modularity: Modularity
 
     def as_dict(self) -> dict[str, float]:
-        """Returns the scores alone, by name."""
+        """Returns only the scores, by name."""
         return {
             "beta_vae": self.beta_vae.score,
             "factor_vae": self.factor_vae.score,
@@ -65,31 +65,31 @@ def disentanglement_scores(
     classifier: str = "multinomial",
     verbose: bool = True,
 ) -> DisentanglementScores:
-    """Computes all scores of disentanglement, and every code they need once.
+    """Computes all disentanglement scores, and every code that they need only once.
 
     scores = (metric(representation, data, seed) for each metric)
 
-    The results are those of the single functions with the same seed. With the default numbers, the
-    boosted trees of `dci` take most of the time, minutes for dSprites.
+    The results are those of the individual functions with the same seed. With the default sizes,
+    the boosted trees of `dci` take most of the time, which is minutes for dSprites.
 
     Args:
         representation: Deterministic function from observations `[B, *E]` to codes `[B, D]`, or a
             `VAE`, for the means of its posterior; D >= 2.
         data: Observations with their factors.
         seed: Integer >= 0.
-        batch_size: Observations behind a point of `beta_vae_score` and `factor_vae_score`.
-        num_train: Number of training points, or observations, of each metric.
-        num_eval: Number of evaluation points, or observations, of each metric.
-        num_bins: Number of bins of a dimension, where information is measured.
-        classifier: `"multinomial"` or `"one_vs_rest"`, the logistic regression of `beta_vae_score`
-            and of explicitness; published scores have the latter.
-        verbose: Whether to show progress where it takes long.
+        batch_size: Number of observations per point of `beta_vae_score` and `factor_vae_score`.
+        num_train: Number of training points, or observations, for each metric.
+        num_eval: Number of evaluation points, or observations, for each metric.
+        num_bins: Number of bins for each dimension in metrics that measure information.
+        classifier: `"multinomial"` or `"one_vs_rest"`, the logistic regression used for
+            `beta_vae_score` and explicitness; published scores use the latter.
+        verbose: Whether to show progress if it takes long.
 
     Returns:
         A `DisentanglementScores`.
 
     Raises:
-        ValueError: If there are fewer observations than bins, a number is out of its range, or the
+        ValueError: If there are fewer observations than bins, a number is out of range, or the
             representation does not return finite codes `[B, D]`.
 
     Example:
@@ -106,7 +106,7 @@ def disentanglement_scores(
     table = CodeTable(representation, data, verbose)
     sizes: dict[str, Any] = {"num_train": num_train, "num_eval": num_eval, "verbose": verbose}
     bins: dict[str, Any] = {"num_bins": num_bins, "verbose": verbose}
-    # The gap first: it says at once if there are fewer observations than bins.
+    # Compute the gap first, as it fails at once if there are fewer observations than bins.
     linear: dict[str, Any] = {"classifier": classifier, **sizes}
     gap = mutual_information_gap(table, data, seed, num_train=num_train, **bins)
     return DisentanglementScores(

@@ -1,4 +1,4 @@
-"""Batches of observations that share a factor, as the scores of beta-VAE and FactorVAE want."""
+"""Batches of observations that share a factor, for the scores of beta-VAE and FactorVAE."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from keras_vae.data import FactorData
 from keras_vae.evaluation.disentanglement.code_table import CodeTable
 
-# Points whose codes are in memory at once.
+# Number of points whose codes are in memory at once.
 _CHUNK = 512
 
 
@@ -22,7 +22,7 @@ def fixed_factors(
         data: The observations.
         labels: The factor of each point, `[P]`.
         values: Values of that factor, `[P, L]`.
-        rng: Where the draws come from.
+        rng: Generator for the draws.
 
     Returns:
         Positions `[P, L]`.
@@ -38,6 +38,6 @@ def for_each_point(
     table: CodeTable, positions: np.ndarray, function: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
     """Applies a function to the codes `[P, ..., D]` at positions `[P, ...]`, in chunks of P."""
-    table(np.unique(positions))  # under one progress bar
+    table(np.unique(positions))  # Encodes everything under a single progress bar.
     starts = range(0, len(positions), _CHUNK)
     return np.concatenate([function(table(positions[s : s + _CHUNK])) for s in starts])

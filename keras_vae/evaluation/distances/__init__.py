@@ -1,4 +1,4 @@
-"""Distances between real and generated data, and the features to take them of."""
+"""Distances between real and generated data, and the features to measure them on."""
 
 from keras_vae.evaluation.distances.classifier import classifier_features
 from keras_vae.evaluation.distances.frechet import (

@@ -1,4 +1,4 @@
-"""Features of a classifier of one's own."""
+"""Features of your own classifier."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from keras_vae.core import checks
 
 
 def classifier_features(model: Any) -> keras.Model:
-    """Takes the features of a classifier: what its last dense layer is given.
+    """Returns the feature extractor of a classifier: the input of its last dense layer.
 
     f(x) = h(x),  where logits(x) = W h(x) + b
 
-    A small classifier of the data themselves says more of digits or clothes than a network for
-    photographs; `examples/train_classifier.py` trains one. Distances can be compared only between
-    features of the very same classifier.
+    A small classifier trained on the data themselves is more informative about digits or clothes
+    than a network for photographs; `examples/train_classifier.py` trains one. Distances can be
+    compared only if their features come from the very same classifier.
 
     Args:
         model: A Keras classifier, Functional or Sequential, whose last layer with weights is
@@ -27,7 +27,7 @@ def classifier_features(model: Any) -> keras.Model:
         Keras model from images to features `[B, F]`, with the layers of the classifier.
 
     Raises:
-        ValueError: If the model is no such classifier, or there is no such file.
+        ValueError: If the model is not such a classifier, or there is no such file.
 
     Example:
         >>> import numpy as np

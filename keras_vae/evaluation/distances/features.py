@@ -1,4 +1,4 @@
-"""What distances compare: features of data, read batch by batch and checked on the way."""
+"""Features of data, which distances compare, read batch by batch and checked on the way."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from keras_vae.training.data import Data
 
 
 class Largest:
-    """Keeps the largest absolute value of arrays that pass."""
+    """Keeps the largest absolute value in the arrays that pass through it."""
 
     def __init__(self) -> None:
         self.value = 0.0
@@ -34,12 +34,12 @@ class FeatureStream:
     """Features of data that are read once.
 
     Attributes:
-        name: Name of the argument that the data came by.
+        name: Name of the argument by which the data were given.
         size: Number F of features.
-        length: Number of examples, None where it cannot be told before they are read.
+        length: Number of examples, or None if it is not known before they are read.
         parts: Features of every batch, `[B, F]`, float64 and finite.
-        largest: Keeps the largest absolute value of pixels that are their own features; None where
-            features have units of their own.
+        largest: Keeps the largest absolute value if pixels are used as features; None if features
+            have their own units.
     """
 
     name: str
@@ -50,16 +50,16 @@ class FeatureStream:
 
     @property
     def unit(self) -> float:
-        """What distances divide features by, known once all examples have been read."""
+        """What distances divide features by; it is known once all examples have been read."""
         return 1.0 if self.largest is None else self.largest.value or 1.0
 
     def require(self, minimum: int, reason: str, count: int | None = None) -> None:
-        """Raises if there are fewer examples than `minimum`, as far as that is known.
+        """Raises an error if there are known to be fewer examples than `minimum`.
 
         Args:
             minimum: Integer.
-            reason: What they are needed for.
-            count: Their number, once they have been read.
+            reason: What the examples are needed for.
+            count: Number of examples, once they have been read.
         """
         count = self.length if count is None else count
         if count is not None and count < minimum:
@@ -74,21 +74,21 @@ class FeatureStream:
 def feature_stream(
     name: str, data: Any, features: Any, batch_size: int = 128, verbose: bool = True
 ) -> FeatureStream:
-    """Opens data and looks at the features of their first batch.
+    """Opens data and computes the features of their first batch.
 
     Args:
-        name: Name of the argument that the data came by.
+        name: Name of the argument by which the data were given.
         data: Array `[N, ...]`, or dataset of batches as `fit` takes it.
-        features: Function from images to features `[B, F]`; None takes the data themselves, images
-            in units of the largest real pixel.
-        batch_size: Examples at once, where `data` is an array.
-        verbose: Whether to show a progress bar when it takes longer.
+        features: Function from images to features `[B, F]`; None uses the data themselves, with
+            images in units of the largest real pixel.
+        batch_size: Number of examples to process at once, if `data` is an array.
+        verbose: Whether to show a progress bar if it takes long.
 
     Returns:
         A `FeatureStream`.
 
     Raises:
-        ValueError: If the data are empty, or what `features` makes of them is not finite `[B, F]`.
+        ValueError: If the data are empty, or `features` does not return finite `[B, F]` for them.
 
     Example:
         >>> stream = feature_stream("real", np.zeros([5, 2, 2, 1]), None, batch_size=4)
@@ -114,12 +114,12 @@ def feature_stream(
 def both_streams(
     real: Any, generated: Any, features: Any, batch_size: int, verbose: bool
 ) -> tuple[FeatureStream, FeatureStream]:
-    """Opens real and generated data, or raises if the sizes of their features differ.
+    """Opens real and generated data, or raises if their numbers of features differ.
 
-    The unit of both is that of the real data, so that a distance does not depend on whether pixels
-    reach to 1 or to 255, and every model is held against the same scale.
+    Both use the unit of the real data, so that a distance does not depend on whether pixels go up
+    to 1 or to 255, and every model is measured on the same scale.
     """
-    features = None if features is None else _function(features)  # one graph for both
+    features = None if features is None else _function(features)  # Use one graph for both.
     first = feature_stream("real", real, features, batch_size, verbose)
     second = feature_stream("generated", generated, features, batch_size, verbose)
     if first.size != second.size:
@@ -135,7 +135,7 @@ def _function(features: Any) -> Callable[[Any], Any]:
         rule = "must be a function from images to features, a Keras model, or None"
         raise checks.invalid("features", rule, features)
     if isinstance(features, keras.layers.Layer):
-        # One graph instead of one operation after the other.
+        # Use one graph instead of running one operation after another.
         return tf.function(features, reduce_retracing=True, autograph=False)
     return features
 

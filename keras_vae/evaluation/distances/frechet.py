@@ -1,4 +1,4 @@
-"""The Fréchet distance between the features of real and of generated data."""
+"""The Fréchet distance between the features of real and generated data."""
 
 from __future__ import annotations
 
@@ -40,26 +40,26 @@ def frechet_distance(
     batch_size: int = 128,
     verbose: bool = True,
 ) -> FrechetDistance:
-    """Measures how far generated data are from real ones, as Gaussians in a space of features.
+    """Measures how far generated data are from real data, as Gaussians in a feature space.
 
     d^2 = |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))
 
-    With m and C the mean and the covariance of the features. With the features of an Inception
-    network it is known as FID. Fewer examples give larger distances, the more so the more features
-    there are: compare numbers only at the same number of examples, and with the same features. The
-    memory does not depend on the number of examples.
+    Here m and C are the mean and the covariance of the features. With the features of an Inception
+    network, this is known as FID. Fewer examples give larger distances, and more so the more
+    features there are, so compare values only at the same number of examples and with the same
+    features. The memory does not depend on the number of examples.
 
     Args:
         real: Array `[N, ...]`, or dataset of batches as `fit` takes it.
-        generated: The same, of as many features.
+        generated: The same, with as many features.
         features: Function from images `[B, H, W, C]` to features `[B, F]`, e.g. a Keras model.
             None: the data, flattened, are the features; images (all but arrays `[N, F]`) are
             divided by the largest absolute value of the real ones, whatever unit they come in.
-        batch_size: Examples at once, where the data are arrays.
-        verbose: Whether to show a progress bar when it takes longer.
+        batch_size: Number of examples to process at once, if the data are arrays.
+        verbose: Whether to show a progress bar if it takes long.
 
     Returns:
-        A `FrechetDistance`. A warning tells of a set with no more examples than features.
+        A `FrechetDistance`. There is a warning if a set has no more examples than features.
 
     Raises:
         ValueError: If a set has fewer than 2 examples, or the features are not finite `[B, F]`
@@ -95,12 +95,12 @@ def frechet_between_moments(real: Moments, generated: Moments) -> FrechetDistanc
     d^2 = |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))
 
     With C1 = A A^T and C2 = B B^T, tr((C1 C2)^(1/2)) is the sum of the singular values of A^T B.
-    This is exact for singular covariances, too, never complex, and takes no root of a rounding
-    error.
+    This is exact even for singular covariances, is never complex, and does not take the square root
+    of a rounding error.
 
     Args:
         real: Moments of the real data, computed by `feature_moments` or published.
-        generated: Moments of as many features.
+        generated: Moments of the generated data, with as many features.
 
     Returns:
         A `FrechetDistance`.
@@ -129,7 +129,7 @@ def frechet_between_moments(real: Moments, generated: Moments) -> FrechetDistanc
     cross = _factor("real", real.covariance).T @ _factor("generated", generated.covariance)
     root = np.sum(np.linalg.svd(cross, compute_uv=False)) if cross.size else 0.0
     total = np.trace(real.covariance) + np.trace(generated.covariance)
-    # Rounding may leave less than nothing of equal covariances.
+    # For equal covariances, rounding may make this negative.
     covariance_term = max(float(total - 2.0 * root), 0.0)
     distance = mean_term + covariance_term
     return FrechetDistance(distance, mean_term, covariance_term, real.count, generated.count)
@@ -139,9 +139,9 @@ def _factor(name: str, covariance: np.ndarray) -> np.ndarray:
     """Returns A `[F, rank]` with A A^T = C."""
     values, vectors = np.linalg.eigh((covariance + covariance.T) / 2.0)
     rounding = len(values) * np.finfo(np.float64).eps * max(values[-1], 0.0)
-    # Covariances that were published are often rounded to float32.
+    # Published covariances are often rounded to float32.
     if values[0] < -max(rounding, 1e-6 * values[-1]):
         raise checks.invalid(name, "must have a covariance without negative eigenvalues", values[0])
-    # The root of a rounding error would be a million times as large.
+    # The square root of a rounding error would be a million times as large.
     kept = values > rounding
     return np.asarray(vectors[:, kept] * np.sqrt(values[kept]))

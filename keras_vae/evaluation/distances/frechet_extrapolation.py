@@ -1,4 +1,4 @@
-"""The Fréchet distance that infinitely many generated examples would have."""
+"""The Fréchet distance extrapolated to infinitely many generated examples."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from keras_vae.evaluation.reading import with_progress
 
 @dataclasses.dataclass(frozen=True)
 class FrechetExtrapolation:
-    """Fréchet distances at growing numbers of examples, and where they lead.
+    """Fréchet distances at increasing numbers of examples, and their limit.
 
     Attributes:
-        distance: The distance at infinitely many generated examples; noise may bring it below zero.
+        distance: The distance at infinitely many generated examples; noise may make it negative.
         slope: Bias of the distance at N generated examples, times N.
         sizes: Numbers of generated examples that were tried, `[S]`.
         distances: The distance at each of them, `[S]`.
@@ -42,30 +42,30 @@ def frechet_at_infinity(
     batch_size: int = 128,
     verbose: bool = True,
 ) -> FrechetExtrapolation:
-    """Rids the Fréchet distance of the bias by the number of generated examples.
+    """Removes the bias of the Fréchet distance due to the number of generated examples.
 
     d^2(N) = d^2(infinity) + slope / N,  fitted to random subsets of N generated examples
 
-    The bias by the number of real examples stays: it is the same for all models that are compared
-    with the same real data. The features of the generated examples are kept in memory.
+    The bias due to the number of real examples remains, but it is the same for all models that are
+    compared with the same real data. The features of the generated examples are kept in memory.
 
     Args:
         real: Array `[N, ...]`, or dataset of batches as `fit` takes it.
-        generated: The same, of as many features.
+        generated: The same, with as many features.
         features: Function from images `[B, H, W, C]` to features `[B, F]`, e.g. a Keras model.
             None: the data, flattened, are the features; images (all but arrays `[N, F]`) are
             divided by the largest absolute value of the real ones, whatever unit they come in.
-        num_sizes: Number of subsets, of evenly spaced sizes from `smallest` to all, >= 2.
-        smallest: Size of the smallest one, > F. None: a tenth of all, or 2 F if that is more.
-        seed: Integer >= 0, of the choice of subsets.
-        batch_size: Examples at once, where the data are arrays.
-        verbose: Whether to show a progress bar when it takes longer.
+        num_sizes: Number of subsets, >= 2, whose sizes are evenly spaced from `smallest` to all.
+        smallest: Size of the smallest subset, > F. None: a tenth of all, or 2 F if that is more.
+        seed: Integer >= 0, for the choice of subsets.
+        batch_size: Number of examples to process at once, if the data are arrays.
+        verbose: Whether to show a progress bar if it takes long.
 
     Returns:
         A `FrechetExtrapolation`.
 
     Raises:
-        ValueError: If a number is out of its range, there are too few examples for subsets of more
+        ValueError: If a number is out of range, there are too few examples for subsets of more
             than F, or the features are not finite `[B, F]` with the same F.
 
     Example:
@@ -109,7 +109,7 @@ def _sizes(count: int, features: int, num_sizes: int, smallest: int | None) -> n
     low = max(2 * features, count // 10) if smallest is None else smallest
     if low <= features:
         raise checks.invalid("smallest", f"must be > {features}, the number of features", smallest)
-    # Below that, 1 / N hardly moves.
+    # With fewer, 1 / N hardly varies.
     if count < 2 * low:
         rule = f"must hold at least {2 * low} examples, twice the smallest subset of them"
         raise ValueError(f"Argument `generated` {rule}. Received: {count}")

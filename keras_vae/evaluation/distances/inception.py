@@ -11,28 +11,28 @@ import tensorflow as tf
 
 from keras_vae.core import checks
 
-_SIZE = 299  # pixels on a side, as the network was trained
-_AT_ONCE = 32  # images: some 20 MB each
+_SIZE = 299  # Pixels on each side, as in the training of the network.
+_AT_ONCE = 32  # Number of images, about 20 MB each.
 
 
 def inception_features(weights: str | None = "imagenet") -> Callable[[Any], tf.Tensor]:
-    """Makes the extractor that the distances of natural images are usually taken with.
+    """Makes the feature extractor that is usually used for distances between natural images.
 
     f(x) = InceptionV3(2 resize(x, 299 x 299) - 1), averaged over positions: 2048 numbers
 
     The weights are those of Keras, not those of the TensorFlow graph behind published FIDs, and
-    images are resized bilinearly with antialiasing: **distances are not comparable to published
-    ones**, only to each other. For images far from photographs, such as digits, a classifier of
-    those images (`classifier_features`) says more.
+    images are resized bilinearly with antialiasing, so **distances are not comparable to published
+    ones**, only to each other. For images that are unlike photographs, such as digits, a classifier
+    of those images (`classifier_features`) is more informative.
 
     Args:
-        weights: `"imagenet"`, downloaded by Keras once (88 MB); or the path of a file of weights
-            for `keras.applications.InceptionV3(include_top=False)`; or None for random ones, to
-            try things out.
+        weights: `"imagenet"`, downloaded once by Keras (88 MB); or the path of a weights file for
+            `keras.applications.InceptionV3(include_top=False)`; or None for random weights, to try
+            things out.
 
     Returns:
-        Function from images `[B, H, W, C]`, grey or RGB, values in [0, 1], to float32 `[B, 2048]`.
-        It raises a `ValueError` for other images.
+        Function from images `[B, H, W, C]`, grey or RGB, with values in [0, 1], to float32
+        `[B, 2048]`. It raises a `ValueError` for other images.
 
     Raises:
         OSError: If the weights can be neither found nor downloaded.
@@ -66,13 +66,13 @@ def inception_features(weights: str | None = "imagenet") -> Callable[[Any], tf.T
 @functools.cache
 def _network(weights: str | None) -> keras.Model:
     policy = keras.config.dtype_policy()
-    # Features are float32 whatever a training was set to.
+    # Features are float32, whatever policy is used for training.
     keras.config.set_dtype_policy("float32")
     try:
         return keras.applications.InceptionV3(
             include_top=False, weights=weights, input_shape=(_SIZE, _SIZE, 3), pooling="avg"
         )
-    except Exception as error:  # Keras raises a bare one where a download fails
+    except Exception as error:  # Keras raises a bare one if a download fails.
         raise OSError(
             f"The weights {weights!r} of InceptionV3 can be neither found nor downloaded. Put the "
             'file "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5" where Keras looks '
@@ -84,7 +84,7 @@ def _network(weights: str | None) -> keras.Model:
 
 
 def _checked(images: tf.Tensor) -> tf.Tensor:
-    """Returns the images as float32, or raises unless they are some."""
+    """Returns the images as float32, or raises an error if they are not valid images."""
     shape = tuple(images.shape)
     if len(shape) != 4 or shape[-1] not in (1, 3) or not images.dtype.is_floating:
         rule = "must be floats [B, H, W, C] with 1 or 3 channels"

@@ -1,4 +1,4 @@
-"""The kernel distance between the features of real and of generated data."""
+"""The kernel distance between the features of real and generated data."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from keras_vae.core import checks
 from keras_vae.evaluation.distances.features import both_streams
 from keras_vae.evaluation.reading import with_progress
 
-_LARGEST_SUBSET = 1000  # by default, as Binkowski et al. have it
+_LARGEST_SUBSET = 1000  # The default, as in Binkowski et al.
 
 
 @dataclasses.dataclass(frozen=True)
 class KernelDistance:
-    """A squared maximum mean discrepancy, estimated without bias; it may be below zero.
+    """A squared maximum mean discrepancy, estimated without bias; it may be negative.
 
     Attributes:
         distance: Mean over the subsets.
         standard_error: Standard error of `distance` over new real and generated data of these
-            sizes, by the jackknife that leaves out all but a subset. Too large, up to some times,
-            where the distributions are about equal or one set is larger than the other. NaN where
-            a subset is a whole set, or there is only one.
+            sizes, by the jackknife that leaves out all but a subset. It is too large, up to a few
+            times, if the distributions are nearly equal or one set is larger than the other. NaN if
+            a subset is a whole set, or there is only one subset.
         subset_standard_error: Standard error of `distance` over other choices of subsets from the
-            same data, which more subsets make as small as one likes.
+            same data; more subsets make it arbitrarily small.
         subset_standard_deviation: Standard deviation over the subsets, `subset_standard_error`
             times sqrt(num_subsets). It is what torch-fidelity and the MMD-GAN code print after +-
-            (with the divisor num_subsets instead of num_subsets - 1), and no standard error.
+            (with the divisor num_subsets instead of num_subsets - 1), but it is not a standard
+            error.
         subset_size: Number of examples in a subset of either set.
-        per_subset: The estimate of every subset, `[num_subsets]`.
+        per_subset: The estimate from every subset, `[num_subsets]`.
     """
 
     distance: float
@@ -52,34 +53,34 @@ def kernel_distance(
     batch_size: int = 128,
     verbose: bool = True,
 ) -> KernelDistance:
-    """Measures how far generated data are from real ones, by the means of a polynomial kernel.
+    """Measures how far generated data are from real data, by the means of a polynomial kernel.
 
     MMD^2 = mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j)
     k(x, y) = (x.y / F + 1)^3
 
-    With the features of an Inception network it is known as KID. In contrast to the Fréchet
-    distance it has no bias: its expectation is the same for any number of examples, and zero for
-    equal distributions. The features of all examples are kept in memory.
+    With the features of an Inception network, this is known as KID. Unlike the Fréchet distance, it
+    has no bias: its expectation is the same for any number of examples, and zero for equal
+    distributions. The features of all examples are kept in memory.
 
     Args:
         real: Array `[N, ...]`, or dataset of batches as `fit` takes it.
-        generated: The same, of as many features.
+        generated: The same, with as many features.
         features: Function from images `[B, H, W, C]` to features `[B, F]`, e.g. a Keras model.
             None: the data, flattened, are the features; images (all but arrays `[N, F]`) are
             divided by the largest absolute value of the real ones, whatever unit they come in.
         num_subsets: Number of random subsets over which the estimate is averaged.
-        subset_size: Number of examples of either set in a subset, each at most once, >= 2.
+        subset_size: Number of examples from each set in a subset, drawn without replacement, >= 2.
             None: 1000, but at most half of the smaller set.
-        seed: Integer >= 0, of the choice of subsets.
-        batch_size: Examples at once, where the data are arrays.
-        verbose: Whether to show a progress bar when it takes longer.
+        seed: Integer >= 0, for the choice of subsets.
+        batch_size: Number of examples to process at once, if the data are arrays.
+        verbose: Whether to show a progress bar if it takes long.
 
     Returns:
         A `KernelDistance`.
 
     Raises:
-        ValueError: If a number is out of its range, a subset larger than a set, a set has fewer
-            than 2 examples, or the features are not finite `[B, F]` with the same F.
+        ValueError: If a number is out of range, a subset is larger than a set, a set has fewer than
+            2 examples, or the features are not finite `[B, F]` with the same F.
 
     Example:
         >>> x = np.random.default_rng(0).normal(size=(200, 4))

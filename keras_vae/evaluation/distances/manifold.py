@@ -12,20 +12,20 @@ from keras_vae.evaluation.distances.features import both_streams
 from keras_vae.evaluation.distances.neighbours import num_blocks, squared_distances, squared_radii
 from keras_vae.evaluation.reading import with_progress
 
-# Squared distances that are equal to so many digits are those of a point on the rim.
+# A point whose squared distance equals the squared radius to this precision is on the rim.
 _ROUNDING = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
 class ManifoldScores:
-    """How generated data lie between real ones, by balls to the k-th nearest neighbour.
+    """How generated data lie among real data, judged by balls to the k-th nearest neighbour.
 
     Attributes:
-        precision: Part of the generated examples inside the ball of any real one.
-        recall: Part of the real examples inside the ball of any generated one.
-        density: Mean number of real balls around a generated example, over k; about 1 for equal
-            distributions, and not bounded by it.
-        coverage: Part of the real balls with a generated example inside.
+        precision: Fraction of the generated examples inside the ball of any real one.
+        recall: Fraction of the real examples inside the ball of any generated one.
+        density: Mean number of real balls that contain a generated example, divided by k; about 1
+            for equal distributions, but not bounded by 1.
+        coverage: Fraction of the real balls with a generated example inside.
         k: Which neighbour of the same set the balls reach to.
     """
 
@@ -46,29 +46,30 @@ def manifold_scores(
     batch_size: int = 128,
     verbose: bool = True,
 ) -> ManifoldScores:
-    """Tells apart whether generated data look real, and whether they are as diverse.
+    """Measures separately whether generated data look real and whether they are as diverse.
 
     precision = mean_j 1[y_j in any B(x_i)],  recall = mean_i 1[x_i in any B(y_j)]
     density = 1/(k M) sum_j sum_i 1[y_j in B(x_i)],  coverage = mean_i 1[any y_j in B(x_i)]
 
-    B(x_i) is the ball about a real example that reaches to its k-th nearest other real example,
-    B(y_j) that about a generated one, among the generated. A point on the rim is outside (distance
-    < radius), as in the code of Naeem et al., and with `closed=True` inside (<=), as in that of
-    Kynkaanniemi et al. A point at the centre is inside in either case, also in a ball of radius
-    zero, which a point with k copies has; in the code of Naeem et al. such a ball is empty. The
-    rules differ only where distances are tied, as between discrete features. An outlier among the
-    real data has a large ball and raises precision, one among the generated raises recall; density
-    and coverage suffer less. The features of all examples are kept in memory, distances in blocks.
+    B(x_i) is the ball around a real example that reaches to its k-th nearest other real example,
+    and B(y_j) likewise around a generated example, among the generated ones. A point on the rim is
+    outside (distance < radius), as in the code of Naeem et al., or, with `closed=True`, inside
+    (<=), as in that of Kynkaanniemi et al. A point at the centre is inside in either case, even in
+    a ball of radius zero, which a point with k copies has; in the code of Naeem et al. such a ball
+    is empty. The rules differ only if distances are tied, as between discrete features. An outlier
+    among the real data has a large ball and raises precision, and one among the generated data
+    raises recall; density and coverage suffer less. The features of all examples are kept in
+    memory, the distances in blocks.
 
     Args:
         real: Array `[N, ...]`, or dataset of batches as `fit` takes it.
-        generated: The same, M examples of as many features.
+        generated: The same, M examples with as many features.
         features: Function from images `[B, H, W, C]` to features `[B, F]`, e.g. a Keras model.
-            None: the data, flattened, are the features; their unit makes no difference.
+            None: the data, flattened, are the features; their unit does not matter.
         k: Which neighbour the balls reach to, >= 1.
         closed: Whether a point on the rim of a ball is inside.
-        batch_size: Examples at once, where the data are arrays.
-        verbose: Whether to show a progress bar when it takes longer.
+        batch_size: Number of examples to process at once, if the data are arrays.
+        verbose: Whether to show a progress bar if it takes long.
 
     Returns:
         `ManifoldScores`.

@@ -1,4 +1,4 @@
-"""Mean and covariance of features, in one pass and constant memory."""
+"""Mean and covariance of features, in one pass and with constant memory."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Moments:
         count: Number N of examples.
 
     Raises:
-        ValueError: If the shapes do not belong together, an entry is not finite, the covariance is
-            not symmetric, or there are fewer than 2 examples.
+        ValueError: If the shapes do not match, an entry is not finite, the covariance is not
+            symmetric, or there are fewer than 2 examples.
 
     Example:
         >>> Moments(mean=np.zeros(2), covariance=np.eye(2), count=50_000).count
@@ -59,19 +59,19 @@ class Moments:
 def feature_moments(
     data: Any, features: Any = None, *, batch_size: int = 128, verbose: bool = True
 ) -> Moments:
-    """Computes mean and covariance of the features of a data set.
+    """Computes the mean and covariance of the features of a data set.
 
     m = mean_n f_n,  C = sum_n (f_n - m) (f_n - m)^T / (N - 1)
 
-    One pass over the data, in float64 and in memory for F x F numbers. To compare many models with
-    the same real data, their moments need to be computed only once.
+    This takes one pass over the data, in float64, and memory for F x F numbers. To compare many
+    models with the same real data, compute the moments of the real data only once.
 
     Args:
         data: Array `[N, ...]`, or dataset of batches as `fit` takes it.
         features: Function from images `[B, H, W, C]` to features `[B, F]`, e.g. a Keras model.
-            None: the data, flattened, are the features, in their own unit.
-        batch_size: Examples at once, where `data` is an array.
-        verbose: Whether to show a progress bar when it takes longer.
+            None: the data, flattened, are the features, in their own units.
+        batch_size: Number of examples to process at once, if `data` is an array.
+        verbose: Whether to show a progress bar if it takes long.
 
     Returns:
         `Moments`.
@@ -100,10 +100,10 @@ def moments_of(stream: FeatureStream) -> Moments:
 
 
 def _merged(parts: Iterable[np.ndarray], size: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Returns mean, sum of squares about it, and number of all examples."""
+    """Returns the mean, the sum of squares about it, and the number of all examples."""
     mean, scatter, count = np.zeros(size), np.zeros((size, size)), 0
     for part in parts:
-        # Everything is centred before it is squared, so a large mean costs no digits.
+        # Everything is centred before it is squared, so a large mean costs no precision.
         shift = part.mean(axis=0) - mean
         total = count + len(part)
         between = np.sqrt(count * len(part) / total) * shift

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-# Numbers in one block of distances: 32 MiB.
+# How many numbers are in one block of distances, which takes 32 MiB.
 _BLOCK = 2**22
-# Squared distances below this part of the squared norms are rounding errors.
+# Squared distances below this fraction of the squared norms are rounding errors.
 _ROUNDING = 1e-13
 
 
@@ -21,11 +21,11 @@ def squared_distances(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[slice, np.
     """Yields rows of x, and their squared distances to all of y.
 
     Args:
-        x: Features `[N, F]`; about zero, so that no digits are lost.
+        x: Features `[N, F]`, centred near zero so that no precision is lost.
         y: Features `[M, F]`.
 
     Yields:
-        Slice of b rows, and their distances `[b, M]`, exactly zero between equal points.
+        Slice of b rows, and their distances `[b, M]`, which are exactly zero between equal points.
 
     Example:
         >>> x = np.array([[0.0, 0.0], [3.0, 4.0]])
@@ -49,9 +49,9 @@ def squared_radii(x: np.ndarray, k: int) -> Iterator[np.ndarray]:
         [1.0, 1.0, 4.0]
     """
     for rows, found in squared_distances(x, x):
-        # By its place: among equal points, the nearest one need not be the point itself.
+        # Exclude it by its index: among equal points, the nearest need not be the point itself.
         found[np.arange(len(found)), np.arange(rows.start, rows.stop)] = np.inf
-        # A copy: a view of one column would keep the whole block.
+        # Copy, as a view of one column would keep the whole block in memory.
         yield np.partition(found, k - 1, axis=1)[:, k - 1].copy()
 
 

@@ -1,4 +1,4 @@
-"""All evaluations of a model in one report."""
+"""Collects all evaluations of a model in one report."""
 
 from keras_vae.evaluation.reporting.report import report
 from keras_vae.evaluation.reporting.result import Report

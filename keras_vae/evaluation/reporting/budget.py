@@ -1,4 +1,4 @@
-"""How many examples each evaluation of a report may take, for the time that it has."""
+"""Decides how many examples each evaluation of a report may use within a time budget."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Callable, Iterable, Sequence
 
 from keras_vae.evaluation.reporting.costs import Costs
 
-# Of the budget, for the evaluations; the rest goes to measuring, drawing and writing.
+# Share of the budget for the evaluations; the rest goes to measuring, drawing and writing.
 _SHARE = 0.75
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Work:
-    """Something that a report spends time on, on as many examples as there is time for.
+    """A task of a report, done on as many examples as there is time for.
 
     Attributes:
-        full: On how many it is done where time does not matter.
-        least: Below how many it is not worth doing.
-        whole: How many there are, which goes without saying.
-        seconds: What it takes on so many, by the costs of the model.
-        name: What they are called, `"first {:,} examples"`.
+        full: Number of examples to use if time does not matter.
+        least: Number of examples below which the task is not worth doing.
+        whole: Number of examples there are; if all of them are used, this needs no note.
+        seconds: Function that returns the time for a number of examples, given the model's costs.
+        name: What the examples are called, `"first {:,} examples"`.
     """
 
     full: int
@@ -30,20 +30,20 @@ class Work:
     name: str = "first {:,} examples"
 
     def said(self, count: int) -> str:
-        """Returns so many in words."""
+        """Returns a phrase for `count` examples."""
         return self.name.format(count) if count > 1 else "first example"
 
     def note(self, count: int) -> str:
-        """Returns what to say of a number that comes from so many, if anything."""
+        """Returns the note for a value computed on `count` examples, or an empty string."""
         if count == self.whole:
             return ""
         return self.said(count) if count == self.full else f"reduced: {self.said(count)}"
 
     def choices(self) -> Iterable[int]:
-        """Yields the numbers to choose from: all, a half, a quarter, ...
+        """Yields the numbers of examples to choose from: all, a half, a quarter, ...
 
-        They are coarse, so that the same command gives the same numbers although no two
-        measurements of a time agree.
+        They are coarse, so that the same command gives the same results although no two time
+        measurements agree.
         """
         count = self.full
         while count >= self.least:
@@ -52,10 +52,10 @@ class Work:
 
 
 def counts_within(budget: float, works: Sequence[Work], costs: Costs) -> dict[Work, int]:
-    """Returns on how many examples each is done within so many seconds, 0 for not at all.
+    """Returns on how many examples to do each work within `budget` seconds; 0 means not at all.
 
-    Each may take an equal share of the time, and what one leaves of its share goes to the others.
-    What cannot be done in its share is left out, the longest first.
+    Each may take an equal share of the time, and whatever one leaves of its share goes to the
+    others. Works that cannot be done within their share are left out, the longest first.
     """
     left_out: list[Work] = []
     while True:
@@ -72,7 +72,7 @@ def counts_within(budget: float, works: Sequence[Work], costs: Costs) -> dict[Wo
 
 
 def _shares(wanted: Sequence[float], total: float) -> list[float]:
-    """Returns what each gets of the total: what it wants, or else as much as any other."""
+    """Returns each one's share of the total: what it wants, or else as much as any other gets."""
     shares, left = [0.0] * len(wanted), total
     ascending = sorted(range(len(wanted)), key=lambda i: wanted[i])
     for rank, i in enumerate(ascending):

@@ -1,4 +1,4 @@
-"""What the passes through a model take, measured on a few examples."""
+"""Measures the time for passes through a model on a few examples."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from keras_vae.evaluation.reading import has_parameters
 from keras_vae.evaluation.reporting.examples import NUM_DRAWS, Examples
 from keras_vae.models import VAE
 
-# As many as are decoded at once where it is measured: of bounds, and of chains.
+# Sizes at which the costs are measured, similar to those of the bounds and of the chains.
 _EXAMPLES, _FEW, _CHAINS, _DRAWS = 128, 16, 4, 1024
-# A pass that is short is timed several times, of which the shortest counts.
+# A short pass is timed several times, and the shortest time counts.
 _REPEATS, _SHORT = 5, 0.2
 _MATRIX = 512
 
 
 class Costs(NamedTuple):
-    """Seconds.
+    """Times in seconds.
 
     Attributes:
-        trace: To make the graph of a gradient.
-        encode: To encode an example.
-        decode: To decode a sample of z, and to score an example by it.
-        gradient: The same, and its gradient by z.
-        pair: For the density of one draw under one posterior.
-        features: For the features of an example, 0 where pixels are their own.
-        num_features: Their number; this one is no time.
-        product: For one multiplication and addition of float64 matrices.
+        trace: Time to trace the graph of a gradient.
+        encode: Time to encode an example.
+        decode: Time to decode a sample of z, and to score an example by it.
+        gradient: Time for the same, including the gradient with respect to z.
+        pair: Time for the density of one draw under one posterior.
+        features: Time for the features of an example; 0 if the pixels are the features.
+        num_features: Number of features, which is not a time.
+        product: Time for one multiplication and addition of float64 matrices.
     """
 
     trace: float
@@ -47,7 +47,7 @@ class Costs(NamedTuple):
 
 
 def measure(model: VAE, examples: Examples, features: Any) -> Costs:
-    """Measures the costs; of equal work, they are equal up to what else the machine does."""
+    """Measures the costs; for equal work, they differ only by what else the machine is doing."""
     some, few = examples.first(_EXAMPLES), examples.first(_FEW)
     count, seed = len(some.x), seed_tensor(0)
 
@@ -71,7 +71,7 @@ def measure(model: VAE, examples: Examples, features: Any) -> Costs:
 
 
 def _seconds(function: Callable[[], Any]) -> tuple[float, float]:
-    """Returns what the first call takes beyond others, and what another one takes."""
+    """Returns the additional time of the first call, and the time of any further call."""
     start = time.perf_counter()
     function()
     first, shortest = time.perf_counter() - start, np.inf
@@ -97,7 +97,7 @@ def _compiled(function: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def _gradient(model: VAE, x: tf.Tensor, y: Any, seed: tf.Tensor) -> tf.Tensor:
-    """Returns the gradient of log p(x|z) by z, or log p(x|z) where z has none."""
+    """Returns the gradient of log p(x|z) with respect to z, or log p(x|z) if z is discrete."""
     z = model.encode(x, y).sample(_CHAINS, seed=seed)
     if model.posterior_head.discrete:
         return model.decode(z, y).log_prob(x)
@@ -108,7 +108,7 @@ def _gradient(model: VAE, x: tf.Tensor, y: Any, seed: tf.Tensor) -> tf.Tensor:
 
 
 def _pair(model: VAE, examples: Examples, seed: tf.Tensor) -> float:
-    """Returns what a density takes, measured on so many pairs that a call counts little."""
+    """Returns the time for a density, measured on so many pairs that call overhead is small."""
     if not has_parameters(model):
         return 0.0
     x, y = model.check_support(*model.standardize(examples.x, examples.condition))

@@ -23,7 +23,7 @@ from keras_vae.models import VAE
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Examples in a map, images in a grid, rows of traversals.
+# Numbers of examples in a map, of images and of columns in a grid, and of rows of traversals.
 _MAPPED, _IMAGES, _COLUMNS, _TRAVERSED = 2000, 40, 10, 8
 
 
@@ -34,7 +34,7 @@ def all_figures(
     history: Mapping[str, Sequence[float]] | None,
     latent_map: str,
 ) -> dict[str, Figure]:
-    """Returns the figures of a report, of the first so many examples and of its rows."""
+    """Returns the figures of a report, from its rows and its first `count` examples."""
     said, units = compute.statistics(count), compute.units(count)
     examples, options = compute.examples.first(count), compute.options
     numbers = [row for section in rows.values() for row in section]
@@ -48,7 +48,7 @@ def all_figures(
 
 
 def parts_of_the_elbo(rows: Sequence[Row]) -> dict[str, Figure]:
-    """Returns the figure of what adds up to the ELBO, of numbers of the same examples."""
+    """Returns the figure of the parts that add up to the ELBO, all for the same examples."""
     whole = {row.name: row.num_examples for row in rows}.get("distortion")
     values = {row.name: row.value for row in rows if row.num_examples == whole}
     if whole is None:
@@ -61,9 +61,9 @@ def parts_of_the_elbo(rows: Sequence[Row]) -> dict[str, Figure]:
 
 
 def kl_of_latents(model: VAE, statistics: Statistics, units: ActiveUnits) -> dict[str, Figure]:
-    """Returns the figure of the KL of each dimension or, where only that is known, of each group.
+    """Returns the figure of the KL of each dimension or, if only that is known, of each group.
 
-    There is none where the KL is that of all dimensions together.
+    There is no figure if only the KL of all dimensions together is known.
     """
     kl, names = statistics.mean_kl, list(model.latents)
     if len(kl) == len(units.variances):
@@ -75,7 +75,7 @@ def kl_of_latents(model: VAE, statistics: Statistics, units: ActiveUnits) -> dic
 
 
 def map_of(statistics: Statistics, examples: Examples, method: str, seed: int) -> dict[str, Figure]:
-    """Returns the map of the posterior means, where they have two dimensions or more."""
+    """Returns the map of the posterior means, if they have two or more dimensions."""
     means = statistics.means[:_MAPPED].reshape(min(len(statistics.means), _MAPPED), -1)
     if means.shape[1] < 2 or len(means) < 2:
         return {}
@@ -86,7 +86,7 @@ def map_of(statistics: Statistics, examples: Examples, method: str, seed: int) -
 def images_of(
     model: VAE, examples: Examples, units: ActiveUnits, seed: int, batch_size: int
 ) -> dict[str, Figure]:
-    """Returns reconstructions, samples and traversals, where x is an image."""
+    """Returns reconstructions, samples and traversals, if x is an image."""
     if not is_image(model):
         return {}
     first, white = examples.first(_IMAGES), white_of(model)
@@ -106,5 +106,5 @@ def images_of(
 
 
 def curves_of(history: Mapping[str, Sequence[float]] | None) -> dict[str, Figure]:
-    """Returns the learning curves, where the history of the training is known."""
+    """Returns the learning curves, if the history of the training is known."""
     return {} if history is None else {"Learning curves": plotting.learning_curves(history)}

@@ -1,4 +1,4 @@
-"""The examples of a report, read once, and what the model says of each."""
+"""The examples of a report, read once, and what the model says about each."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from keras_vae.evaluation.reading import map_batches
 from keras_vae.models import VAE
 from keras_vae.training.data import Data
 
-# Draws of z for every x behind the ELBO.
+# Draws of z for every x to estimate the ELBO.
 NUM_DRAWS = 8
 
 
 class Examples(NamedTuple):
-    """Data in memory: a pass over a pipeline may bring others every time.
+    """Data in memory, as every pass over a pipeline may bring different examples.
 
     Attributes:
         x: Standardized data `[N, *E]`.
-        y: Labels as they came `[N, ...]`, or None.
+        y: Labels as they were given, `[N, ...]`, or None.
         conditioned: Whether the model takes y.
     """
 
@@ -31,17 +31,17 @@ class Examples(NamedTuple):
 
     @property
     def data(self) -> Any:
-        """What evaluations of the model are given."""
+        """The data to pass to evaluations of the model."""
         return (self.x, self.y) if self.conditioned else self.x
 
     @property
     def condition(self) -> np.ndarray | None:
-        """What the model's methods are given as y."""
+        """The y to pass to the model's methods."""
         return self.y if self.conditioned else None
 
     @property
     def classes(self) -> np.ndarray | None:
-        """Class labels `[N]`, where y are such."""
+        """The class labels `[N]`, or None if y holds no class labels."""
         labels = None if self.y is None else np.squeeze(self.y)
         is_class = labels is not None and labels.ndim == 1 and labels.dtype.kind in "iub"
         return labels if is_class else None
@@ -60,7 +60,7 @@ def read(model: VAE, data: Any, num_examples: int, batch_size: int) -> Examples:
         return model._checked(x, y)[0], y
 
     for checked, y in Data.of("data", data).checked_batches(check, batch_size):
-        named = isinstance(y, (dict, tuple, list))  # Several labels of each example colour nothing.
+        named = isinstance(y, (dict, tuple, list))  # Several labels per example cannot be colours.
         labels = None if y is None or named else np.asarray(y)[:left]
         found.append((checked[:left].numpy(), labels))
         left -= len(found[-1][0])
@@ -72,12 +72,12 @@ def read(model: VAE, data: Any, num_examples: int, batch_size: int) -> Examples:
 
 
 class Statistics(NamedTuple):
-    """What the model says of each example, nats.
+    """What the model says about each example, in nats.
 
     Attributes:
         distortion: -E_q[log p(x|z)], `[N]`.
         kl: KL(q(z|x) || p(z)) of each group of dimensions, `[N, G]`.
-        means: E_q[z], `[N, D]`, or `[N, D, K]` of classes.
+        means: E_q[z], `[N, D]`, or `[N, D, K]` with classes.
     """
 
     distortion: np.ndarray
@@ -96,7 +96,7 @@ class Statistics(NamedTuple):
 
 
 def statistics(model: VAE, examples: Examples, seed: int, batch_size: int) -> Statistics:
-    """Reads the examples once for all that is said of single ones."""
+    """Computes the statistics of all single examples in one pass."""
 
     def read_batch(x: tf.Tensor, y: Any, batch_seed: tf.Tensor) -> Statistics:
         terms = model.compute_terms(x, NUM_DRAWS, False, batch_seed, y)
@@ -114,24 +114,24 @@ def statistics(model: VAE, examples: Examples, seed: int, batch_size: int) -> St
 
 
 def generate(model: VAE, examples: Examples, mean: bool, seed: int, batch_size: int) -> np.ndarray:
-    """Returns as many samples of the model as there are examples, for the same labels."""
+    """Returns as many samples from the model as there are examples, with the same labels."""
     parts = []
     for start in range(0, len(examples.x), batch_size):
         rows = slice(start, start + batch_size)
         y = None if examples.condition is None else examples.condition[rows]
         count = len(examples.x[rows])
-        # Another seed for every batch, and for every seed of the report.
+        # A different seed for every batch, and for every seed of the report.
         parts.append(model.sample(count, seed=seed * 2**20 + start, mean=mean, y=y).numpy())
     return np.concatenate(parts)
 
 
 def is_image(model: VAE) -> bool:
-    """Returns whether x can be drawn."""
+    """Returns whether x can be drawn as an image."""
     shape = model.likelihood_head.event_shape
     return len(shape) == 3 and shape[-1] in (1, 3)
 
 
 def white_of(model: VAE) -> float:
-    """Returns the value that is drawn white: the largest that the likelihood knows, or 1."""
+    """Returns the value that is drawn as white: the largest that the likelihood allows, or 1."""
     high = model.likelihood_head.support.high
     return high if math.isfinite(high) else 1.0

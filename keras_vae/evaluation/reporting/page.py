@@ -1,4 +1,4 @@
-"""A report as one page of HTML that needs no other file."""
+"""A report as a single HTML page that needs no other files."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def page(
     figures: Mapping[str, Figure],
     remarks: Mapping[str, Mapping[str, Any]],
 ) -> str:
-    """Returns the page.
+    """Returns the page as HTML.
 
     Args:
-        title: Its heading.
-        lead: The sentence below.
-        sections: Rows of a table, by its title.
+        title: Heading of the page.
+        lead: The sentence below the heading.
+        sections: Rows of each table, by the table's title.
         figures: matplotlib figures, by caption.
-        remarks: Names with what there is to say of each, by the title of their list.
+        remarks: Lists of names with a remark on each, by the title of the list.
     """
     tables = "".join(_table(name, rows) for name, rows in sections.items())
     drawn = "".join(_figure(name, figure) for name, figure in figures.items())

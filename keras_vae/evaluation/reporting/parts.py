@@ -1,4 +1,4 @@
-"""The parts that a report is made of: what each adds, what it takes, and which are wanted."""
+"""The parts of a report: what each adds, how long it takes, and which are wanted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from keras_vae.evaluation.reporting.works import works_of
 
 LIKELIHOOD, LATENT, RECONSTRUCTION, SAMPLES, DISENTANGLEMENT = TITLES
 FIGURES = "Figures"
-# The section of every part, in the order in which they are computed: what takes longest comes last.
+# The section of every part, in the order of computation, where what takes longest comes last.
 PARTS = {
     "ELBO": LIKELIHOOD,
     "log p(x)": LIKELIHOOD,
@@ -36,9 +36,10 @@ class Part:
 
     Attributes:
         name: One of `PARTS`.
-        work: What it takes.
-        add: Function of a report and the number of examples, to the report with this part in it.
-        why_not: Why there is none for the model or the data, or nothing.
+        work: The work that it takes.
+        add: Function that takes a report and the number of examples, and returns the report with
+            this part added.
+        why_not: Why the model or the data do not allow this part; empty if they do.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Part:
 
 
 def all_parts(compute: Sections, add_figures: Callable[[Report, int], Report]) -> list[Part]:
-    """Returns all parts, in their order."""
+    """Returns all parts, in order."""
     works = works_of(compute)
 
     def numbers(
@@ -79,10 +80,10 @@ def all_parts(compute: Sections, add_figures: Callable[[Report, int], Report]) -
 
 
 def left_out(skip: Any, only: Any) -> dict[str, str]:
-    """Returns why parts are left out that `skip` names, or `only` does not.
+    """Returns the reasons for leaving out parts that `skip` names or that `only` does not.
 
     Args:
-        skip: Names of sections or of parts, or a single one; None for none.
+        skip: Names of sections or parts, or a single name; None for none.
         only: The same; None for all.
 
     Example:
@@ -98,7 +99,7 @@ def left_out(skip: Any, only: Any) -> dict[str, str]:
 
 
 def _named(argument: str, given: Any) -> list[str]:
-    """Returns the parts that names of parts or of sections stand for."""
+    """Returns the parts that the given names of parts or sections stand for."""
     several = isinstance(given, Iterable) and not isinstance(given, str)
     names = list(given) if several else [given]
     if not all(isinstance(name, str) for name in names):

@@ -1,4 +1,4 @@
-"""Which parts a report has, on how many examples each, and why others are missing."""
+"""Plans which parts a report has, on how many examples each, and why others are missing."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from keras_vae.evaluation.reporting.sections import Sections
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a report will hold.
+    """What a report will contain.
 
     Attributes:
-        parts: The parts to compute, in their order.
+        parts: The parts to compute, in order.
         counts: On how many examples each work is done.
-        omitted: Why other parts are not computed.
+        omitted: Why the other parts are not computed.
     """
 
     parts: Sequence[Part]
@@ -28,7 +28,7 @@ class Plan:
 
     @property
     def reduced(self) -> dict[str, str]:
-        """Which parts are computed on fewer examples than usual, and on how many."""
+        """The parts that are computed on fewer examples than usual, and on how many."""
         return {
             part.name: f"{part.work.said(self.counts[part.work])} of {part.work.full:,}"
             for part in self.parts
@@ -36,7 +36,7 @@ class Plan:
         }
 
     def with_part(self, part: Part, report: Report) -> Report:
-        """Returns the report with one part more."""
+        """Returns the report with one more part."""
         made = part.add(report, self.counts[part.work])
         unfinished = [name for name in report.unfinished if name != part.name]
         return dataclasses.replace(made, unfinished=unfinished)
@@ -45,7 +45,7 @@ class Plan:
 def plan_of(
     parts: Sequence[Part], unwanted: Mapping[str, str], compute: Sections, budget: float | None
 ) -> Plan:
-    """Returns the plan: all parts but those that are unwanted, impossible, or take too long."""
+    """Returns the plan: all parts except those that are unwanted, impossible, or take too long."""
     omitted = {part.name: part.why_not for part in parts if part.why_not} | dict(unwanted)
     wanted = [part for part in parts if part.name not in omitted]
     works = list(dict.fromkeys(part.work for part in wanted))

@@ -1,4 +1,4 @@
-"""All evaluations of a model in one call."""
+"""Runs all evaluations of a model in one call."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def report(
     batch_size: int = 128,
     verbose: bool = True,
 ) -> Report:
-    """Evaluates a model in every way that fits it, and writes the results down.
+    """Evaluates a model in every way that applies to it, and writes the results to files.
 
     Likelihood: ELBO, log p(x) by importance sampling, and by annealed importance sampling
     Latent code: active units, parts of the KL, gaps of inference
@@ -49,43 +49,44 @@ def report(
     Disentanglement, if ground-truth factors are given
     Figures
 
-    The data are read once. Annealed importance sampling is tried on the first 16 examples, the gaps
-    of inference on the first 32. What cannot be computed for a model is listed with the reason.
+    The data are read once. Annealed importance sampling is run on the first 16 examples, the gaps
+    of inference are computed on the first 32. What cannot be computed for a model is listed with
+    the reason.
 
-    The report keeps to `budget` by what a pass through the model takes, measured before: what would
-    take longer than its share is computed on a half, a quarter, ... of the examples, or left out.
-    `reduced` and `omitted` say so, and every number says on how many examples it was computed. As
-    times are measured, another machine may choose other numbers of examples: for numbers to
-    publish, take `budget=None`. The files are written anew after each part, so that a report that
-    is interrupted leaves what it has.
+    To keep to `budget`, the report first measures how long a pass through the model takes. What
+    would take longer than its share is computed on a half, a quarter, ... of the examples, or left
+    out. `reduced` and `omitted` list these, and every value states on how many examples it was
+    computed. As times are measured, another machine may choose other numbers of examples; for
+    results to publish, use `budget=None`. The files are rewritten after each part, so that an
+    interrupted report leaves what it has.
 
     Args:
         model: A `VAE`.
         data: Array `[N, *E]`, `(x, y)`, or dataset of batches as `fit` takes it; class labels y
             colour the map of the latent space.
         folder: Where `report.json` and `report.html` are written; None writes nothing.
-        num_samples: Number K of samples of each example for log p(x).
-        num_examples: How many examples to take at most.
+        num_samples: Number K of samples for each example for log p(x).
+        num_examples: Maximum number of examples to use.
         features: Function from x to features, for the distances, as `frechet_distance` takes it;
-            by default the elements of x.
+            by default, the elements of x are the features.
         factors: Observations with ground-truth factors, as `disentanglement_scores` takes them.
-        history: `History.history` of the training, for its curves.
+        history: `History.history` of the training, for the learning curves.
         latent_map: `"pca"` or `"tsne"`.
-        skip: Sections as above, or parts of them, to leave out: `"ELBO"`, `"log p(x)"`, `"active
+        skip: Sections to leave out, as above, or parts of them: `"ELBO"`, `"log p(x)"`, `"active
             units"`, `"reconstruction"`, `"parts of the KL"`, `"samples"`, `"figures"`, `"annealed
             importance sampling"`, `"gaps of inference"`, `"disentanglement"`.
-        only: Those to compute, and no others; not together with `skip`.
+        only: The only sections or parts to compute; not together with `skip`.
         budget: Seconds that the report should take, > 0; None for no limit.
         seed: Integer >= 0.
-        batch_size: Examples at once.
-        verbose: Whether to print the table, and progress where it takes long.
+        batch_size: Number of examples to process at once.
+        verbose: Whether to print the table, and to show progress if it takes long.
 
     Returns:
         A `Report`.
 
     Raises:
-        ValueError: If an argument is out of its range or names no section, the model is not built
-            or its ELBO not finite, or the data are empty or without a density.
+        ValueError: If an argument is out of range or does not name a section, the model is not
+            built or its ELBO is not finite, or the data are empty or have no density.
 
     Example:
         >>> import keras_vae as kv, tensorflow as tf
@@ -140,7 +141,7 @@ def report(
 def _check_options(
     model: VAE, folder: Any, features: Any, factors: Any, history: Any, latent_map: Any
 ) -> None:
-    """Raises a `ValueError` unless what is needed late, after long work, is as it must be."""
+    """Raises a `ValueError` if options that are only needed late, after long work, are invalid."""
     checks.option("latent_map", latent_map, plotting.MAPS)
     if folder is not None and Path(folder).exists() and not Path(folder).is_dir():
         raise checks.invalid("folder", "must be a folder, or not exist", str(folder))

@@ -1,4 +1,4 @@
-"""What a report holds, and how it is written down."""
+"""What a report holds, and how it is written to files."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
 
 JSON, HTML = "report.json", "report.html"
 TITLES = ("Likelihood", "Latent code", "Reconstruction", "Samples", "Disentanglement")
-_WIDTH = 34  # Of names on the terminal.
+_WIDTH = 34  # Width of names in the terminal.
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
     """All evaluations of a model on a data set.
 
-    `print(report)` is the table for the terminal.
+    `print(report)` prints the table for the terminal.
 
     Attributes:
         title: Name and class of the model.
-        configuration: What the numbers depend on: examples, samples, seed, budget, versions.
+        configuration: What the values depend on: examples, samples, seed, budget, versions.
         sections: Rows by the title of their section.
         omitted: What was not computed, and why.
         per_dimension: Lists by name: `kl`, the mean KL of each group of dimensions, and
             `variance_of_mean`, the variance of the posterior mean in each dimension.
-        figures: matplotlib figures by name; those of images are missing where x is none.
+        figures: matplotlib figures by name; those of images are missing if x is not an image.
         reduced: What was computed on fewer examples than usual to keep to the budget, and on how
             many.
-        unfinished: What was still to come when this was written; empty when all is done.
+        unfinished: What was still to come when this was written; empty when everything is done.
     """
 
     title: str
@@ -60,7 +60,7 @@ class Report:
         return "\n".join(lines)
 
     def with_rows(self, title: str, rows: Sequence[Row], **per_dimension: list[Any]) -> Report:
-        """Returns the report with more rows in a section; sections keep their order."""
+        """Returns the report with additional rows in a section; sections keep their order."""
         sections = {**self.sections, title: [*self.sections.get(title, []), *rows]}
         return dataclasses.replace(
             self,
@@ -69,7 +69,7 @@ class Report:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns all but the figures, ready for JSON; numbers that are not finite are None."""
+        """Returns everything except the figures, ready for JSON; non-finite values become None."""
         sections = {
             title: {row.name: _plain(row) for row in rows} for title, rows in self.sections.items()
         }
@@ -84,11 +84,11 @@ class Report:
         }
 
     def save(self, folder: str | Path) -> None:
-        """Writes `report.json`, and `report.html`, one page that holds its figures.
+        """Writes `report.json`, and `report.html`, a single page that includes the figures.
 
         Args:
-            folder: Made if it does not exist; files of these names are replaced, each when the new
-                one is complete.
+            folder: Created if it does not exist; existing files with these names are replaced, each
+                once the new one is complete.
         """
         text = json.dumps(self.as_dict(), indent=1, allow_nan=False)
         write_whole(Path(folder, JSON), text + "\n")
@@ -105,7 +105,7 @@ class Report:
         return f"{lead} Unfinished: see below." if self.unfinished else lead
 
     def _remarks(self) -> dict[str, Mapping[str, Any]]:
-        """Returns what a reader has to know beside the numbers, by title."""
+        """Returns what a reader needs to know besides the values, by title."""
         unfinished = dict.fromkeys(self.unfinished, "still to come when this was written")
         remarks: dict[str, Mapping[str, Any]] = {
             "Unfinished": unfinished,

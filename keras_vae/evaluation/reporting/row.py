@@ -1,4 +1,4 @@
-"""One number of a report."""
+"""A single value in a report."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from keras_vae.evaluation.estimate import Estimate
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One number of a report.
+    """A single value in a report.
 
     Attributes:
         name: What it is, as in the JSON.
-        value: The number.
+        value: The value.
         unit: Its unit, such as `"nats"`.
-        standard_error: Its standard error, None where there is none.
-        note: How it was made, where the reader has to know.
-        num_examples: On how many examples it was computed; for scores of disentanglement, on how
-            many training observations.
+        standard_error: Its standard error, or None if there is none.
+        note: How it was computed, if the reader needs to know.
+        num_examples: On how many examples it was computed; for disentanglement scores, on how many
+            training observations.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Row:
 
     @property
     def text(self) -> str:
-        """The number with its standard error and unit, in as many digits as are worth it."""
+        """The value with its standard error and unit, in a sensible number of digits."""
         if isinstance(self.value, int):
             return f"{self.value} {self.unit}".strip()
         error = math.nan if self.standard_error is None else self.standard_error
@@ -40,7 +40,7 @@ class Row:
         return f"{self.value:.{digits}f}{spread} {self.unit}".strip()
 
     def computed_on(self, num_examples: int, note: str = "") -> Row:
-        """Returns the row with the number of its examples, and a note of it before its own."""
+        """Returns the row with its number of examples, and `note` placed before its own note."""
         notes = ", ".join(filter(None, [note, self.note]))
         return dataclasses.replace(self, note=notes, num_examples=num_examples)
 

@@ -1,4 +1,4 @@
-"""The numbers of a report, each by the evaluation of its name."""
+"""The values in a report, each computed by the corresponding evaluation."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from keras_vae.evaluation.reporting.examples import Examples, Statistics, genera
 from keras_vae.evaluation.reporting.row import Row, row_of
 from keras_vae.models import VAE
 
-# Annealing takes many passes for every example.
+# Annealing takes many passes for every example, so these are smaller than the defaults.
 NUM_DISTRIBUTIONS, NUM_CHAINS = 200, 4
-# Fewer examples say nothing of a distribution; more pixels need features.
+# Fewer examples say nothing about a distribution; more pixels need features.
 LEAST_EXAMPLES, MOST_PIXELS = 50, 4096
-# As many as the bins of the scores of disentanglement.
+# As many as there are bins in the disentanglement scores.
 LEAST_OBSERVATIONS = 20
 
 _NO_PARAMETERS = "the posterior does not tell parameters from distribution"
@@ -42,13 +42,13 @@ _POINT_MASS = "q(z|x) is a point mass"
 
 @dataclasses.dataclass(frozen=True)
 class Sections:
-    """Computes the numbers of a report, each on the first so many examples.
+    """Computes the values in a report, each on a given number of the first examples.
 
     Args:
         model: A `VAE`.
         examples: The data.
-        num_samples: Samples of each example for log p(x).
-        options: Arguments `batch_size`, `seed` and `verbose` of all evaluations.
+        num_samples: Number of samples for each example for log p(x).
+        options: Arguments `batch_size`, `seed` and `verbose` for all evaluations.
         features: Function from x to features, or None.
         factors: Observations with ground-truth factors, or None.
     """
@@ -63,7 +63,7 @@ class Sections:
     _weighted: dict[int, LogLikelihood] = dataclasses.field(default_factory=dict, repr=False)
 
     def statistics(self, count: int) -> Statistics:
-        """Returns what the model says of each example; of as many, it is asked once."""
+        """Returns what the model says about each example, computed once for each count."""
         if count not in self._said:
             seed, batch_size = self.options["seed"], self.options["batch_size"]
             first = self.examples.first(count)
@@ -109,7 +109,7 @@ class Sections:
     def log_p_x(self, count: int) -> list[Row]:
         """Returns the importance-weighted estimate of log p(x), and how far to trust it."""
         found = self._log_p_x(count)
-        size = math.prod(self.model.likelihood_head.shape)  # A class is one, not K of them.
+        size = math.prod(self.model.likelihood_head.shape)  # A class counts as one, not as K.
         bits = -1.0 / (math.log(2.0) * size)
         judged = self.num_samples >= ENOUGH_TO_JUDGE
         few = f"{found.share_below_10:.1%} of the examples have less than 10" if judged else ""
@@ -127,7 +127,7 @@ class Sections:
         return f"importance-weighted, K = {self.num_samples:,}"
 
     def annealed(self, count: int) -> list[Row]:
-        """Returns how far annealing and weighting are apart."""
+        """Returns how far apart annealing and importance weighting are."""
         first = self.examples.first(count)
         found = annealed_importance_sampling(
             self.model, first.data, NUM_DISTRIBUTIONS, NUM_CHAINS, **self.options
@@ -159,7 +159,7 @@ class Sections:
         ]
 
     def gap(self, count: int) -> list[Row]:
-        """Returns what inference loses, and by what."""
+        """Returns how much inference loses, and why."""
         found = inference_gap(self.model, self.examples.first(count).data, **self.options)
         return [
             row_of("amortization gap", found.amortization, "nats"),
@@ -178,10 +178,10 @@ class Sections:
         return rows if found.ssim is None else [*rows, row_of("SSIM", found.ssim)]
 
     def samples(self, count: int) -> list[Row]:
-        """Returns the distances between the examples and samples of the model."""
+        """Returns the distances between the examples and samples from the model."""
         first, features = self.examples.first(count), self.features
         x, options = first.x, self.options
-        # Means of p(x|z) are no binary images, and draws of a density are noisy ones.
+        # Means of p(x|z) are not binary images, and draws from a density are noisy images.
         mean = not np.all((x == 0) | (x == 1))
         batch_size, seed, verbose = (options[key] for key in ("batch_size", "seed", "verbose"))
         made = generate(self.model, first, mean, seed, batch_size)
@@ -200,7 +200,7 @@ class Sections:
         ]
 
     def disentanglement(self, count: int) -> list[Row]:
-        """Returns the scores of disentanglement, by so many training observations."""
+        """Returns the disentanglement scores, computed with `count` training observations."""
         seed, verbose = self.options["seed"], self.options["verbose"]
         scores = disentanglement_scores(
             self.model,
@@ -215,17 +215,17 @@ class Sections:
     # What cannot be computed, and why.
 
     def why_no_units(self) -> str:
-        """Returns why there are no active units, or nothing."""
+        """Returns why there are no active units, or an empty string."""
         return _POINT_MASS if self.model.is_point_mass else ""
 
     def why_not_annealed(self) -> str:
-        """Returns why there is no annealing, or nothing."""
+        """Returns why there is no annealing, or an empty string."""
         if self.model.posterior_head.discrete:
             return "z is discrete"
         return _MAPS if has_maps(self.model) else ""
 
     def why_no_decomposition(self) -> str:
-        """Returns why the KL has no parts, or nothing."""
+        """Returns why the KL cannot be split into parts, or an empty string."""
         if not has_parameters(self.model):
             return self.why_no_units() or _NO_PARAMETERS
         y = self.examples.first(1).condition
@@ -233,11 +233,11 @@ class Sections:
         return "the prior depends on y" if depends else ""
 
     def why_no_gap(self) -> str:
-        """Returns why no posterior can be fitted, or nothing."""
+        """Returns why no posterior can be fitted, or an empty string."""
         return "" if has_parameters(self.model) else self.why_no_units() or _NO_PARAMETERS
 
     def why_no_disentanglement(self) -> str:
-        """Returns why there are no scores of disentanglement, or nothing."""
+        """Returns why there are no disentanglement scores, or an empty string."""
         if self.factors is None:
             return "no `factors` are given"
         if self.examples.conditioned:
@@ -250,7 +250,7 @@ class Sections:
         return f"takes at least {LEAST_OBSERVATIONS} observations" if few else ""
 
     def why_no_samples(self) -> str:
-        """Returns why samples have no distance to the data, or nothing."""
+        """Returns why samples cannot be compared with the data, or an empty string."""
         if len(self.examples.x) < LEAST_EXAMPLES:
             return f"takes at least {LEAST_EXAMPLES} examples"
         size = math.prod(self.model.likelihood_head.event_shape)

@@ -1,4 +1,4 @@
-"""What the parts of a report take, by the costs of a model."""
+"""How long the parts of a report take, computed from the costs of a model."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ from keras_vae.evaluation.reporting.sections import (
     Sections,
 )
 
-# What takes many passes for every example is tried on few of them.
+# Evaluations that take many passes for every example are run on only a few examples.
 ANNEALED_EXAMPLES, GAP_EXAMPLES = 16, 32
-# As `disentanglement_scores` has it by default, and so few that scores still mean something.
+# The default of `disentanglement_scores`, and the fewest with which scores still mean something.
 TRAINING_OBSERVATIONS, LEAST_TRAINING = 10_000, 500
 
-# Of the evaluations, as they are by default: leapfrog steps and pilot chains of annealing, steps
-# and samples of the fits, samples of both ELBOs and of log p(x), draws of q(z), subsets.
+# Defaults of the evaluations: leapfrog steps and pilot chains of annealing, steps and samples of
+# the fits, samples of both ELBOs and of log p(x), draws from q(z), subsets.
 _LEAPFROG, _PILOTS = 10, 2
 _STEPS, _FITTED, _SCORED = 200, 8, 2 * 256 + 2000
 _DRAWS = 10_000
 _SUBSETS, _LARGEST_SUBSET = 100, 1000
-# Products for each F^3 that two decompositions and the singular values between them take, and for
-# each distance what is done to it besides.
+# Number of products, in units of F^3, that two decompositions and the singular values between them
+# take, and number of products that the further work on each distance takes.
 _DECOMPOSITIONS, _ELEMENTWISE = 50, 50
-# Seconds for a tree to split an observation by a dimension, and trees for each value of a factor.
+# Seconds for a tree to split an observation by a dimension, and number of trees for each value of
+# a factor.
 _SPLIT, _TREES = 4e-7, 100
 
 
 def works_of(compute: Sections) -> dict[str, Work]:
-    """Returns what each part of a report takes; parts of the same passes share their work."""
+    """Returns the work for each part of a report; parts that use the same passes share it."""
     total = len(compute.examples.x)
     statistics = Work(total, 1, total, passes(NUM_DRAWS))
     observations = Work(
@@ -46,7 +47,7 @@ def works_of(compute: Sections) -> dict[str, Work]:
     )
 
     def few(most: int, seconds: Callable[[Costs, int], float]) -> Work:
-        return Work(min(total, most), min(total, 2), total, seconds)  # two have a spread
+        return Work(min(total, most), min(total, 2), total, seconds)  # Two examples have a spread.
 
     return {
         "ELBO": statistics,
@@ -63,14 +64,14 @@ def works_of(compute: Sections) -> dict[str, Work]:
 
 
 def passes(num_samples: int) -> Callable[[Costs, int], float]:
-    """Returns the cost of decoding so many samples for each example."""
+    """Returns the cost of decoding `num_samples` samples for each example."""
     return lambda costs, count: costs.trace + count * (costs.encode + num_samples * costs.decode)
 
 
 def chains(costs: Costs, count: int) -> float:
     """Returns the cost of annealing."""
     moves = NUM_DISTRIBUTIONS * (NUM_CHAINS + min(NUM_CHAINS, _PILOTS))
-    # Of a move: a gradient at its start and one for each leapfrog step; and the weight.
+    # A move takes a gradient at its start, one for each leapfrog step, and the weight.
     move = (_LEAPFROG + 1) * costs.gradient + costs.decode
     return 3.0 * costs.trace + count * moves * move
 
@@ -88,17 +89,17 @@ def pairs(costs: Costs, count: int) -> float:
 
 
 def distances(costs: Costs, count: int) -> float:
-    """Returns the cost of samples, their features and the distances between those."""
+    """Returns the cost of samples, their features, and the distances between the features."""
     size, subset = costs.num_features, max(2, min(_LARGEST_SUBSET, count // 2))
     frechet = 2 * count * size**2 + _DECOMPOSITIONS * size**3
     kernel = 3 * _SUBSETS * subset**2 * (size + _ELEMENTWISE)
     manifold = 3 * count**2 * (size + _ELEMENTWISE)
-    reading = count * (costs.decode + 6 * costs.features)  # three distances read both sets
+    reading = count * (costs.decode + 6 * costs.features)  # Three distances read both sets.
     return reading + costs.product * (frechet + kernel + manifold)
 
 
 def trees(compute: Sections) -> Callable[[Costs, int], float]:
-    """Returns the cost of the scores of disentanglement, most of which boosted trees take."""
+    """Returns the cost of the disentanglement scores, most of which is due to boosted trees."""
     factors, model = compute.factors, compute.model
     if factors is None:
         return lambda costs, count: 0.0
