@@ -35,7 +35,7 @@ def nothing_but_skips(now: Evidence, before: Sequence[Evidence], limits: Limits)
 
 
 def endless_spikes(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
-    """Detects an epoch in which half of the steps or more were skipped because of their gradients."""
+    """Detects an epoch in which at least half of the steps were skipped for their gradients."""
     spikes = now.spikes
     if spikes is None or spikes.steps < 2 or spikes.skipped < _MOST * spikes.steps:
         return None
