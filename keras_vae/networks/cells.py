@@ -12,7 +12,6 @@ import tensorflow as tf
 from keras_vae.core import checks
 from keras_vae.core.empty_batches import of_any_batch
 from keras_vae.networks.bottleneck_cell import BottleneckCell
-from keras_vae.networks.scales import Shape
 
 
 class CellRow(keras.layers.Layer):
@@ -41,7 +40,7 @@ class CellRow(keras.layers.Layer):
                 rule = "must be False for a cell with random numbers or statistics of its own"
                 raise checks.invalid("recompute", rule, True)
 
-    def _check_shape(self, cell: keras.layers.Layer, shape: Shape) -> None:
+    def _check_shape(self, cell: keras.layers.Layer, shape: tuple[int | None, ...]) -> None:
         output = checks.output_of("cell", cell, shape, "maps")
         if tuple(output.shape) != shape:
             raise checks.invalid("cell", f"must keep the shape of maps, {shape}", output.shape)

@@ -50,7 +50,6 @@ class Quantizer(Posterior):
 
     Attributes:
         groups: How the codes are laid out in z: shapes and numbers of codes by group.
-        codebooks: The codebooks that k-means can set, if there are any.
 
     Example:
         Use the signs of features as codes, and pass the gradient on:
@@ -71,11 +70,15 @@ class Quantizer(Posterior):
 
     discrete = True
     is_point_mass = True
-    codebooks: Sequence[Any] = ()
 
     def __init__(self, groups: CodeGroups, **kwargs: Any):
         super().__init__(checks.instance("groups", groups, CodeGroups).size, **kwargs)
         self.groups = groups
+
+    @property
+    def codebooks(self) -> list[Any]:
+        """The codebooks that k-means can set, from the top on, if there are any."""
+        return []
 
     @property
     def z_dtype(self) -> str:

@@ -77,12 +77,16 @@ class ResidualQuantizer(MapQuantizer):
         size = checks.size("codebook_size", codebook_size, minimum=2)
         super().__init__(maps, code_dim, [size] * self.num_quantizers, **kwargs)
         self.gradient = checks.option("gradient", gradient, GRADIENTS)
-        self.codebooks = [
+        self.stages = [
             Codebook(
                 size, code_dim, learning, "euclidean", decay, restart_below, dtype=self.dtype_policy
             )
             for _ in range(self.num_quantizers)
         ]
+
+    @property
+    def codebooks(self) -> list[Codebook]:
+        return list(self.stages)
 
     def build_codebooks(self) -> None:
         for codebook in self.codebooks:
