@@ -2,8 +2,8 @@
 
 python docs/figures/codes.py
 
-It takes about three minutes on two cores. `codes_collapse.svg` has the share of 512 codes that occur
-in held-out digits, in the course of a training, and the error of the reconstructions at its end.
+It takes about three minutes on two cores. `codes_collapse.svg` shows the share of 512 codes that
+occur in held-out digits during training, and the error of the reconstructions at its end.
 """
 
 from __future__ import annotations
