@@ -83,6 +83,19 @@ def test_dataset_with_a_bad_first_batch(make_vae, refuse, dataset, x, options):
             refuse(model, lambda data=data: model.evaluate(data, verbose=0), *words)
 
 
+def test_numbers_do_not_move_for_a_batch_that_is_refused(make_vae, dataset, x):
+    # A schedule sets its number before the step, and asks nothing of the batch.
+    model, bad = make_vae(), x[:6].copy()
+    bad[4:] = 2.0
+    model.compile("sgd", jit_compile=False)
+    rise = kv.callbacks.KLAnnealing(kv.schedules.Linear(0.0, 1.0, steps=4))
+    data = dataset(bad, np.zeros(6), np.ones(6, "float32"), size=2)
+    with pytest.raises(ValueError, match=r"`x` must be in \[0, 1\]"):
+        model.fit(data, verbose=0, callbacks=[rise])
+    assert int(model.optimizer.iterations) == int(model.trained_batches) == 2
+    assert float(model.hyperparameters["beta"]) == 0.25
+
+
 def test_generator_with_a_bad_first_batch(model, refuse, x):
     refuse(
         model,

@@ -114,14 +114,14 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.full
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize(
     ("options", "optimizer"),
     [
-        ({"jit_compile": True, "steps_per_execution": 3}, "adam"),
         ({"run_eagerly": True}, "accumulating"),
+        ({"jit_compile": True, "steps_per_execution": 3}, "adam"),
     ],
-    ids=["xla, one execution", "accumulating"],
+    ids=["accumulating", "xla, one execution"],
 )
 def test_a_skipped_step_leaves_no_trace(x, bad_x, options, optimizer):
     # Weights, BatchNorm's averages, the multiplier and its average, slots and iterations are those
