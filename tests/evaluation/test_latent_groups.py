@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 import keras_vae as kv
+from keras_vae.evaluation.active_units import units_of
 from tests.small_models import binary_images, make_vae, randomize
 
 
@@ -51,3 +52,13 @@ def test_what_has_no_meaning_for_maps_is_refused():
     factors = kv.data.FactorData(x, np.array([[0, 0], [0, 1], [1, 0], [1, 1]]))
     with pytest.raises(ValueError, match="must have latent variables that are vectors: a factor"):
         kv.evaluation.disentanglement_scores(model, factors)
+
+
+def test_a_unit_is_active_by_its_variance_and_not_by_its_deviation():
+    # The variances of the means are 0.0049 and 0.0121.
+    means = np.array([[-0.07, -0.11], [0.07, 0.11]])
+    units = units_of(means, threshold=0.01)
+    assert units.active.tolist() == [False, True] and units.count == 1
+    # With classes, one of them is enough.
+    classes = np.stack([means, 0.1 * means], axis=-1)
+    assert units_of(classes, threshold=0.01).active.tolist() == [False, True]

@@ -1,5 +1,6 @@
 """Generation by groups: at a temperature, with some groups given, with some inferred."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -16,6 +17,20 @@ CHAIN = {
     "posterior": lambda: kv.posteriors.Chain([3, 2], hidden=()),
     "prior": lambda: kv.priors.Chain([3, 2], hidden=()),
 }
+
+
+class Identity(keras.layers.Layer):
+    """A decoder of z itself."""
+
+    def call(self, z):
+        return tf.identity(z)
+
+
+def test_the_noise_of_x_is_not_that_of_z():
+    # x = z + noise: with the same noise, it would be 2 z.
+    model = make_vae(decoder=Identity(), likelihood=kv.likelihoods.Normal((2,), scale=1.0))
+    x = model.sample(4000, seed=1, mean=False)
+    np.testing.assert_allclose(np.var(x, axis=0), 2.0, rtol=0.15)  # 6.7 standard errors
 
 
 def layered(**changes):

@@ -309,3 +309,15 @@ def test_labels_that_numbers_do_not_keep_apart_are_refused():
     third.label = "squared_error_1"
     with pytest.raises(ValueError, match="`constraint` must have labels"):
         GECO([SquaredError(1.0), SquaredError(1.0), third])
+
+
+def test_the_rate_has_the_weight_of_the_bound():
+    terms = kv.Terms(
+        log_p_x=tf.constant([[-90.0]]),
+        log_p_z=tf.constant([[-3.0]]),
+        log_q=tf.constant([[-1.0]]),
+        kl=tf.constant([[1.5, 0.5]]),
+    )
+    constraint, bound = kv.objectives.NegativeLogLikelihood(80.0), kv.objectives.ELBO(beta=3.0)
+    objective = kv.objectives.GECO(constraint, bound, initial_multiplier=2.0)
+    np.testing.assert_allclose(objective.loss(terms), [3.0 * 2.0 + 2.0 * (90.0 - 80.0)])
