@@ -67,8 +67,7 @@ def kl_of_latents(model: VAE, statistics: Statistics, units: ActiveUnits) -> dic
     """
     kl, names = statistics.mean_kl, list(model.latents)
     if len(kl) == len(units.variances):
-        active = np.any(units.variances.reshape(len(kl), -1) > units.threshold, axis=1)
-        return {"KL of each latent dimension": plotting.kl_by_dimension(kl, active)}
+        return {"KL of each latent dimension": plotting.kl_by_dimension(kl, units.active)}
     if 1 < len(kl) == len(names):
         return {"KL of each latent group": plotting.kl_by_group(dict(zip(names, kl, strict=True)))}
     return {}
