@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -47,10 +48,13 @@ class CellRow(keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns the output of the last cell."""
+        return of_any_batch(functools.partial(self._run, training=training), inputs)
+
+    def _run(self, maps: tf.Tensor, training: bool) -> tf.Tensor:
         for cell in self.cells:
             run = lambda maps, cell=cell: cell(maps, training=training)  # noqa: E731
-            inputs = of_any_batch(keras.remat(run) if self.recompute else run, inputs)
-        return inputs
+            maps = keras.remat(run)(maps) if self.recompute else run(maps)
+        return maps
 
 
 class Pattern:
