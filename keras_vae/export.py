@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -18,7 +18,12 @@ from keras_vae.training import errors, workers
 __all__ = ["export_saved_model"]
 
 
-def export_saved_model(model: VAE, path: str | os.PathLike, overwrite: bool = False) -> str:
+def export_saved_model(
+    model: VAE,
+    path: str | os.PathLike,
+    overwrite: bool = False,
+    temperature: float | Mapping[str, float] = 1.0,
+) -> str:
     """Writes a model as a SavedModel with signatures for serving.
 
     | signature        | inputs              | outputs                            |
@@ -40,13 +45,15 @@ def export_saved_model(model: VAE, path: str | os.PathLike, overwrite: bool = Fa
         model: The model.
         path: Folder to write; TensorFlow Serving expects its last part to be a version number.
         overwrite: Whether to replace an existing folder.
+        temperature: At which `sample` draws z, as in `model.sample`. All other signatures are those
+            of temperature 1.
 
     Returns:
         `path`, as a string.
 
     Raises:
         FileExistsError: If `path` exists and `overwrite` is False.
-        ValueError: If the model is not a `VAE`.
+        ValueError: If the model is not a `VAE`, or `model.sample` refuses the temperature.
 
     Example:
         >>> import tempfile, keras_vae as kv
@@ -70,6 +77,7 @@ def export_saved_model(model: VAE, path: str | os.PathLike, overwrite: bool = Fa
         raise FileExistsError(
             f"Argument `path` must not exist, unless overwrite=True. Received: path={str(path)!r}"
         )
+    signatures = _signatures(model, temperature)
     target.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(target) as written:
         module = tf.Module()
@@ -78,11 +86,13 @@ def export_saved_model(model: VAE, path: str | os.PathLike, overwrite: bool = Fa
         unserved = [v for part in (*model.metrics, model.objective) for v in part.variables]
         left_out = {id(variable) for variable in unserved}
         module.weights = [v.value for v in model.variables if id(v) not in left_out]
-        tf.saved_model.save(module, str(written), signatures=_signatures(model))
+        tf.saved_model.save(module, str(written), signatures=signatures)
     return str(path)
 
 
-def _signatures(model: VAE) -> dict[str, Callable[..., Any]]:
+def _signatures(
+    model: VAE, temperature: float | Mapping[str, float] = 1.0
+) -> dict[str, Callable[..., Any]]:
     def checked(x: tf.Tensor, y: Any) -> tuple[tf.Tensor, Any]:
         return model.check_support(*model.standardize(x, y))
 
@@ -98,8 +108,8 @@ def _signatures(model: VAE) -> dict[str, Callable[..., Any]]:
         return {"mean": model(x, y=y)}
 
     def sample(count: tf.Tensor, seed: tf.Tensor, y: Any = None) -> dict[str, tf.Tensor]:
-        y = model.labels.checked(y)
-        return {"mean": model.sample(_positive(count), seed=_stateless(seed), y=y)}
+        how = {"y": model.labels.checked(y), "temperature": temperature}
+        return {"mean": model.sample(_positive(count), seed=_stateless(seed), **how)}
 
     def log_likelihood(
         x: tf.Tensor, count: tf.Tensor, seed: tf.Tensor, y: Any = None

@@ -48,7 +48,7 @@ def conditional():
 @pytest.fixture(scope="module")
 def served_conditional(conditional, tmp_path_factory):
     loaded = tf.saved_model.load(
-        kv.export_saved_model(conditional, tmp_path_factory.mktemp("served") / "1")
+        kv.export_saved_model(conditional, tmp_path_factory.mktemp("served") / "1", temperature=0.5)
     )
     yield loaded.signatures
 
@@ -56,7 +56,7 @@ def served_conditional(conditional, tmp_path_factory):
 @pytest.fixture
 def unsigned(monkeypatch):
     """Leave out the signatures, which take seconds to trace, where it is about the folder."""
-    monkeypatch.setattr(export, "_signatures", lambda model: {})
+    monkeypatch.setattr(export, "_signatures", lambda model, temperature: {})
 
 
 def _images(count: int) -> tf.Tensor:
@@ -93,11 +93,12 @@ def test_data_outside_the_support_is_refused_when_served(served):
         served["encode"](x=255.0 * _images(2))
 
 
-def test_labels_are_an_input_of_a_conditional_model(conditional, served_conditional):
+def test_labels_and_the_temperature_are_those_of_the_model(conditional, served_conditional):
     model, served = conditional, served_conditional
     labels = tf.constant([2, 0])
     drawn = served["sample"](count=tf.constant(2), seed=tf.constant(1), y=labels)["mean"]
-    np.testing.assert_allclose(drawn, model.sample(2, seed=1, y=labels), rtol=1e-5, atol=1e-6)
+    expected = model.sample(2, seed=1, y=labels, temperature=0.5)
+    np.testing.assert_allclose(drawn, expected, rtol=1e-5, atol=1e-6)
     x = _images(2)
     reconstructed = served["reconstruct"](x=x, y=labels)["mean"]
     np.testing.assert_allclose(reconstructed, model.reconstruct(x, y=labels), rtol=1e-5, atol=1e-6)
@@ -113,6 +114,13 @@ def test_a_version_that_exists_is_kept_unless_told(model, tmp_path, unsigned):
     kv.export_saved_model(model, version, overwrite=True)
     assert not (version / "mine").exists()
     assert (version / "saved_model.pb").exists()
+
+
+def test_a_bad_temperature_is_refused_before_anything_is_written(model, tmp_path):
+    version = tmp_path / "models" / "1"
+    with pytest.raises(ValueError, match=r"`temperature` must be a finite number >= 0. Received"):
+        kv.export_saved_model(model, version, temperature=-1.0)
+    assert not version.parent.exists()
 
 
 def test_bad_counts_and_labels_are_refused_when_served(served_conditional):
