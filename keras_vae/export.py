@@ -108,8 +108,8 @@ def _signatures(
         return {"mean": model(x, y=y)}
 
     def sample(count: tf.Tensor, seed: tf.Tensor, y: Any = None) -> dict[str, tf.Tensor]:
-        how = {"y": model.labels.checked(y), "temperature": temperature}
-        return {"mean": model.sample(_positive(count), seed=_stateless(seed), **how)}
+        y, drawn = model.labels.checked(y), (_positive(count), _stateless(seed))
+        return {"mean": model.sample(*drawn, y=y, temperature=temperature)}
 
     def log_likelihood(
         x: tf.Tensor, count: tf.Tensor, seed: tf.Tensor, y: Any = None
