@@ -10,11 +10,11 @@ and of CIFAR-10, in those of Sonnet's VQ-VAE notebook (40,000 images, 8x8 codes 
 dimensions, 10,000 steps of 32), normal with the standard deviation of the data:
 
     cifar_vq                one codebook
-    cifar_vq_no_restarts    the same, its codes never beginning anew
-    cifar_vq_large, cifar_vq_large_no_restarts      the same with 8,192 codes
     cifar_residual          three codebooks of 8 codes: as many bits
     cifar_fsq               8, 8 and 8 levels: as many bits
-    cifar_..._third         3 passes in place of 8: cifar_vq, cifar_residual, cifar_fsq
+    cifar_..._third         3 passes in place of 8, of the three above and these:
+    cifar_vq_no_restarts_third      codes that never begin anew
+    cifar_vq_large_third, cifar_vq_large_no_restarts_third      the same two with 8,192 codes
     cifar_hierarchy         VQ-VAE-2: 4x4 codes over 8x8, 512 each, a discretized logistic mixture
 
 Rows of digits and of the hierarchy go on with a prior over their codes, which is trained on the
@@ -181,7 +181,7 @@ def _taming(
     made = functools.partial(normal_maps, objective)
     geco = {"GECO": {}} if label.startswith("GECO") else {}
     given = {"sse": sse, "rate": rate}
-    recipe = _recipe(20, 128, 1e-3)
+    recipe = _recipe(12, 128, 1e-3)
     return Row(f"CIFAR-10, {label}", made, recipe, given, _COLOUR, geco, bias_of_data=False)
 
 
@@ -232,18 +232,20 @@ ROWS = {
     ),
     "mnist_binary_4x4": _of_digits("binary MNIST, 4x4 of 256 codes", small_maps, _BINARY),
 }
+_LENGTHS = {"": 8, "_third": 3}
+_IN_FULL = ("vq", "residual", "fsq")
 for _name, (_label, _made, _dims) in _QUANTIZERS.items():
-    for _end, _passes in (("", 8), ("_third", 3)):
-        if not _end or _name in ("vq", "residual", "fsq"):
+    for _end, _passes in _LENGTHS.items():
+        if _name in _IN_FULL or _end:
             ROWS[f"cifar_{_name}{_end}"] = _row(
-                f"CIFAR-10, {_label}" + (", 3 passes" if _end else ""),
+                f"CIFAR-10, {_label}" + (f", {_passes} passes" if _end else ""),
                 functools.partial(colours, _made, _dims),
                 _recipe(_passes, 32, 3e-4),
                 _COLOUR,
                 **(_SONNET if _name == "vq" and not _end else {}),
             )
 ROWS["cifar_hierarchy"] = _row(
-    "CIFAR-10, 4x4 over 8x8 of 512 codes", hierarchy, _recipe(20, 64, 3e-4), _WHOLE
+    "CIFAR-10, 4x4 over 8x8 of 512 codes", hierarchy, _recipe(10, 64, 3e-4), _WHOLE
 )
 ROWS |= {
     "taming_vae": _taming("VAE", lambda: kv.objectives.ELBO(), 77.66, 31.97),
