@@ -1,0 +1,68 @@
+"""Draws reconstructions and samples of the row `cifar_hierarchy` of `benchmarks/codes.py`.
+
+python docs/figures/code_images.py --runs runs/codes
+
+It needs what the row has trained: the VQ-VAE-2 and the prior over its codes. In the upper half of
+`code_images.png` are held-out images, reconstructions, and reconstructions whose fine codes are
+drawn given the coarse ones; in the lower half are samples at two temperatures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+
+import keras
+import numpy as np
+from matplotlib.figure import Figure
+
+import keras_vae as kv
+from keras_vae.core.figures import new_figure
+
+FOLDER = pathlib.Path(__file__).parent
+COLUMNS, TEMPERATURES = 14, (1.0, 0.9)
+
+
+def load(folder: pathlib.Path) -> kv.VQVAE:
+    """Returns the trained model with its prior."""
+    model, second = (
+        keras.saving.load_model(sorted(one.glob("after_*.keras"))[-1])
+        for one in (folder, folder / "prior")
+    )
+    return model.with_prior(second.prior_head)
+
+
+def draw(model: kv.VQVAE) -> Figure:
+    """Returns the figure."""
+    images = next(iter(kv.data.load("cifar10", "test", COLUMNS, binarize=None, dtype="uint8")))
+    coarse = next(iter(model.latents))
+    rows = {
+        "data": images,
+        "all codes": model.reconstruct(images),
+        "coarse codes": model.reconstruct(images, keep=coarse, seed=1),
+    }
+    for temperature in TEMPERATURES:
+        drawn = model.sample(2 * COLUMNS, temperature=temperature, seed=1)
+        rows[f"samples,\ntemperature\n{temperature}"] = drawn
+    heights = [len(row) // COLUMNS for row in rows.values()]
+    figure = new_figure(COLUMNS * 0.66, sum(heights) * 0.66 + 0.2)
+    panels = figure.subplots(len(rows), 1, height_ratios=heights)
+    for axes, (label, row) in zip(panels, rows.items(), strict=True):
+        lines = np.split(np.asarray(row, "float32") / 255.0, len(row) // COLUMNS)
+        axes.imshow(np.concatenate([np.concatenate(line, axis=1) for line in lines]).clip(0, 1))
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+    return figure
+
+
+def main() -> None:
+    """Draws and writes the figure beside this file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs/codes"))
+    args = parser.parse_args()
+    draw(load(args.runs / "cifar_hierarchy_seed_0")).savefig(FOLDER / "code_images.png", dpi=110)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Draws rows of `benchmarks/codes.py` on CIFAR-10 in the plane of rate and distortion.
+
+python docs/figures/rate_distortion.py
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pathlib
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from keras_vae.core.figures import frame_lightly, new_figure
+
+ROOT = pathlib.Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "codes.json"
+
+
+def draw(results: Mapping[str, Any]) -> Figure:
+    """Returns a figure of the squared error by the rate, here (dots, squares) and published.
+
+    Args:
+        results: By row and seed.
+    """
+    from benchmarks import codes
+
+    figure = new_figure(7.2, 4.6)
+    axes = figure.subplots()
+    names = [name for name in codes.ROWS if name in results and name.startswith(("cifar", "tam"))]
+    for place, name in enumerate(names):
+        row, found = codes.ROWS[name], next(iter(results[name].values()))
+        color, label = f"C{place % 10}", row.label.removeprefix("CIFAR-10, ")
+        kind = "o" if name.startswith("taming") else "s"
+        axes.plot(found["test"]["kl"], found["test_sse"], kind, color=color, label=label)
+        if "sse" in row.published:
+            axes.plot(row.published["rate"], row.published["sse"], "x", color=color)
+    ticks = [8, 10, 12, 15, 20, 30, 40, 60, 80]
+    axes.set_xscale("log", subs=[])
+    axes.set_xticks([20, 30, 50, 100, 200, 400], ["20", "30", "50", "100", "200", "400"])
+    axes.set_yscale("log", subs=[])
+    axes.set_yticks(ticks, [str(tick) for tick in ticks])
+    axes.set_xlabel("rate on held-out images: KL, or -log p(z) of codes; nats")
+    axes.set_ylabel("squared error of an image")
+    title = "dots: normal latent variables, squares: codes under the uniform prior"
+    axes.set_title(f"{title}\ncrosses: published, of what was trained on", fontsize=10)
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    frame_lightly(axes)
+    return figure
+
+
+def main() -> None:
+    """Writes the figure beside this file."""
+    sys.path.insert(0, str(ROOT))  # Benchmarks are not installed.
+    path = pathlib.Path(__file__).with_suffix(".svg")
+    # The same figure is the same file.
+    with matplotlib.rc_context({"svg.hashsalt": "rate_distortion"}):
+        results = json.loads(RESULTS.read_text())["rows"]
+        digest = importlib.import_module("benchmarks.records").digest(results)
+        draw(results).savefig(path, metadata={"Date": None, "Identifier": digest})
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
