@@ -30,9 +30,9 @@ class Stage:
     """
 
     prior: Callable[[], kv.priors.Prior]
-    passes: int = 30
+    passes: int = 16
     batch_size: int = 128
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
 
 
 def judge(

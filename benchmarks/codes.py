@@ -257,18 +257,18 @@ ROWS |= {
 
 def digit_prior() -> kv.priors.Prior:
     """Returns a prior over maps of 7x7 codes of digits."""
-    return kv.priors.PixelCNN((7, 7), 128, filters=64, num_layers=6)
+    return kv.priors.PixelCNN((7, 7), 128, filters=32, num_layers=6)
 
 
 def small_digit_prior() -> kv.priors.Prior:
     """Returns a prior over maps of 4x4 codes of digits."""
-    return kv.priors.PixelCNN((4, 4), 256, filters=64, num_layers=4)
+    return kv.priors.PixelCNN((4, 4), 256, filters=32, num_layers=4)
 
 
 def colour_prior() -> kv.priors.Prior:
     """Returns a prior over 4x4 codes, and 8x8 codes given those."""
-    top = kv.priors.PixelSNAIL((4, 4), 512, filters=64, num_blocks=1)
-    bottom = kv.priors.PixelSNAIL((8, 8), 512, filters=64, num_blocks=2)
+    top = kv.priors.PixelSNAIL((4, 4), 512, filters=32, num_blocks=1)
+    bottom = kv.priors.PixelSNAIL((8, 8), 512, filters=32, num_blocks=2)
     return kv.priors.Hierarchy(top=top, bottom=bottom)
 
 
@@ -276,7 +276,7 @@ PRIORS = {
     "mnist": Stage(digit_prior),
     "mnist_binary": Stage(digit_prior),
     "mnist_binary_4x4": Stage(small_digit_prior),
-    "cifar_hierarchy": Stage(colour_prior),
+    "cifar_hierarchy": Stage(colour_prior, passes=6),
 }
 
 
