@@ -211,7 +211,8 @@ def mmd(
         bandwidth: h > 0, in the unit of x.
 
     Returns:
-        Tensor `[...]`. For equal distributions its mean is zero, so it may be negative.
+        Tensor `[...]`. For equal distributions its mean is zero, so it may be negative. It is zero
+        if a sample is a single point, of which there are no pairs.
 
     Raises:
         ValueError: If the kernel is unknown.
@@ -234,7 +235,9 @@ def mmd(
         return tf.exp(-distances / scale) if kernel == "rbf" else scale / (scale + distances)
 
     between = tf.reduce_mean(similarity(x, y), axis=[-2, -1])
-    return _mean_of_pairs(similarity(x, x)) + _mean_of_pairs(similarity(y, y)) - 2.0 * between
+    within = _mean_of_pairs(similarity(x, x)) + _mean_of_pairs(similarity(y, y))
+    pairs = tf.minimum(tf.shape(x)[-2], tf.shape(y)[-2]) > 1
+    return tf.where(pairs, within - 2.0 * between, tf.zeros_like(between))
 
 
 def _mean_of_pairs(values: tf.Tensor) -> tf.Tensor:

@@ -125,4 +125,8 @@ def _counts(model: Any, parts: tuple[str, ...]) -> dict[str, keras.Variable]:
     if not known or not set(parts) <= set(optimizer.parts):
         rule = f"must be one of keras_vae.optimizers.by_part, with one of their own for {parts}"
         raise checks.invalid("optimizer", rule, optimizer)
+    steps = next(iter(optimizer.optimizers)).gradient_accumulation_steps
+    if steps:
+        rule = "must not accumulate gradients, as a gate decides about single batches"
+        raise checks.invalid("optimizer", rule, f"gradient_accumulation_steps={steps}")
     return {part: optimizer[part]._iterations for part in parts}

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_vae.core import checks
+from keras_vae.core.freezing import freeze_inside
 from keras_vae.models.parts import trainable_of
 from keras_vae.objectives import ELBO, Objective
 from keras_vae.terms import Latents, Terms, event_of, join_z, split_z
@@ -136,6 +137,7 @@ class LatentVariableModel(ObjectiveModel):
         x = tf.TensorSpec(input_shape, keras.config.floatx())
         trace = tf.function(lambda x: self.compute_terms(*self.standardize(x)[:1]), autograph=False)
         trace.get_concrete_function(x)
+        freeze_inside(self)
         self.objective.build_for(self)
         self.built = True
 

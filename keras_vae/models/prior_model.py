@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from keras_vae.core import checks
+from keras_vae.core.freezing import freeze_inside
 from keras_vae.core.head import serializable
 from keras_vae.core.seeds import fold, purpose, seed_tensor
 from keras_vae.distributions.codes import CodeGroups
@@ -82,6 +83,7 @@ class PriorModel(LatentVariableModel):
             self.labels = Labels(condition, prior.density_dtype)
         self.condition = getattr(self.labels, "layer", None)
         prior.build_for("prior", self.labels.features_shape)
+        freeze_inside(self)
         self.build((None, prior.groups.size))
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:

@@ -12,6 +12,7 @@ import tensorflow_probability as tfp
 
 from keras_vae import bounds
 from keras_vae.core import checks
+from keras_vae.core.freezing import freeze_inside
 from keras_vae.core.head import serializable
 from keras_vae.core.seeds import fold, purpose, seed_tensor
 from keras_vae.likelihoods import Likelihood
@@ -104,6 +105,7 @@ class VAE(LatentVariableModel):
         # Not in `build`, where Keras would prefix the paths of the weights, except in loaded
         # models.
         self._build_parts()
+        freeze_inside(self)
         self.objective.build_for(self)
         self.build((None, *likelihood.event_shape))
 
@@ -134,11 +136,6 @@ class VAE(LatentVariableModel):
             self.prior_head.build(x_shape, self.labels.features_shape)
         if not self.likelihood_head.built:
             self.likelihood_head.build(params_shape)
-        for layer in self._flatten_layers(include_self=False, recursive=False):
-            if not layer.trainable:
-                # Also freezes the layers that building added: Keras passes on only changes.
-                layer.trainable = True
-                layer.trainable = False
 
     @property
     def trainable_parts(self) -> dict[str, list[keras.Variable]]:

@@ -125,7 +125,9 @@ class SpectralNormalization(keras.layers.Layer):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Returns the output of the layer with the normalized kernel."""
         outputs = self.layer(inputs)
-        outputs = outputs / tf.cast(self.sigma(), outputs.dtype)
+        # A kernel of zeros stays one: half precision has no smaller bound.
+        sigma = tf.maximum(self.sigma(), 1e-6)
+        outputs = outputs / tf.cast(sigma, outputs.dtype)
         return self.activation(outputs + self.bias if self.use_bias else outputs)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:

@@ -129,6 +129,10 @@ class Adversarial(AroundObjective):
         self._kernel: Callable[[], keras.Variable] | None = None
 
     def build_for(self, model: Any) -> None:
+        if self._distance is not None:
+            layers = model._flatten_layers(include_self=False, recursive=False)
+            learning = [layer for layer in layers if layer is not model.objective]
+            self._distance.check_apart(self.discriminator, *learning)
         super().build_for(model)
         if self._distance is not None:
             self._distance.build_network(self.judged_shape(model))

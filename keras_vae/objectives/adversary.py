@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras_vae import adversaries
 from keras_vae.controllers import MovingAverage
 from keras_vae.core import checks
+from keras_vae.core.freezing import freeze_inside
 from keras_vae.objectives.base import Objective
 from keras_vae.terms import Terms
 from keras_vae.training import losses
@@ -114,8 +115,8 @@ class Adversary(Objective):
             ValueError: If it does not accept the examples it is to judge, assigns its kernels in
                 the forward pass, or has batch statistics, which replicas would not share.
         """
-        if not self.discriminator.built:
-            _build(self.discriminator, self.judged_shape(model))
+        _build(self.discriminator, self.judged_shape(model))
+        freeze_inside(self)
         _check_kernels_stay(self.discriminator)
         if model.distribute_strategy.num_replicas_in_sync > 1:
             _check_no_batch_statistics(self.discriminator)
@@ -312,10 +313,16 @@ def _mean_of(kinds: Sequence[tf.Tensor]) -> tf.Tensor:
 
 
 def _build(discriminator: keras.layers.Layer, shape: tuple[int, ...] | None) -> None:
+    """Builds a discriminator for examples of this shape, or raises if it does not take them."""
     if shape is None:
-        rule = "must be built, as the model does not say the shape of its data"
-        raise checks.invalid("discriminator", rule, discriminator)
-    checks.output_of(PART, discriminator, (None, *shape))
+        if not discriminator.built:
+            rule = "must be built, as the model does not say the shape of its data"
+            raise checks.invalid(PART, rule, discriminator)
+        return
+    outputs = keras.tree.flatten(checks.output_of(PART, discriminator, (None, *shape)))
+    if len(outputs) != 1:
+        rule = "must return a single tensor of logits"
+        raise checks.invalid(PART, rule, f"{discriminator!r}, which returns {len(outputs)}")
 
 
 def _check_kernels_stay(discriminator: keras.layers.Layer) -> None:

@@ -35,6 +35,8 @@ class Objective(Steerable):
             parts and, under `""`, the loss of all others, which is the one in the logs. An
             estimator that changes the gradient on its way back through z does so for the loss of
             every part.
+        matches_prior: Whether it holds q(z) to the prior by other means than a KL, whose weight may
+            then be zero.
         controllers: Its own rules, which run at every training step without a callback.
 
     Example:
@@ -50,6 +52,7 @@ class Objective(Steerable):
     pathwise: bool = True
     computes_with_z: bool = False
     loss_parts: tuple[str, ...] = ()
+    matches_prior: bool = False
     controllers: Sequence[Controller] = ()
 
     def __init__(self, num_samples: int = 1, **kwargs: Any):

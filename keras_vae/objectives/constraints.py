@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from keras_vae.core import checks
+from keras_vae.core.freezing import freeze
 from keras_vae.core.head import serializable
 from keras_vae.core.hyperparameters import Steerable
 from keras_vae.objectives.base import draws_of
@@ -166,7 +167,7 @@ class FeatureMatch(Constraint):
             raise checks.invalid("features", "must be a keras.layers.Layer or model", features)
         self._initial_kappa = checks.number("kappa", kappa, 0.0, exclusive=True)
         self.features = features
-        self.features.trainable = False
+        freeze(self.features)
         self.kappa = self.add_hyperparameter("kappa", self._initial_kappa)
 
     @property
@@ -177,7 +178,7 @@ class FeatureMatch(Constraint):
     @trainable.setter
     def trainable(self, value: bool) -> None:
         # Keras passes `model.trainable = True` down to all layers.
-        self.features.trainable = False
+        freeze(self.features)
 
     def distance(self, terms: Terms) -> tf.Tensor:
         x, mean = self.means(terms)

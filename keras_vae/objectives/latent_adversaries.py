@@ -155,7 +155,7 @@ class AdversarialPosterior(LatentAdversary):
 
     Raises:
         ValueError: If an argument is not as above; when the objective is given to a model, if the
-            critic does not accept the model's z.
+            critic does not accept the model's z, or the prior learns and β is 0.
 
     Example:
         >>> import keras_vae as kv
@@ -175,6 +175,8 @@ class AdversarialPosterior(LatentAdversary):
         algorithm 1, arXiv:1711.01558 (WAE-GAN).
     """
 
+    matches_prior = True
+
     def __init__(
         self,
         critic: keras.layers.Layer,
@@ -190,6 +192,14 @@ class AdversarialPosterior(LatentAdversary):
         super().__init__(objective, critic, loss, r1, lecam, **kwargs)
         self._initial_weight = checks.number("weight", weight, minimum=0.0)
         self.weight = self.add_hyperparameter("weight", self._initial_weight)
+
+    def build_for(self, model: Any) -> None:
+        super().build_for(model)
+        learned = model.trainable_parts.get("prior", ())
+        beta = self.objective.hyperparameters.get("beta")
+        if learned and beta is not None and float(beta) == 0.0:
+            rule = "must have no weights that learn, as nothing trains them without a KL (beta > 0)"
+            raise checks.invalid("prior", rule, [variable.path for variable in learned])
 
     def added(self, terms: Terms) -> tuple[tf.Tensor, Verdict, dict[str, tf.Tensor]]:
         draws = draws_of(terms, "AdversarialPosterior")

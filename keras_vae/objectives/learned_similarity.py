@@ -159,7 +159,11 @@ def _with_features(discriminator: Any, name: str | None) -> Callable[..., Any]:
     try:
         last = discriminator.layers[-1].input if name is None else None
         features = last if name is None else discriminator.get_layer(name).output
-        return keras.Model(discriminator.inputs, [discriminator.outputs[0], features])
+        judge = keras.Model(discriminator.inputs, [discriminator.outputs[0], features])
     except (AttributeError, IndexError, ValueError) as error:
         rule = f"must name a layer of a functional or sequential discriminator: {error}"
         raise checks.invalid("feature_layer", rule, name) from error
+    if any(features is image for image in discriminator.inputs):
+        rule = "must name a hidden layer: what goes into the last layer is the image itself"
+        raise checks.invalid("feature_layer", rule, name)
+    return judge

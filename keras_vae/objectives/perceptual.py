@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_vae.core import checks
+from keras_vae.core.freezing import freeze
 from keras_vae.core.head import serializable
 
 
@@ -33,7 +34,7 @@ class PerceptualDistance(keras.layers.Layer):
     def __init__(self, network: Any, **kwargs: Any):
         super().__init__(autocast=False, **kwargs)
         self.network = _as_model(network)
-        self.network.trainable = False
+        self._is_in_use = False
 
     @property
     def trainable(self) -> bool:
@@ -42,20 +43,29 @@ class PerceptualDistance(keras.layers.Layer):
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
-        # Keras passes `model.trainable = True` down to all layers, and sets it before there are
-        # any.
-        if hasattr(self, "network"):
-            self.network.trainable = False
+        # Keras passes `model.trainable = True` down to all layers. A network that is refused stays
+        # as it was.
+        if getattr(self, "_is_in_use", False):
+            freeze(self.network)
+
+    def check_apart(self, *others: Any) -> None:
+        """Raises a `ValueError` if the network has a layer of those that must learn."""
+        learning = {id(one) for other in others for one in other._flatten_layers()}
+        shared = [one.name for one in self.network._flatten_layers() if id(one) in learning]
+        if shared:
+            rule = "must share no layer with the model or the discriminator, as it is frozen"
+            raise checks.invalid("perceptual", f"{rule}: give it a copy", shared)
 
     def build_network(self, shape: tuple[int, ...] | None) -> None:
-        """Builds the network for images of this shape, if it is known, or raises."""
+        """Builds and freezes the network, for images of this shape if it is known, or raises."""
         if shape is not None:
             given, inputs = (None, *shape), getattr(self.network, "inputs", None)
             if inputs and not tf.TensorShape(inputs[0].shape).is_compatible_with(given):
                 rule = f"must take images of shape {given}"
                 raise checks.invalid("perceptual", rule, f"one for {inputs[0].shape}")
             checks.output_of("perceptual", self.network, given, "images")
-        self.network.trainable = False
+        self._is_in_use = True
+        freeze(self.network)
 
     def call(self, x: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
         """Returns the distances `[S, B]` between x `[B, *E]` and others `[S, B, *E]`."""

@@ -162,7 +162,7 @@ class PartOptimizer(keras.optimizers.Optimizer):
             raise checks.invalid("grads", "must hold a gradient of some variable", grads)
         moves = self._moves or self.due()
         for part in self._by_part:
-            own = [pair for pair in pairs if self._part_of(pair[1]) == part]
+            own = [pair for pair in pairs if self.part_of(pair[1]) == part]
             # A part without gradients stays as it is, just like a single variable without one.
             if any(gradient is not None for gradient, _ in own):
                 gradients, its_variables = zip(*own, strict=True)
@@ -213,13 +213,14 @@ class PartOptimizer(keras.optimizers.Optimizer):
         finally:
             self._by_part[part]._learning_rate = schedule
 
-    def _part_of(self, variable: keras.Variable) -> str:
+    def part_of(self, variable: keras.Variable) -> str:
+        """Returns the part of a variable that the optimizer was built with."""
         return self.parts[self._get_variable_index(variable)]
 
     def finalize_variable_values(self, var_list: Sequence[keras.Variable]) -> None:
         """Replaces variables by their averages in parts whose optimizer keeps averages."""
         for part, optimizer in self._by_part.items():
-            own = [variable for variable in var_list if self._part_of(variable) == part]
+            own = [variable for variable in var_list if self.part_of(variable) == part]
             if own:
                 optimizer.finalize_variable_values(own)
 

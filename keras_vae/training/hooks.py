@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -111,11 +111,11 @@ def hyperparameters_of(model: keras.Model) -> dict[str, keras.Variable]:
 
 
 def weighted_means(
-    hooks: Iterable[StepHook], measures: Mapping[str, tf.Tensor], weights: tf.Tensor
+    hooks: Sequence[StepHook], measures: Mapping[str, tf.Tensor], weights: tf.Tensor
 ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
     """Returns the means, over the batch of all replicas, of the measures that the hooks need.
 
-    Also returns whether there are any: a batch without weight says nothing.
+    Also returns whether the batch has any weight: otherwise it says nothing.
 
     Args:
         hooks: The hooks whose `feedback` names the measures.
@@ -125,7 +125,8 @@ def weighted_means(
     # Sorted: every replica must reduce in the same order.
     names = sorted({name for hook in hooks for name in hook.feedback})
     if not names:
-        return {}, tf.constant(False)
+        known = sum_over_replicas(tf.reduce_sum(weights)) > 0.0 if hooks else tf.constant(False)
+        return {}, known
     sums = [tf.reduce_sum(weights * measures[name]) for name in names]
     *sums, total = tf.unstack(sum_over_replicas(tf.stack([*sums, tf.reduce_sum(weights)])))
     means = {n: tf.math.divide_no_nan(s, total) for n, s in zip(names, sums, strict=True)}

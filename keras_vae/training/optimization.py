@@ -45,7 +45,23 @@ def apply(
             gradients[i] = tf.where(first, total, tf.zeros_like(total))
     parts = without_loss_scaling(optimizer)
     with parts.moving(moves) if isinstance(parts, PartOptimizer) else contextlib.nullcontext():
-        optimizer.apply(_scale_down_huge(optimizer, gradients), variables)
+        optimizer.apply(_scale_down_huge(optimizer, gradients, variables), variables)
+
+
+def start_averages(optimizer: Any) -> None:
+    """Lets the averages of weights begin at the weights, where no step has been made.
+
+    Keras starts them at zero and overwrites them at the first step. At the end of a training it
+    assigns them to the weights, also if there was no step.
+
+    Args:
+        optimizer: Keras optimizer that is built, possibly with others inside.
+    """
+    for one in leaves(optimizer):
+        if one.use_ema and int(tf.convert_to_tensor(one._iterations)) == 0:
+            averages = one._model_variables_moving_average
+            for variable, average in zip(one._trainable_variables, averages, strict=True):
+                average.assign(variable)
 
 
 def moving_parts(
@@ -73,14 +89,16 @@ def moving_parts(
     return moves
 
 
-def _scale_down_huge(optimizer: Any, gradients: Sequence[Any]) -> list[Any]:
+def _scale_down_huge(
+    optimizer: Any, gradients: Sequence[Any], variables: Sequence[Any]
+) -> list[Any]:
     """Returns gradients with finite squares, for which clipping by norm gives the same result.
 
     Keras computes norms from squares, which overflow in float32 from 1.8e19 on. What is clipped
     keeps only the direction of the gradient, so a common factor does not matter.
     """
     gradients = list(gradients)
-    for group in _clipped_together(optimizer, gradients):
+    for group in _clipped_together(optimizer, gradients, variables):
         largest = [tf.reduce_max(tf.abs(values(gradients[i]))) for i in group]
         factor = tf.minimum(LARGE / tf.reduce_max(tf.stack(largest)), 1.0)
         for i in group:
@@ -88,12 +106,15 @@ def _scale_down_huge(optimizer: Any, gradients: Sequence[Any]) -> list[Any]:
     return gradients
 
 
-def _clipped_together(optimizer: Any, gradients: Sequence[Any]) -> list[list[int]]:
+def _clipped_together(
+    optimizer: Any, gradients: Sequence[Any], variables: Sequence[Any]
+) -> list[list[int]]:
     """Returns the numbers of the gradients that are clipped by a common norm, for each norm."""
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         return []  # Half precision overflows long before.
-    parts = getattr(optimizer, "parts", None)
-    leaves = [optimizer] * len(gradients) if parts is None else [optimizer[p] for p in parts]
+    leaves = [optimizer] * len(gradients)
+    if isinstance(optimizer, PartOptimizer):
+        leaves = [optimizer[optimizer.part_of(variable)] for variable in variables]
     groups: dict[Any, list[int]] = {}
     for i, (leaf, gradient) in enumerate(zip(leaves, gradients, strict=True)):
         norm, alone = leaf.clipnorm or leaf.global_clipnorm, bool(leaf.clipnorm)

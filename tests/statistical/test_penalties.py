@@ -363,3 +363,9 @@ def test_capacity_is_the_formula_with_its_gradient(capacity, sign):
 def test_bad_arguments_are_refused(name, arguments, message):
     with pytest.raises(ValueError, match=message):
         objective(name, **arguments)
+
+
+def test_a_single_point_says_nothing_of_a_distribution():
+    one, two = tf.constant([[0.3, 0.1]]), tf.constant([[0.31, 0.1], [0.2, 0.0]])
+    for pair in [(one, one + 0.01), (one, two), (two, one)]:
+        assert float(penalties.mmd(*pair, "imq", 1.0)) == 0.0

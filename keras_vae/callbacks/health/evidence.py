@@ -220,6 +220,7 @@ class Evidence:
         spikes: The steps that were skipped because their gradient was too large, or None.
         part_steps: Number of steps in this training of those parts that may skip some, or all.
         accuracy: How often the discriminator was right in the epoch, or None if there is none.
+        prior_is_matched: Whether something other than the KL holds q(z) to the prior.
     """
 
     epoch: int
@@ -234,6 +235,7 @@ class Evidence:
     spikes: Skips | None = None
     part_steps: Mapping[str, int] = dataclasses.field(default_factory=dict)
     accuracy: float | None = None
+    prior_is_matched: bool = False
 
     def all_named(self, name: str) -> dict[str, Number]:
         """Returns the hyperparameters of that name, in any layer."""

@@ -233,6 +233,7 @@ class HealthCheck(keras.callbacks.Callback):
             spikes=spikes,
             part_steps=parts.part_steps,
             accuracy=logs.get("discriminator_accuracy"),
+            prior_is_matched=self.model.objective.matches_prior,
         )
 
     def _judge(self, now: Evidence) -> None:

@@ -91,7 +91,7 @@ def beta_still_zero(now: Evidence, before: Sequence[Evidence], limits: Limits) -
 
     A β that is moved by feedback is left to its rule.
     """
-    if not now.last:
+    if not now.last or now.prior_is_matched:
         return None
     for name, beta in now.all_named("beta").items():
         # If a cycle is as long as an epoch, the ends of epochs show only its lowest values.
