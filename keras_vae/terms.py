@@ -214,9 +214,22 @@ def join_z(
         if tuple(groups[name].shape[-len(shape) :]) != shape:
             rule = f"must hold {name!r} of shape [..., {', '.join(map(str, shape))}]"
             raise checks.invalid("groups", rule, tuple(groups[name].shape))
+    _check_alike(groups, latents)
     if len(latents) == 1 and event in (None, *latents.values()):
         return next(iter(groups.values()))
     return tf.concat([_as_vectors(groups[name], shape) for name, shape in latents.items()], axis=-1)
+
+
+def _check_alike(groups: Mapping[str, tf.Tensor], latents: Latents) -> None:
+    """Raises a `ValueError` unless all groups have one dtype and one shape of the batch."""
+    dtypes = {name: tf.as_dtype(groups[name].dtype).name for name in latents}
+    if len(set(dtypes.values())) > 1:
+        raise checks.invalid("groups", "must have one dtype", dtypes)
+    leading = {name: groups[name].shape[: -len(shape)] for name, shape in latents.items()}
+    first = next(iter(leading.values()))
+    if not all(tf.TensorShape(one).is_compatible_with(first) for one in leading.values()):
+        rule = "must have the same dimensions before those of the group"
+        raise checks.invalid("groups", rule, {name: tuple(one) for name, one in leading.items()})
 
 
 def _as_vectors(group: tf.Tensor, shape: tuple[int, ...]) -> tf.Tensor:

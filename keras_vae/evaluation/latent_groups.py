@@ -17,7 +17,9 @@ class LatentGroup:
         name: Name of the group, as in `model.latents`.
         dimensions: Number of its dimensions.
         active_units: How many of them are active.
-        kl: Its mean KL(q(z_l|...) || p(z_l|...)), in nats; None if groups only have a joint KL.
+        kl: Its mean KL(q(z_l|...) || p(z_l|...)), in nats; None if groups only have a joint KL. If
+            prior and posterior draw the groups in opposite orders, as `Chain` does, it is the mean
+            of log q(z_l|...) - log p(z_l|...), which may be negative; the sum is a KL.
     """
 
     name: str

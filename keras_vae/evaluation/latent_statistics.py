@@ -81,15 +81,15 @@ class LatentReader:
         if not moments:
             raise ValueError("Argument `data` must hold at least one example. Received: none")
         columns = zip(*moments, strict=True)
-        means, variances, kl = (tf.concat(parts, axis=0).numpy() for parts in columns)
-        units = units_of(means, threshold)
-        variance = _mean(variances) + units.variances
+        along, means, variances, kl = (tf.concat(parts, axis=0).numpy() for parts in columns)
+        units = units_of(along, threshold)
+        variance = _mean(variances) + np.var(means, axis=0, dtype=np.float64)
         mean_kl = _mean(kl)
         groups = latent_groups(self._model.latents, units.active, mean_kl)
         return LatentStatistics(units, mean_kl, _mean(means), variance, groups)
 
     def _moments(self, data: list[tf.Tensor], number: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """Returns E_q[z] `[B, D]`, Var_q[z] `[B, D]` and the KL `[B, G]` of a batch."""
+        """Returns the mean for units, E_q[z], Var_q[z], each `[B, D]`, and the KL `[B, G]`."""
         model, (x, y) = self._model, (*data, None)[:2]
         x, y = model.check_support(*model.standardize(x, y))
         q, p_z = model.encode(x, y), model.prior(y)
@@ -99,7 +99,12 @@ class LatentReader:
             z = q.sample(_NUM_SAMPLES, seed=fold(seed_tensor(0), number, purpose("monitor")))
             kl = bounds.estimated_kl(q, p_z, z)
         head = model.posterior_head
-        return head.mean(q), tf.square(head.stddev(q)), kl
+        along = head.mean(q)
+        if hasattr(q, "means_along"):
+            # Of groups given others, `stddev` is at the means of those, so take draws.
+            draws = q.sample(_NUM_SAMPLES, seed=fold(seed_tensor(1), number, purpose("monitor")))
+            return along, *tf.nn.moments(draws, axes=[0]), kl
+        return along, along, tf.square(head.stddev(q)), kl
 
 
 def _mean(rows: np.ndarray) -> np.ndarray:

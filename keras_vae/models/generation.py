@@ -47,9 +47,12 @@ def draw_latents(
     """
     temperatures = _checked_temperatures(temperature, latents)
     values = _checked_given({} if given is None else given, latents, num_samples, p)
-    if len(values) == len(latents) and len(latents) > 1:
-        return tf.concat([values[position] for position in sorted(values)], axis=-1)
-    if len(latents) > 1 and not hasattr(p, "draw_groups"):
+    if len(values) == len(latents) > 0:
+        rows = [values[position] for position in sorted(values)]
+        return rows[0] if len(rows) == 1 else tf.concat(rows, axis=-1)
+    if len(latents) == 1:  # The prior may draw it in several groups.
+        temperatures = dict.fromkeys(range(_count_groups(p)), temperatures.get(0, 1.0))
+    elif len(latents) > 1 and not hasattr(p, "draw_groups"):
         temperatures = _one_temperature(temperatures, values, p)
     shape: list[Any] = [] if p.batch_shape.rank else [num_samples]
     return groups.draw(p, shape, seed, values, temperatures)
@@ -57,7 +60,10 @@ def draw_latents(
 
 def checked_names(argument: str, names: Iterable[str], latents: Latents) -> list[str]:
     """Returns the names as a list, or raises unless all of them are names of groups."""
-    names = [names] if isinstance(names, str) else list(names)
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, Iterable) or not all(isinstance(name, str) for name in names):
+        raise checks.invalid(argument, f"must be names of the groups {list(latents)}", names)
+    names = list(names)
     unknown = [name for name in names if name not in latents]
     if unknown:
         raise checks.invalid(argument, f"must be of the groups {list(latents)}", unknown)
@@ -119,6 +125,11 @@ def _rows(
         raise ValueError(f"Argument `given` {rule}. Received: shape={tuple(value.shape)}")
     rows = tf.broadcast_to(value, tf.concat([[num_samples], shape], axis=0))
     return tf.reshape(rows, [-1, math.prod(shape)]) if flat else rows
+
+
+def _count_groups(p: tfd.Distribution) -> int:
+    """Returns how many groups a distribution of z draws."""
+    return len(getattr(getattr(p, "groups", p), "sizes", "z"))
 
 
 def _one_temperature(

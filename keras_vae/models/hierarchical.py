@@ -101,12 +101,28 @@ class HierarchicalVAE(VAE):
         shape = (None, *self.likelihood_head.event_shape)
         maps_shapes = _shapes_of_maps(self.encoder, shape)
         params_shape = self.likelihood_head.params_shape
+        of_networks, of_x = self.posterior_head.density_dtype, self.likelihood_head.density_dtype
+        if of_networks != of_x:
+            rule = f"must compute densities as the networks do, in {of_networks}: give both a dtype"
+            raise checks.invalid("likelihood", rule, of_x)
         if not self.decoder.built:
             self.decoder.build(maps_shapes, params_shape)
         self.decoder.check_maps(maps_shapes)
         self.likelihood_head.check_params_shape(self.decoder.compute_output_shape((None, 0)))
         if not self.likelihood_head.built:
             self.likelihood_head.build((None, *params_shape))
+        self._check_passes_agree()
+
+    def _check_passes_agree(self) -> None:
+        """Raises if an estimator needs another pass, which would draw other random numbers."""
+        random = [one.name for one in self.decoder._flatten_layers() if one._seed_generators]
+        layers = self.objective._flatten_layers()
+        names = {one.estimator.name for one in layers if hasattr(one, "estimator")}
+        again = names - {"reparameterized"}
+        if random and again:
+            rule = "must have estimator='reparameterized', as others pass z through the network"
+            why = f"again, whose layers {random} would draw other random numbers"
+            raise checks.invalid("objective", f"{rule} {why}", f"estimator={again.pop()!r}")
 
     @property
     def trainable_parts(self) -> dict[str, list[keras.Variable]]:

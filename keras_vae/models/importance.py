@@ -106,7 +106,7 @@ def chunk_of(model: Any, x: tf.Tensor, y: Any, memory: float) -> tf.Tensor:
     operations = trace.get_concrete_function(*spec).graph.get_operations()
     largest = max(_bytes_each(tensor) for one in operations for tensor in one.outputs)
     examples = int(memory * _MEBIBYTE / (_ALIVE * largest))
-    return tf.maximum(examples // tf.shape(x)[0], 1)
+    return tf.maximum(examples // tf.maximum(tf.shape(x)[0], 1), 1)
 
 
 def _bytes_each(tensor: tf.Tensor) -> int:

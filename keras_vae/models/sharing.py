@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_vae.core import checks
 from keras_vae.models.parts import part_of
 from keras_vae.objectives import Objective
 
@@ -32,6 +33,22 @@ def with_prior(model: Any, prior: Any, kind: Any = None) -> Any:
     for mine, theirs in zip(other.objective.weights, model.objective.weights, strict=True):
         mine.assign(theirs)
     return other
+
+
+def check_apart(model: Any) -> None:
+    """Raises a `ValueError` if arguments of a model share layers, which a file could not say.
+
+    Args:
+        model: A model whose `get_config` returns its parts by the names of the arguments.
+    """
+    owners: dict[int, str] = {}
+    for name in model.get_config():
+        part = part_of(model, name)
+        for layer in part._flatten_layers() if _is_shared(part) else ():
+            owner = owners.setdefault(id(layer), name)
+            if owner != name:
+                rule = f"must share no layer with `{owner}` in a model that is saved"
+                raise checks.invalid(name, f"{rule}, as it would be read back as two", layer.name)
 
 
 def _is_shared(part: Any) -> bool:

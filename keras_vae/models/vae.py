@@ -440,6 +440,15 @@ class VAE(LatentVariableModel):
         """
         return sharing.with_prior(self, prior)
 
+    def save(self, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:
+        """Saves the model, as `keras.Model.save` does; see `LatentVariableModel`.
+
+        Raises:
+            ValueError: If arguments of the model share layers.
+        """
+        sharing.check_apart(self)
+        super().save(filepath, overwrite, **kwargs)
+
     def get_config(self) -> dict[str, Any]:
         parts = ("encoder", "decoder", "posterior", "likelihood", "prior")
         return {**super().get_config(), **serialized(self, *parts)}

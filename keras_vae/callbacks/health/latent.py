@@ -80,7 +80,9 @@ def codebook_collapse(now: Evidence, before: Sequence[Evidence], limits: Limits)
 
 def _is_off(group: LatentGroup) -> bool:
     # The means of a group vary with those of the groups before it, even if it adds nothing.
-    return group.active_units == 0 if group.kl is None else group.kl < _OFF
+    # Of a posterior that draws from the other end than the prior, a group's log-ratio may be
+    # negative.
+    return group.active_units == 0 if group.kl is None else abs(group.kl) < _OFF
 
 
 def kl_explosion(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
