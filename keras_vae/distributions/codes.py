@@ -169,8 +169,8 @@ class UniformCodes(Codes):
         super().__init__(groups, dtype, [], parameters={"groups": groups, "dtype": dtype})
 
     def log_prob_by_group(self, z: tf.Tensor) -> tf.Tensor:
-        counts = tf.cast(tf.constant(self.groups.counts), z.dtype)
-        known = (z >= 0) & (z < counts)
+        z = tf.cast(z, tf.int64)  # The number of codes need not fit in the dtype of z.
+        known = (z >= 0) & (z < self.groups.counts.astype("int64"))
         log_p = tf.constant(-np.log(self.groups.counts), self.density_dtype)
         each = tf.where(known, log_p, tf.constant(-math.inf, log_p.dtype))  # [..., N]
         return self.groups.sum_by_group(each)

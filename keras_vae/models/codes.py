@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,10 @@ def check_prior(posterior: Any, prior: Any) -> None:
             f"Argument `prior` must be over as many codes as the posterior has, "
             f"{posterior.groups.num_codes}. Received: a prior over {layout.num_codes}"
         )
+    for theirs, mine in zip(layout.maps, posterior.groups.maps, strict=True):
+        if theirs not in (mine, (math.prod(mine),)):
+            rule = f"must be over maps of the same shape as the posterior, {posterior.groups.maps}"
+            raise checks.invalid("prior", rule, f"one over {layout.maps}")
 
 
 def checked(layout: CodeGroups, z: Any) -> tf.Tensor:
@@ -88,11 +93,18 @@ def usage_of(counts: tf.Tensor) -> tf.Tensor:
 def initialize_codebook(model: Any, data: Any, seed: int) -> None:
     """Sets the codebooks of a `VQVAE` by k-means; see `VQVAE.initialize_codebook`."""
     head = model.posterior_head
-    needed = min(_VECTORS_PER_CODE * max(head.num_codes), _MOST_VECTORS)
-    x = _draw_examples(model, data, -(-needed // min(head.groups.sizes)), seed)
-    if len(x) * min(head.groups.sizes) < max(head.num_codes):
-        rule = f"must give a vector for each of {max(head.num_codes)} codes at least"
-        raise checks.invalid("data", rule, f"{len(x)} examples")
+    if not head.sizes_of_codebooks:
+        rule = "must have a codebook that can be initialized"
+        raise checks.invalid("posterior", rule, type(head).__name__)
+    needed = [
+        -(-min(_VECTORS_PER_CODE * num_codes, max(_MOST_VECTORS, num_codes)) // places)
+        for places, num_codes in head.sizes_of_codebooks
+    ]
+    x = _draw_examples(model, data, max(needed), seed)
+    for places, num_codes in head.sizes_of_codebooks:
+        if len(x) * places < num_codes:
+            rule = f"must give a vector for each of {num_codes} codes at least, {places} an example"
+            raise checks.invalid("data", rule, f"{len(x)} examples")
     features = [
         model.encoder(model.likelihood_head.encoder_input(tf.convert_to_tensor(batch)))
         for batch in np.array_split(x, -(-len(x) // 128))

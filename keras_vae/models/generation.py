@@ -13,7 +13,7 @@ import tensorflow_probability as tfp
 from keras_vae.core import checks
 from keras_vae.core.numerics import to_dtype
 from keras_vae.distributions import groups
-from keras_vae.distributions.codes import Codes, checked_codes
+from keras_vae.distributions.codes import CodeGroups, checked_codes
 from keras_vae.terms import Latents
 
 tfd = tfp.distributions
@@ -97,8 +97,9 @@ def _checked_given(
         for position, (name, shape) in enumerate(latents.items())
         if name in given
     }
-    if isinstance(p, Codes):
-        counts = p.groups.num_codes
+    layout = getattr(p, "groups", None)
+    if isinstance(layout, CodeGroups):
+        counts = layout.num_codes
         return {at: checked_codes("given", values, counts[at]) for at, values in rows.items()}
     return {at: to_dtype(values, p.dtype) for at, values in rows.items()}
 

@@ -25,11 +25,11 @@ class FSQ(MapQuantizer):
 
     f_i(z) = h_i tanh(z + s_i) - o_i,  q_i = round(f_i(z_i)) / floor(L_i / 2)
 
-    with h_i = (L_i - 1)(1 + 0.001) / 2, o_i = 1/2 for an even number of levels L_i and 0 for an odd
-    one, and s_i = artanh(o_i / h_i), so that f_i(0) = 0. The code of a position is the number of
-    its combination of levels, the first dimension running fastest; there are prod_i L_i of them.
-    There is no codebook that could collapse and no commitment loss, and gradients pass through the
-    rounding unchanged.
+    with h_i = (L_i - 1)(1 + 0.001) / 2, but 0.999 for L_i = 2, o_i = 1/2 for an even number of
+    levels L_i and 0 for an odd one, and s_i = artanh(o_i / h_i), so that f_i(0) = 0. The code of a
+    position is the number of its combination of levels, the first dimension running fastest; there
+    are prod_i L_i of them. There is no codebook that could collapse and no commitment loss, and
+    gradients pass through the rounding unchanged.
 
     Args:
         maps: Shape of the map of codes, such as `(8, 8)`.
@@ -73,8 +73,7 @@ class FSQ(MapQuantizer):
         """Returns f(z) `[..., D]`, whose rounded values are the levels."""
         levels = np.asarray(self.levels, np.float64)
         half = (levels - 1.0) * (1.0 + _MARGIN) / 2.0
-        # Otherwise the upper of two levels, 0, would be the end of the range, and the shift would
-        # be infinite.
+        # Otherwise 0 would be near the end of the range of two levels, where tanh has no slope.
         half = np.where(levels == 2.0, 1.0 - _MARGIN, half)
         offset = np.where(levels % 2 == 0, 0.5, 0.0)
         half, offset, shift = map(self.to_density, (half, offset, np.arctanh(offset / half)))
@@ -83,6 +82,8 @@ class FSQ(MapQuantizer):
     def quantize_features(self, features: tf.Tensor, batch: Batch | None = None) -> Quantized:
         bounded = self.bound(self.project(features))  # [B, P, D]
         digits = tf.cast(tf.round(bounded), tf.int32) + self._halves
+        # The margin of many levels is wider than half a level.
+        digits = tf.clip_by_value(digits, 0, np.asarray(self.levels, np.int32) - 1)
         codes = tf.reduce_sum(digits * self._strides, axis=-1)  # [B, P]
         halves = self.to_density(self._halves)
         embedded = straight_through(bounded / halves, self._values(codes))

@@ -81,6 +81,11 @@ class Quantizer(Posterior):
         return []
 
     @property
+    def sizes_of_codebooks(self) -> list[tuple[int, int]]:
+        """Number of positions and of codes of each group whose codes k-means can set."""
+        return list(zip(self.groups.sizes, self.num_codes, strict=True)) if self.codebooks else []
+
+    @property
     def z_dtype(self) -> str:
         """The dtype of codes."""
         return "int32"

@@ -153,6 +153,10 @@ class QuantizerHierarchy(Quantizer):
         yield from self.top.state_updates(of_prefix("top", sums))
         yield from self.bottom.state_updates(of_prefix("bottom", sums))
 
+    @property
+    def sizes_of_codebooks(self) -> list[tuple[int, int]]:
+        return [*self.top.sizes_of_codebooks, *self.bottom.sizes_of_codebooks]
+
     def initialize(self, features: tf.Tensor, seed: int) -> None:
         if not self.codebooks:
             super().initialize(features, seed)  # which raises

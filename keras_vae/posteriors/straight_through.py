@@ -7,8 +7,10 @@ from typing import Any
 
 import tensorflow as tf
 
-# Below this norm a vector has no direction to rotate.
 _TINY = 1e-12
+# A vector this much shorter than its code has no direction to rotate, such as that of an image that
+# is zero everywhere, in a network without biases.
+_LARGEST_FACTOR = 1e3
 
 
 @tf.custom_gradient
@@ -42,7 +44,8 @@ def rotation(z: tf.Tensor, embedded: tf.Tensor) -> Any:
     R = I - 2 r r^T + 2 e z^T,  e and z of length one, r = (e + z) / |e + z|
 
     λ and R are treated as constants, so that the gradient of z is λ R^T times that of `embedded`.
-    This keeps the angle between the gradient and the vector.
+    This keeps the angle between the gradient and the vector. The gradient of a z with λ > 1000,
+    which has hardly any direction, is passed on unchanged.
 
     Args:
         z: Output of the encoder, `[..., D]`.
@@ -66,7 +69,8 @@ def rotation(z: tf.Tensor, embedded: tf.Tensor) -> Any:
         middle /= tf.maximum(tf.norm(middle, axis=-1, keepdims=True), _TINY)
         turned = upstream - 2.0 * middle * _dot(middle, upstream)
         turned += 2.0 * source * _dot(target, upstream)
-        return norm / tf.maximum(z_norm, _TINY) * turned, None
+        scaled = norm / tf.maximum(z_norm, _TINY) * turned
+        return tf.where(norm > _LARGEST_FACTOR * z_norm, upstream, scaled), None
 
     return tf.identity(embedded), backward
 

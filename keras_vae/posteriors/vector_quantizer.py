@@ -27,8 +27,8 @@ class VectorQuantizer(MapQuantizer):
     by the gradient of sum_p |stop_gradient(z_p) - e_k|^2 (`"gradient"`). Codes that are hardly used
     restart at vectors of the batch (`restart_below`). `model.initialize_codebook(data)` sets the
     codebook by k-means before training. All of this is computed in float32 or higher precision.
-    Every example of a step that is actually made counts equally, whatever its weight, even when
-    gradients are accumulated over several batches.
+    Every example of a step that is actually made counts equally, whatever its weight. While
+    gradients are accumulated over several batches, the moving averages advance with each batch.
 
     Args:
         maps: Shape of the map of codes, such as `(8, 8)`.

@@ -72,7 +72,7 @@ class Ascent:
                 best.restore()
                 raise ArithmeticError(f"log p(z) was not finite in epoch {epoch + 1} of the fit")
             best.see(score)
-            if len(held_out) and best.age > self.patience:
+            if len(held_out) and best.age >= self.patience:
                 break
         if len(held_out):
             best.restore()

@@ -117,10 +117,10 @@ class PixelCNN(AutoregressivePrior):
 
     Each layer has a vertical stack, which sees the rows above, and a horizontal stack, which sees
     the codes to the left and the vertical stack, so that there is no blind spot. A code depends on
-    codes at most `num_layers * (kernel_size // 2)` rows and columns away. This distance should
-    cover the whole map: the defaults reach 16. There is no batch normalization. The probabilities
-    are nearly uniform at the start. The network works in the dtype of densities even under mixed
-    precision.
+    codes at most `num_layers * (kernel_size // 2) + 1` rows above it, and about as many columns
+    away. This distance should cover the whole map: the defaults reach 17. There is no batch
+    normalization. The probabilities are nearly uniform at the start. The network works in the dtype
+    of densities even under mixed precision.
 
     Train it with `keras_vae.PriorModel`. It is p(z|c) if it is given labels as a condition
     `[B, C]`, or if a `Hierarchy` builds it for the map above.

@@ -181,8 +181,8 @@ def test_the_fit_ends_where_nothing_gets_better(monkeypatch):
 
     monkeypatch.setattr(prior, "fit_log_prob", spy)
     prior.fit(z, epochs=50, learning_rate=0.1, batch_size=180, patience=3, verbose=False)
-    # The score of the start, and 4 epochs of one step and one score each.
-    assert steps == [20] + [180, 20] * 4
+    # The score of the start, and 3 epochs of one step and one score each.
+    assert steps == [20] + [180, 20] * 3
 
 
 def test_the_same_seed_makes_the_same_fit():

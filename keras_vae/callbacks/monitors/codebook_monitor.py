@@ -91,6 +91,7 @@ class CodebookMonitor(Monitor):
         self._reader: CodeReader | None = None
         self._table: EpochTable | None = None
         self._frames: Frames | None = None
+        self._last: dict[str, float] = {}
 
     def set_model(self, model: Any) -> None:
         """Checks that the model has codes, and prepares counting, once for all its trainings."""
@@ -119,7 +120,16 @@ class CodebookMonitor(Monitor):
         """Counts if it is due, and adds the last numbers to the logs."""
         super().on_epoch_end(epoch, logs)
         if logs is not None:
-            logs.update(_summary(self.history[max(self.history)]))
+            logs.update(self._last)
+
+    def get_state(self) -> dict[str, Any]:
+        """Returns what `Resume` keeps; of the counts, only the summary of the last ones."""
+        return {**super().get_state(), "last": self._last}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Restores what `get_state` returned."""
+        super().set_state(state)
+        self._last = state["last"]
 
     def look(self, epoch: int) -> None:
         """Counts the codes after an epoch."""
@@ -130,8 +140,8 @@ class CodebookMonitor(Monitor):
             groups = found.counts.items()
             rows = ((name, code, int(n)) for name, of in groups for code, n in enumerate(of))
             self._table.append(epoch, rows)
-        summary = {f"codes/{name}": value for name, value in _summary(found).items()}
-        self._writer.scalars(summary, epoch)
+        self._last = _summary(found)
+        self._writer.scalars({f"codes/{name}": v for name, v in self._last.items()}, epoch)
         for name, counts in found.counts.items():
             self._writer.histogram(f"codes/counts_{name}", counts, epoch)
         if self._frames is not None or self.log_dir is not None:
