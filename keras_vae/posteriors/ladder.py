@@ -38,7 +38,8 @@ class Ladder(Posterior):
             of level l + 1.
         depth: Number of hidden layers of each perceptron.
         activation: Name of a Keras activation, or a function.
-        top_down: Conditionals to share, or None for the head's own.
+        top_down: Conditionals to share, or None for the head's own. Of the models that share them,
+            only a `LadderVAE` can be saved.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
