@@ -39,6 +39,7 @@ class Monitor(keras.callbacks.Callback):
         self._epoch: int | None = None  # finished, and the last one that was looked at.
         self._seen: int | None = None
         self._started = False  # Whether earlier epochs have been taken over.
+        self._last: dict[str, float] = {}  # What the last look has added to the logs.
 
     # What a monitor defines.
 
@@ -81,19 +82,23 @@ class Monitor(keras.callbacks.Callback):
             self._first = epoch
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Looks at the model if it is due."""
+        """Looks at the model if it is due, and adds the last numbers to the logs."""
         self._epoch = epoch
         last = epoch + 1 >= self.params.get("epochs", 0) or self.model.stop_training
         if last or epoch == self._first or (epoch + 1) % self.every == 0:
             self._look(epoch)
+        if logs is not None:
+            logs.update(self._last)
 
     def get_state(self) -> dict[str, Any]:
-        """Returns what `Resume` keeps: which epochs were looked at."""
-        return {"first": self._first, "epoch": self._epoch, "seen": self._seen}
+        """Returns what `Resume` keeps: which epochs were looked at, and the last numbers."""
+        epochs = {"first": self._first, "epoch": self._epoch, "seen": self._seen}
+        return {**epochs, "last": self._last}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Restores which epochs to look at, so that they are those of an unbroken training."""
         self._first, self._epoch, self._seen = (state[name] for name in ("first", "epoch", "seen"))
+        self._last = state.get("last", {})
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Looks once more if a later callback ended the training, and closes the files."""

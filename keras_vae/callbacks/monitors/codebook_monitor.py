@@ -91,7 +91,6 @@ class CodebookMonitor(Monitor):
         self._reader: CodeReader | None = None
         self._table: EpochTable | None = None
         self._frames: Frames | None = None
-        self._last: dict[str, float] = {}
 
     def set_model(self, model: Any) -> None:
         """Checks that the model has codes, and prepares counting, once for all its trainings."""
@@ -115,21 +114,6 @@ class CodebookMonitor(Monitor):
         for kept in (self._table, self._frames):
             if kept is not None:
                 kept.start(epoch)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Counts if it is due, and adds the last numbers to the logs."""
-        super().on_epoch_end(epoch, logs)
-        if logs is not None:
-            logs.update(self._last)
-
-    def get_state(self) -> dict[str, Any]:
-        """Returns what `Resume` keeps; of the counts, only the summary of the last ones."""
-        return {**super().get_state(), "last": self._last}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Restores what `get_state` returned."""
-        super().set_state(state)
-        self._last = state["last"]
 
     def look(self, epoch: int) -> None:
         """Counts the codes after an epoch."""

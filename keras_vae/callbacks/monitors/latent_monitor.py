@@ -97,7 +97,6 @@ class LatentMonitor(Monitor):
         self.history: dict[int, LatentStatistics] = {}
         self._reader: LatentReader | None = None
         self._table: EpochTable | None = None
-        self._last: dict[str, float] = {}
 
     def set_model(self, model: Any) -> None:
         """Prepares the measurement, once for all trainings of this model."""
@@ -121,21 +120,6 @@ class LatentMonitor(Monitor):
         self.history = {n: found for n, found in self.history.items() if n < epoch}
         if self._table is not None:
             self._table.start(epoch)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Measures if it is due, and adds the last measurement to the logs."""
-        super().on_epoch_end(epoch, logs)
-        if logs is not None:
-            logs.update(self._last)
-
-    def get_state(self) -> dict[str, Any]:
-        """Returns what `Resume` keeps; of the measurements, only the summary of the last one."""
-        return {**super().get_state(), "last": self._last}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Restores what `get_state` returned."""
-        super().set_state(state)
-        self._last = state["last"]
 
     def look(self, epoch: int) -> None:
         """Measures the model after an epoch."""
