@@ -41,9 +41,11 @@ def draw(results: Mapping[str, Any]) -> Figure:
             axes.plot(row.published["rate"], row.published["sse"], "x", color=color)
     ticks = [8, 10, 12, 15, 20, 30, 40, 60, 80]
     axes.set_xscale("log", subs=[])
+    axes.set_xlim(20.0, 500.0)
     axes.set_xticks([20, 30, 50, 100, 200, 400], ["20", "30", "50", "100", "200", "400"])
     axes.set_yscale("log", subs=[])
     axes.set_yticks(ticks, [str(tick) for tick in ticks])
+    axes.set_ylim(8.0, 90.0)
     axes.set_xlabel("rate on held-out images: KL, or -log p(z) of codes; nats")
     axes.set_ylabel("squared error of an image")
     title = "dots: normal latent variables, squares: codes under the uniform prior"
