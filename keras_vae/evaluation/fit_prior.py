@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import keras
@@ -117,14 +116,15 @@ def _train(
         raise checks.invalid("prior", rule, type(prior).__name__)
     model.compile(keras.optimizers.Adam(learning_rate))
     batches = tf.data.Dataset.from_tensor_slices(learned).shuffle(len(learned), seed)
-    options: dict[str, Any] = {}
-    start, before = prior.get_weights(), math.inf
-    if len(judged):
-        before = model.evaluate(judged, batch_size=batch_size, return_dict=True, verbose=0)["loss"]
-        stop = keras.callbacks.EarlyStopping(patience=patience, restore_best_weights=True)
-        options = {"validation_data": judged, "validation_batch_size": batch_size}
-        options["callbacks"] = [stop]
-    fit = model.fit(batches.batch(batch_size), epochs=epochs, verbose=int(verbose), **options)
-    if len(judged) and not min(fit.history["val_loss"]) < before:
+    batches, options = batches.batch(batch_size), {"epochs": epochs, "verbose": int(verbose)}
+    if not len(judged):
+        model.fit(batches, **options)
+        return prior
+    start = prior.get_weights()
+    before = model.evaluate(judged, batch_size=batch_size, return_dict=True, verbose=0)["loss"]
+    stop = keras.callbacks.EarlyStopping(patience=patience, restore_best_weights=True)
+    validation = {"validation_data": judged, "validation_batch_size": batch_size}
+    history = model.fit(batches, **options, **validation, callbacks=[stop]).history
+    if not min(history["val_loss"]) < before:
         prior.set_weights(start)  # No epoch was better than that.
     return prior

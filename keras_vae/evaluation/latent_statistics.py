@@ -93,17 +93,16 @@ class LatentReader:
         model, (x, y) = self._model, (*data, None)[:2]
         x, y = model.check_support(*model.standardize(x, y))
         q, p_z = model.encode(x, y), model.prior(y)
-        kl = bounds.closed_form_kl(q, p_z)
-        if kl is None:
+        # Of groups given others, `stddev` is at the means of those, so take the moments of draws.
+        kl, by_draws = bounds.closed_form_kl(q, p_z), hasattr(q, "means_along")
+        if kl is None or by_draws:
             # Use the same noise every time.
             z = q.sample(_NUM_SAMPLES, seed=fold(seed_tensor(0), number, purpose("monitor")))
-            kl = bounds.estimated_kl(q, p_z, z)
+            kl = bounds.estimated_kl(q, p_z, z) if kl is None else kl
         head = model.posterior_head
         along = head.mean(q)
-        if hasattr(q, "means_along"):
-            # Of groups given others, `stddev` is at the means of those, so take draws.
-            draws = q.sample(_NUM_SAMPLES, seed=fold(seed_tensor(1), number, purpose("monitor")))
-            return along, *tf.nn.moments(draws, axes=[0]), kl
+        if by_draws:
+            return along, *tf.nn.moments(z, axes=[0]), kl
         return along, along, tf.square(head.stddev(q)), kl
 
 

@@ -130,7 +130,8 @@ def _rows(
 
 def _count_groups(p: tfd.Distribution) -> int:
     """Returns how many groups a distribution of z draws."""
-    return len(getattr(getattr(p, "groups", p), "sizes", "z"))
+    layout = getattr(p, "groups", p)  # Codes keep their groups in a layout.
+    return len(getattr(layout, "sizes", ["all"]))
 
 
 def _one_temperature(

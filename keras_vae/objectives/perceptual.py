@@ -34,7 +34,6 @@ class PerceptualDistance(keras.layers.Layer):
     def __init__(self, network: Any, **kwargs: Any):
         super().__init__(autocast=False, **kwargs)
         self.network = _as_model(network)
-        self._is_in_use = False
 
     @property
     def trainable(self) -> bool:
@@ -43,10 +42,8 @@ class PerceptualDistance(keras.layers.Layer):
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
-        # Keras passes `model.trainable = True` down to all layers. A network that is refused stays
-        # as it was.
-        if getattr(self, "_is_in_use", False):
-            freeze(self.network)
+        # Keras passes `model.trainable = True` down to all layers; the network stays as it is.
+        pass
 
     def check_apart(self, *others: Any) -> None:
         """Raises a `ValueError` if the network has a layer of those that must learn."""
@@ -64,7 +61,6 @@ class PerceptualDistance(keras.layers.Layer):
                 rule = f"must take images of shape {given}"
                 raise checks.invalid("perceptual", rule, f"one for {inputs[0].shape}")
             checks.output_of("perceptual", self.network, given, "images")
-        self._is_in_use = True
         freeze(self.network)
 
     def call(self, x: tf.Tensor, other: tf.Tensor) -> tf.Tensor:

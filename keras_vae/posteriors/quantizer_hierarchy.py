@@ -158,8 +158,6 @@ class QuantizerHierarchy(Quantizer):
         return [*self.top.sizes_of_codebooks, *self.bottom.sizes_of_codebooks]
 
     def initialize(self, features: tf.Tensor, seed: int) -> None:
-        if not self.codebooks:
-            super().initialize(features, seed)  # which raises
         reduced = self._reduce(features)
         if self.top.codebooks:
             self.top.initialize(reduced, seed)

@@ -122,11 +122,10 @@ def weighted_means(
         measures: Values of the examples, each `[B]`.
         weights: Weights of the examples, `[B]`.
     """
+    if not hooks:
+        return {}, tf.constant(False)
     # Sorted: every replica must reduce in the same order.
     names = sorted({name for hook in hooks for name in hook.feedback})
-    if not names:
-        known = sum_over_replicas(tf.reduce_sum(weights)) > 0.0 if hooks else tf.constant(False)
-        return {}, known
     sums = [tf.reduce_sum(weights * measures[name]) for name in names]
     *sums, total = tf.unstack(sum_over_replicas(tf.stack([*sums, tf.reduce_sum(weights)])))
     means = {n: tf.math.divide_no_nan(s, total) for n, s in zip(names, sums, strict=True)}

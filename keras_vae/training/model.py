@@ -364,18 +364,13 @@ class ObjectiveModel(keras.Model):
         return {**results, **numbers}
 
     def make_train_function(self, force: bool = False) -> Any:
-        # Only once: building it again would reset the loss scale of half precision.
-        if self.built and not self.optimizer.built:
-            with self._scope():
-                self.optimizer.build(self.trainable_variables)
-        if self.optimizer.built:
-            with self._scope():
+        if self.built:
+            with contextlib.nullcontext() if self.is_alone else self.distribute_strategy.scope():
+                # Only once: building it again would reset the loss scale of half precision.
+                if not self.optimizer.built:
+                    self.optimizer.build(self.trainable_variables)
                 optimization.start_averages(self.optimizer)
         return self._functions.get("train_function", super().make_train_function, force)
-
-    def _scope(self) -> contextlib.AbstractContextManager[Any]:
-        """Returns where variables of the model are made and assigned from outside of a step."""
-        return contextlib.nullcontext() if self.is_alone else self.distribute_strategy.scope()
 
     def make_test_function(self, force: bool = False) -> Any:
         return self._functions.get("test_function", super().make_test_function, force)
