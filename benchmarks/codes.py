@@ -251,7 +251,7 @@ for _name, (_label, _made, _dims) in _QUANTIZERS.items():
                 **(_SONNET if _name == "vq" and not _end else {}),
             )
 ROWS["cifar_hierarchy"] = _row(
-    "CIFAR-10, 4x4 over 8x8 of 512 codes", hierarchy, _recipe(10, 64, 3e-4), _WHOLE
+    "CIFAR-10, 4x4 over 8x8 of 512 codes", hierarchy, _recipe(6, 64, 3e-4), _WHOLE
 )
 ROWS |= {
     "taming_vae": _taming("VAE", lambda: kv.objectives.ELBO(), 77.66, 31.97),

@@ -28,7 +28,8 @@ def load(name):
     return importlib.import_module(f"benchmarks.{name}")
 
 
-def figures(name):
+def figures(name, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "figures"))  # As for a script.
     spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / "figures" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -78,7 +79,7 @@ def test_a_row_goes_on_after_a_real_kill(tmp_path, monkeypatch):
 
 
 @pytest.mark.full
-def test_rows_stand_beside_what_was_published(tmp_path):
+def test_rows_stand_beside_what_was_published(tmp_path, monkeypatch):
     rows = load("iwae_table").main(small(tmp_path, "--rows", "vae_1", "--seeds", "0", "1"))
     assert list(rows) == ["vae_1"] and list(rows["vae_1"]) == ["0", "1"]
     found = rows["vae_1"]["0"]
@@ -96,7 +97,7 @@ def test_rows_stand_beside_what_was_published(tmp_path):
         row["data"]["name"] = "mnist"  # As if they were of all digits.
     made = load("likelihood_tables").table(load("iwae_table").ROWS, rows, "")
     assert float(tables(made)[0]["difference"]) == pytest.approx(mean - 86.76, abs=0.005)
-    left, right = figures("likelihoods").draw(load("iwae_table").ROWS, rows).axes
+    left, right = figures("likelihoods", monkeypatch).draw(load("iwae_table").ROWS, rows).axes
     assert [text.get_text() for text in left.get_yticklabels()] == ["VAE, K = 1"]
     assert len(right.lines) == 2  # One row of two seeds.
 
@@ -153,7 +154,7 @@ def test_results_of_another_setting_are_left_alone(tmp_path):
 
 
 @pytest.mark.full
-def test_geco_is_held_against_the_report(tmp_path):
+def test_geco_is_held_against_the_report(tmp_path, monkeypatch):
     recipe = ["--recipe", "passes=1", "batch_size=36"]  # 112 steps.
     rows = load("taming_vaes").main(small(tmp_path, "--rows", "geco", "geco_iwae_own", *recipe))
     found = rows["geco"]["0"]
@@ -173,7 +174,7 @@ def test_geco_is_held_against_the_report(tmp_path):
     row = tables((tmp_path / "results.md").read_text())[0]
     assert row["SSE published"] == "14.63"
     assert row["SSE published here"].startswith(f"{found['sse']:.2f} +- ")
-    axes = figures("taming_vaes").draw(rows).axes[0]
+    axes = figures("taming_vaes", monkeypatch).draw(load("taming_vaes").ROWS, rows).axes[0]
     drawn = [tuple(line.get_data()) for line in axes.lines]
     assert ([found["mean_kl"]], [found["sse"]]) in drawn and ([10.4975], [14.6269]) in drawn
 
@@ -278,9 +279,10 @@ def test_the_page_quotes_the_results(name):
         assert row.items() <= known[row["model"]].items()
 
 
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("name", [*TABLES, "rate_distortion"])
 def test_the_figures_are_drawn_from_the_results(name):
-    results = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+    table = {"rate_distortion": "codes"}.get(name, name)
+    results = json.loads((ROOT / "benchmarks" / "results" / f"{table}.json").read_text())
     figure = (ROOT / "docs" / "figures" / f"{name}.svg").read_text()
     assert load("records").digest(results["rows"]) in figure
 

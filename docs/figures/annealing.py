@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import pathlib
 
-import matplotlib
 import numpy as np
+from drawing import save_svg
 from matplotlib.figure import Figure
 
 import keras_vae as kv
@@ -52,11 +52,7 @@ def draw() -> Figure:
 
 def main() -> None:
     """Writes the figure beside this file."""
-    path = pathlib.Path(__file__).with_suffix(".svg")
-    # The same figure is the same file.
-    with matplotlib.rc_context({"svg.hashsalt": "annealing"}):
-        draw().savefig(path, metadata={"Date": None})
-    print(path)
+    save_svg(draw(), "annealing")
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ import pathlib
 
 import keras
 import numpy as np
+from drawing import draw_images
 from matplotlib.figure import Figure
 
 import keras_vae as kv
-from keras_vae.core.figures import new_figure
 
 FOLDER = pathlib.Path(__file__).parent
 COLUMNS, TEMPERATURES = 14, (1.0, 0.9)
@@ -44,16 +44,8 @@ def draw(model: kv.VQVAE) -> Figure:
     for temperature in TEMPERATURES:
         drawn = model.sample(2 * COLUMNS, temperature=temperature, seed=1)
         rows[f"samples,\ntemperature\n{temperature}"] = drawn
-    heights = [len(row) // COLUMNS for row in rows.values()]
-    figure = new_figure(COLUMNS * 0.66, sum(heights) * 0.66 + 0.2)
-    panels = figure.subplots(len(rows), 1, height_ratios=heights)
-    for axes, (label, row) in zip(panels, rows.items(), strict=True):
-        lines = np.split(np.asarray(row, "float32") / 255.0, len(row) // COLUMNS)
-        axes.imshow(np.concatenate([np.concatenate(line, axis=1) for line in lines]).clip(0, 1))
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
-    return figure
+    shown = {label: np.asarray(row, "float32").clip(0, 255) / 255 for label, row in rows.items()}
+    return draw_images(shown, COLUMNS)
 
 
 def main() -> None:

@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
-import matplotlib
 import numpy as np
+from drawing import save_svg
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 import keras_vae as kv
 from keras_vae.core.figures import frame_lightly, new_figure
@@ -73,7 +74,7 @@ def draw(found: Mapping[str, Mapping[str, Any]]) -> Figure:
         label = f"{way}: {result['error']:.3f}"
         axes.plot(1 + np.arange(len(result["shares"])), result["shares"], label=label)
     axes.set_ylim(0.0, 1.02)
-    axes.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"of {CODES} codes, in use on held-out digits")
     legend = figure.legend(loc="outside right", frameon=False)
@@ -92,8 +93,7 @@ def main() -> None:
         shares, error = train(way, args.epochs)
         found[way] = {"shares": shares, "error": error}
         print(way, found[way], flush=True)
-    with matplotlib.rc_context({"svg.hashsalt": "codes"}):
-        draw(found).savefig(FOLDER / "codes_collapse.svg", metadata={"Date": None})
+    save_svg(draw(found), "codes_collapse")
 
 
 if __name__ == "__main__":

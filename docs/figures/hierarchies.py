@@ -14,8 +14,8 @@ import pathlib
 from collections.abc import Mapping
 
 import keras
-import matplotlib
 import numpy as np
+from drawing import draw_images, save_svg
 from matplotlib.figure import Figure
 
 import keras_vae as kv
@@ -78,18 +78,11 @@ def draw_groups(model: kv.HierarchicalVAE) -> Figure:
     """Returns a figure of digits whose first groups are kept, fewer and fewer from row to row."""
     digits = next(iter(kv.data.load("mnist_5k", "test", COLUMNS, binarize="threshold")))
     names = list(model.latents)
-    counts = range(len(names), 0, -1)
-    rows = [digits.numpy()]
-    rows += [model.reconstruct(digits, keep=names[:kept], seed=1).numpy() for kept in counts]
-    figure = new_figure(COLUMNS * 0.62, len(rows) * 0.62)
-    panels = figure.subplots(len(rows), 1)
-    labels = ["data", *(f"{kept} of {len(names)}" for kept in counts)]
-    for axes, label, row in zip(panels, labels, rows, strict=True):
-        axes.imshow(np.concatenate(row[..., 0], axis=1), cmap="gray", vmin=0.0, vmax=1.0)
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
-    return figure
+    rows = {"data": digits.numpy()}
+    for kept in range(len(names), 0, -1):
+        drawn = model.reconstruct(digits, keep=names[:kept], seed=1)
+        rows[f"{kept} of {len(names)}"] = drawn.numpy()
+    return draw_images(rows, COLUMNS)
 
 
 def main() -> None:
@@ -99,9 +92,8 @@ def main() -> None:
     args = parser.parse_args()
     trained = {way: train(args.epochs, **options) for way, options in WAYS.items()}
     model = trained["balanced by size"][0]
-    with matplotlib.rc_context({"svg.hashsalt": "hierarchies"}):
-        course = draw_course({way: course for way, (_, course) in trained.items()}, model.latents)
-        course.savefig(FOLDER / "hierarchies_kl.svg", metadata={"Date": None})
+    courses = {way: course for way, (_, course) in trained.items()}
+    save_svg(draw_course(courses, model.latents), "hierarchies_kl")
     draw_groups(model).savefig(FOLDER / "hierarchies_groups.png")
 
 

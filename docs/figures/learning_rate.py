@@ -5,10 +5,8 @@ python docs/figures/learning_rate.py
 
 from __future__ import annotations
 
-import pathlib
-
 import keras
-import matplotlib
+from drawing import save_svg
 
 import keras_vae as kv
 
@@ -32,11 +30,8 @@ def sweep() -> kv.LearningRateRange:
 def main() -> None:
     """Writes the figure beside this file."""
     found = sweep()
-    path = pathlib.Path(__file__).with_suffix(".svg")
-    # The same figure is the same file.
-    with matplotlib.rc_context({"svg.hashsalt": "learning_rate"}):
-        found.plot().savefig(path, metadata={"Date": None})
-    print(found, path, sep="\n")
+    print(found)
+    save_svg(found.plot(), "learning_rate")
 
 
 if __name__ == "__main__":

@@ -5,21 +5,17 @@ python docs/figures/likelihoods.py iwae_table priors_table baselines
 
 from __future__ import annotations
 
-import importlib
-import json
-import pathlib
 import sys
 from collections.abc import Mapping
 from typing import Any
 
-import matplotlib
 import numpy as np
+from drawing import save_results
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from keras_vae.core.figures import frame_lightly, new_figure
 
-ROOT = pathlib.Path(__file__).parents[2]
 TABLES = ("iwae_table", "priors_table", "baselines")
 
 
@@ -72,23 +68,10 @@ def _draw_group(
         frame_lightly(axes)
 
 
-def results_of(table: str) -> pathlib.Path:
-    """Returns where the results of a table are."""
-    return ROOT / "benchmarks" / "results" / f"{table}.json"
-
-
 def main() -> None:
-    """Writes the figures beside this file, for the tables that are named or all there are."""
-    sys.path.insert(0, str(ROOT))  # Benchmarks are not installed.
-    for table in sys.argv[1:] or [name for name in TABLES if results_of(name).exists()]:
-        path = pathlib.Path(__file__).with_name(f"{table}.svg")
-        # The same figure is the same file.
-        with matplotlib.rc_context({"svg.hashsalt": table}):
-            rows = importlib.import_module(f"benchmarks.{table}").ROWS
-            results = json.loads(results_of(table).read_text())["rows"]
-            digest = importlib.import_module("benchmarks.records").digest(results)
-            draw(rows, results).savefig(path, metadata={"Date": None, "Identifier": digest})
-        print(path)
+    """Writes the figures beside this file, for the tables that are named or all."""
+    for table in sys.argv[1:] or TABLES:
+        save_results(draw, table)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import pathlib
 
-import matplotlib
 import numpy as np
+from drawing import save_svg
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -67,11 +67,7 @@ def _rate(name: str) -> float:
 
 def main() -> None:
     """Writes the figure beside this file."""
-    path = pathlib.Path(__file__).with_suffix(".svg")
-    # The same figure is the same file.
-    with matplotlib.rc_context({"svg.hashsalt": "one_cycle"}):
-        draw().savefig(path, metadata={"Date": None})
-    print(path)
+    save_svg(draw(), "one_cycle")
 
 
 if __name__ == "__main__":

@@ -5,35 +5,27 @@ python docs/figures/rate_distortion.py
 
 from __future__ import annotations
 
-import importlib
-import json
-import pathlib
-import sys
 from collections.abc import Mapping
 from typing import Any
 
-import matplotlib
+from drawing import save_results
 from matplotlib.figure import Figure
 
 from keras_vae.core.figures import frame_lightly, new_figure
 
-ROOT = pathlib.Path(__file__).parents[2]
-RESULTS = ROOT / "benchmarks" / "results" / "codes.json"
 
-
-def draw(results: Mapping[str, Any]) -> Figure:
+def draw(known: Mapping[str, Any], results: Mapping[str, Any]) -> Figure:
     """Returns a figure of the squared error by the rate, here (dots, squares) and published.
 
     Args:
-        results: By row and seed.
+        known: Rows of the table, by name.
+        results: Of some of them, by name and seed.
     """
-    from benchmarks import codes
-
     figure = new_figure(7.2, 4.6)
     axes = figure.subplots()
-    names = [name for name in codes.ROWS if name in results and name.startswith(("cifar", "tam"))]
+    names = [name for name in known if name in results and name.startswith(("cifar", "tam"))]
     for place, name in enumerate(names):
-        row, found = codes.ROWS[name], next(iter(results[name].values()))
+        row, found = known[name], next(iter(results[name].values()))
         color, label = f"C{place % 10}", row.label.removeprefix("CIFAR-10, ")
         kind = "o" if name.startswith("taming") else "s"
         axes.plot(found["test"]["kl"], found["test_sse"], kind, color=color, label=label)
@@ -57,14 +49,7 @@ def draw(results: Mapping[str, Any]) -> Figure:
 
 def main() -> None:
     """Writes the figure beside this file."""
-    sys.path.insert(0, str(ROOT))  # Benchmarks are not installed.
-    path = pathlib.Path(__file__).with_suffix(".svg")
-    # The same figure is the same file.
-    with matplotlib.rc_context({"svg.hashsalt": "rate_distortion"}):
-        results = json.loads(RESULTS.read_text())["rows"]
-        digest = importlib.import_module("benchmarks.records").digest(results)
-        draw(results).savefig(path, metadata={"Date": None, "Identifier": digest})
-    print(path)
+    save_results(draw, "codes", "rate_distortion")
 
 
 if __name__ == "__main__":

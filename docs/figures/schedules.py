@@ -5,10 +5,9 @@ python docs/figures/schedules.py
 
 from __future__ import annotations
 
-import pathlib
-
-import matplotlib
 import numpy as np
+from drawing import save_svg
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import keras_vae as kv
@@ -56,7 +55,7 @@ def draw() -> Figure:
     return figure
 
 
-def add_momentum(axes: matplotlib.axes.Axes, t: np.ndarray) -> None:
+def add_momentum(axes: Axes, t: np.ndarray) -> None:
     """Draws the counter-cycle of the momentum, on an axis to the right."""
     right = axes.twinx()
     right.plot(t, ONE_CYCLE.momentum_schedule(t), color="C1", linewidth=1.8, linestyle="--")
@@ -67,11 +66,7 @@ def add_momentum(axes: matplotlib.axes.Axes, t: np.ndarray) -> None:
 
 def main() -> None:
     """Writes the figure beside this file."""
-    path = pathlib.Path(__file__).with_suffix(".svg")
-    # The same figure is the same file.
-    with matplotlib.rc_context({"svg.hashsalt": "schedules"}):
-        draw().savefig(path, metadata={"Date": None})
-    print(path)
+    save_svg(draw(), "schedules")
 
 
 if __name__ == "__main__":

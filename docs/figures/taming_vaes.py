@@ -5,37 +5,29 @@ python docs/figures/taming_vaes.py
 
 from __future__ import annotations
 
-import importlib
-import json
-import pathlib
-import sys
 from collections.abc import Mapping
 from typing import Any
 
-import matplotlib
 import numpy as np
+from drawing import save_results
 from matplotlib.figure import Figure
 
 from keras_vae.core.figures import frame_lightly, new_figure
 
-ROOT = pathlib.Path(__file__).parents[2]
-RESULTS = ROOT / "benchmarks" / "results" / "taming_vaes.json"
 
-
-def draw(results: Mapping[str, Any]) -> Figure:
+def draw(known: Mapping[str, Any], results: Mapping[str, Any]) -> Figure:
     """Returns a figure of the squared error by the rate, here (dots) and published (crosses).
 
     Rings are the error of draws of z, which is what GECO constrains.
 
     Args:
-        results: By row and seed.
+        known: Rows of the table, by name.
+        results: Of some of them, by name and seed.
     """
-    from benchmarks import taming_vaes
-
     figure = new_figure(7.2, 4.6)
     axes = figure.subplots()
-    for place, name in enumerate(name for name in taming_vaes.ROWS if name in results):
-        row, seeds = taming_vaes.ROWS[name], list(results[name].values())
+    for place, name in enumerate(name for name in known if name in results):
+        row, seeds = known[name], list(results[name].values())
         rate, error = (np.array([seed[key] for seed in seeds]) for key in ("mean_kl", "sse"))
         color, given = f"C{place}", row.published
         axes.plot(rate, error, "o", color=color, label=row.label)
@@ -62,14 +54,7 @@ def draw(results: Mapping[str, Any]) -> Figure:
 
 def main() -> None:
     """Writes the figure beside this file."""
-    sys.path.insert(0, str(ROOT))  # Benchmarks are not installed.
-    path = pathlib.Path(__file__).with_suffix(".svg")
-    # The same figure is the same file.
-    with matplotlib.rc_context({"svg.hashsalt": "taming_vaes"}):
-        results = json.loads(RESULTS.read_text())["rows"]
-        digest = importlib.import_module("benchmarks.records").digest(results)
-        draw(results).savefig(path, metadata={"Date": None, "Identifier": digest})
-    print(path)
+    save_results(draw, "taming_vaes")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ import keras_vae as kv
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
 
 
-def test_the_figure_shows_every_schedule():
+def test_the_figure_shows_every_schedule(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS / "figures"))  # As for a script.
     script = runpy.run_path(str(DOCS / "figures" / "schedules.py"))
     drawn = script["PANELS"]
     kinds = {type(schedule).__name__ for schedule in drawn.values()}

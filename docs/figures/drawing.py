@@ -1,0 +1,65 @@
+"""What several figures share: rows of images, and files that are the same for the same figure."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pathlib
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from keras_vae.core.figures import new_figure
+
+FOLDER = pathlib.Path(__file__).parent
+ROOT = FOLDER.parents[1]
+
+CELL = 0.62  # inches
+
+
+def draw_images(rows: Mapping[str, np.ndarray], columns: int) -> Figure:
+    """Returns a figure of images in [0, 1], `[N, H, W, C]`, in lines of so many, by label."""
+    counts = [len(images) // columns for images in rows.values()]
+    figure = new_figure(columns * CELL, sum(counts) * CELL)
+    panels = figure.subplots(len(rows), 1, height_ratios=counts)
+    for axes, (label, images), count in zip(panels, rows.items(), counts, strict=True):
+        lines = np.split(images, count)
+        whole = np.concatenate([np.concatenate(line, axis=1) for line in lines])
+        axes.imshow(whole, cmap="gray", vmin=0.0, vmax=1.0)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+    return figure
+
+
+def save_svg(figure: Figure, name: str, **metadata: str) -> None:
+    """Writes a figure as `<name>.svg`, without a date and with the same names of its elements."""
+    path = FOLDER / f"{name}.svg"
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        figure.savefig(path, metadata={"Date": None, **metadata})
+    print(path)
+
+
+def save_results(
+    draw: Callable[[Mapping[str, Any], Mapping[str, Any]], Figure],
+    table: str,
+    name: str | None = None,
+) -> None:
+    """Draws a table of `benchmarks/`, and writes the figure with the digest of its results.
+
+    Args:
+        draw: Returns the figure, given the rows that the table knows and the results of some of
+            them, both by name.
+        table: Name of the table.
+        name: Name of the figure, if it is another.
+    """
+    sys.path.insert(0, str(ROOT))  # Benchmarks are not installed.
+    rows = importlib.import_module(f"benchmarks.{table}").ROWS
+    digest = importlib.import_module("benchmarks.records").digest
+    path = ROOT / "benchmarks" / "results" / f"{table}.json"
+    results = json.loads(path.read_text())["rows"]
+    save_svg(draw(rows, results), name or table, Identifier=digest(results))
