@@ -147,7 +147,8 @@ def instance(argument: str, value: Any, kind: type | tuple[type, ...]) -> Any:
     """Returns `value`; raises unless it is an instance of this kind."""
     if not isinstance(value, kind):
         kinds = kind if isinstance(kind, tuple) else (kind,)
-        raise invalid(argument, f"must be a {' or '.join(one.__name__ for one in kinds)}", value)
+        names = [f"{one.__module__}.{one.__name__}".removeprefix("builtins.") for one in kinds]
+        raise invalid(argument, f"must be an instance of {' or '.join(names)}", value)
     return value
 
 

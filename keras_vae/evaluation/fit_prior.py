@@ -12,7 +12,7 @@ from keras_vae.core import checks
 from keras_vae.core.seeds import fold, purpose, seed_tensor
 from keras_vae.evaluation.reading import checked_vae, map_batches
 from keras_vae.models import PriorModel
-from keras_vae.models.parts import check_latent, instance
+from keras_vae.models.parts import check_latent
 from keras_vae.priors import CodePrior, Prior
 from keras_vae.priors.fitting import Ascent
 
@@ -75,7 +75,7 @@ def fit_prior(
         Ghosh et al., 2020, section 4, arXiv:1903.12436 (density estimation after training);
         Tomczak & Welling, 2018, eq. 7, arXiv:1705.07120 (q(z) is optimal).
     """
-    model, prior = checked_vae(model), instance("prior", prior, Prior)
+    model, prior = checked_vae(model), checks.instance("prior", prior, Prior)
     check_latent(model.posterior_head, prior)
     draws_per_example = checks.integer("draws_per_example", draws_per_example)
     seed = checks.integer("seed", seed, minimum=0)

@@ -53,10 +53,7 @@ class LatentVariableModel(ObjectiveModel):
 
     def __init__(self, objective: Objective | None = None, seed: int = 0, **kwargs: Any):
         objective = ELBO() if objective is None else objective
-        if not isinstance(objective, Objective):
-            rule = "must be an instance of keras_vae.objectives.Objective"
-            raise checks.invalid("objective", rule, objective)
-        super().__init__(objective, seed, **kwargs)
+        super().__init__(checks.instance("objective", objective, Objective), seed, **kwargs)
 
     # What a subclass defines.
 

@@ -16,7 +16,7 @@ from keras_vae.core.head import serializable
 from keras_vae.core.seeds import fold, purpose
 from keras_vae.distributions.top_down import Scored, TopDownPosterior, TopDownPrior
 from keras_vae.likelihoods import Likelihood
-from keras_vae.models.parts import instance, serialized, trainable_of
+from keras_vae.models.parts import serialized, trainable_of
 from keras_vae.models.vae import VAE
 from keras_vae.networks import TopDown
 from keras_vae.objectives import Objective
@@ -75,9 +75,9 @@ class HierarchicalVAE(VAE):
         seed: int = 0,
         **kwargs: Any,
     ):
-        instance("top_down", top_down, TopDown)
+        checks.instance("top_down", top_down, TopDown)
         super().__init__(
-            encoder=instance("bottom_up", bottom_up, keras.layers.Layer),
+            encoder=checks.instance("bottom_up", bottom_up, keras.layers.Layer),
             decoder=top_down,
             posterior=InferencePass(top_down, dtype=top_down.dtype_policy),
             likelihood=likelihood,

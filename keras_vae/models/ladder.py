@@ -11,7 +11,7 @@ from keras_vae.core import checks
 from keras_vae.core.head import serializable
 from keras_vae.likelihoods import Likelihood
 from keras_vae.models import sharing
-from keras_vae.models.parts import instance, serialized, trainable_of
+from keras_vae.models.parts import serialized, trainable_of
 from keras_vae.models.vae import VAE
 from keras_vae.networks import LadderEncoder, MLPDecoder
 from keras_vae.objectives import Objective
@@ -74,7 +74,7 @@ class LadderVAE(VAE):
         seed: int = 0,
         **kwargs: Any,
     ):
-        instance("likelihood", likelihood, Likelihood)
+        checks.instance("likelihood", likelihood, Likelihood)
         hidden, depth = checked_widths(hidden, latent_dims), checks.integer("depth", depth)
         options = {"activation": activation, "dtype": likelihood.dtype_policy}
         prior = Chain(latent_dims, [(width,) * depth for width in hidden[1:]], **options)

@@ -19,14 +19,6 @@ _ATTRIBUTES = {
 }
 
 
-def instance(argument: str, value: Any, kind: type) -> Any:
-    """Returns `value`, or raises unless it is an instance of that class."""
-    if not isinstance(value, kind):
-        rule = f"must be an instance of {kind.__module__}.{kind.__name__}"
-        raise checks.invalid(argument, rule, value)
-    return value
-
-
 def output_shape(argument: str, network: keras.layers.Layer, input_shape: Shape) -> Shape:
     """Builds a network and returns the shape of its output."""
     output = checks.output_of(argument, network, input_shape)

@@ -18,7 +18,7 @@ from keras_vae.distributions.codes import CodeGroups
 from keras_vae.models import generation
 from keras_vae.models.base import LatentVariableModel
 from keras_vae.models.labels import Labels, NoLabels
-from keras_vae.models.parts import instance, serialized, trainable_of
+from keras_vae.models.parts import serialized, trainable_of
 from keras_vae.priors import CodePrior
 from keras_vae.terms import Latents, Terms
 from keras_vae.training.support import inside
@@ -77,7 +77,7 @@ class PriorModel(LatentVariableModel):
         **kwargs: Any,
     ):
         super().__init__(seed=seed, **kwargs)
-        self.prior_head = instance("prior", prior, CodePrior)
+        self.prior_head = checks.instance("prior", prior, CodePrior)
         self.labels = NoLabels()
         if condition is not None:
             self.labels = Labels(condition, prior.density_dtype)

@@ -24,7 +24,6 @@ from keras_vae.models.parts import (
     check_gradients,
     check_latent,
     check_noise,
-    instance,
     output_shape,
     serialized,
     trainable_of,
@@ -95,12 +94,12 @@ class VAE(LatentVariableModel):
         **kwargs: Any,
     ):
         super().__init__(objective=objective, seed=seed, **kwargs)
-        self.encoder = instance("encoder", encoder, keras.layers.Layer)
-        self.decoder = instance("decoder", decoder, keras.layers.Layer)
-        self.posterior_head = instance("posterior", posterior, Posterior)
-        self.likelihood_head = instance("likelihood", likelihood, Likelihood)
+        self.encoder = checks.instance("encoder", encoder, keras.layers.Layer)
+        self.decoder = checks.instance("decoder", decoder, keras.layers.Layer)
+        self.posterior_head = checks.instance("posterior", posterior, Posterior)
+        self.likelihood_head = checks.instance("likelihood", likelihood, Likelihood)
         prior = self._default_prior() if prior is None else prior
-        self.prior_head = instance("prior", prior, Prior)
+        self.prior_head = checks.instance("prior", prior, Prior)
         self._check_parts()
         # Not in `build`, where Keras would prefix the paths of the weights, except in loaded
         # models.

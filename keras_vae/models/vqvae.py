@@ -16,7 +16,7 @@ from keras_vae.core.head import serializable
 from keras_vae.core.seeds import fold, purpose, seed_tensor
 from keras_vae.likelihoods import Likelihood
 from keras_vae.models import codes as of_codes
-from keras_vae.models.parts import check_latent, instance
+from keras_vae.models.parts import check_latent
 from keras_vae.models.vae import VAE
 from keras_vae.objectives import Objective
 from keras_vae.posteriors import Quantizer
@@ -96,7 +96,7 @@ class VQVAE(VAE):
         seed: int = 0,
         **kwargs: Any,
     ):
-        instance("posterior", posterior, Quantizer)
+        checks.instance("posterior", posterior, Quantizer)
         checks.number("commitment", commitment, minimum=0.0)
         super().__init__(encoder, decoder, posterior, likelihood, prior, objective, seed, **kwargs)
         self.commitment = float(commitment)

@@ -346,9 +346,7 @@ def _check_no_batch_statistics(discriminator: keras.layers.Layer) -> None:
 
 
 def _check_objective(objective: Any) -> None:
-    if not isinstance(objective, Objective):
-        rule = "must be an instance of keras_vae.objectives.Objective"
-        raise checks.invalid("objective", rule, objective)
+    checks.instance("objective", objective, Objective)
     if PART in objective.loss_parts:
         rule = "must have no discriminator itself"
         raise checks.invalid("objective", rule, type(objective).__name__)
