@@ -53,7 +53,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs/codes"))
     args = parser.parse_args()
-    draw(load(args.runs / "cifar_hierarchy_seed_0")).savefig(FOLDER / "code_images.png", dpi=110)
+    draw(load(args.runs / "cifar_hierarchy_seed_0")).savefig(
+        FOLDER / "code_images.png", dpi=110, bbox_inches="tight"
+    )
 
 
 if __name__ == "__main__":
