@@ -112,8 +112,8 @@ MODELS: dict[str, Callable[[], kv.VAE]] = {
     "flows": make_flows,
     "grey": make_grey,
     "BetaTC": with_objective(lambda: kv.objectives.BetaTC(dataset_size=EXAMPLES)),
-    "DIP": with_objective(lambda: kv.objectives.DIP()),
-    "InfoVAE": with_objective(lambda: kv.objectives.InfoVAE()),
+    "DIP": with_objective(lambda: kv.objectives.DIP(lambda_od=10.0, lambda_d=5.0)),
+    "InfoVAE": with_objective(lambda: kv.objectives.InfoVAE(alpha=0.0, lambda_=10.0)),
     "TargetKL": with_objective(lambda: kv.objectives.TargetKL(5.0)),
     "full covariance": with_objective(
         lambda: kv.objectives.ELBO(),
