@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -56,8 +59,8 @@ def fit_prior(
         `prior` itself, fitted.
 
     Raises:
-        ValueError: If the prior is over another z or has nothing to fit, a number is out of range,
-            or the data are empty or have no density.
+        ValueError: If the prior is over another z or has nothing to fit, its fit does not know an
+            option, a number is out of range, or the data are empty or have no density.
 
     Example:
         >>> import keras_vae as kv
@@ -77,6 +80,8 @@ def fit_prior(
     """
     model, prior = checked_vae(model), checks.instance("prior", prior, Prior)
     check_latent(model.posterior_head, prior)
+    fit = functools.partial(_train, prior) if isinstance(prior, CodePrior) else prior.fit
+    _check_options(fit, options)
     draws_per_example = checks.integer("draws_per_example", draws_per_example)
     seed = checks.integer("seed", seed, minimum=0)
     if model.posterior_head.is_point_mass:
@@ -90,9 +95,17 @@ def fit_prior(
     z = np.concatenate([np.swapaxes(batch, 0, 1) for batch in batches])  # [N, S, D]
     z = np.random.default_rng(seed).permutation(z)
     z = z.reshape(-1, *prior.event_shape)
-    if isinstance(prior, CodePrior):
-        return _train(prior, z, seed=seed, **options)
-    return prior.fit(z, seed=seed, **options)
+    return fit(z, seed=seed, **options)
+
+
+def _check_options(fit: Callable[..., Prior], options: Iterable[str]) -> None:
+    """Raises a `ValueError` if a fit does not know an option, before anything is computed."""
+    arguments = inspect.signature(fit).parameters.values()
+    if any(one.kind is one.VAR_KEYWORD for one in arguments):
+        return  # It knows best.
+    known = [one.name for one in arguments if one.kind is one.KEYWORD_ONLY]
+    for option in options:
+        checks.option("options", option, known)
 
 
 def _train(

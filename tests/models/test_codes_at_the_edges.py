@@ -63,6 +63,8 @@ def test_a_fit_that_does_not_help_leaves_the_prior_as_it_was(x):
     kv.evaluation.fit_prior(model, x, prior, epochs=2, learning_rate=5.0, verbose=False)
     for weight, other in zip(prior.weights, before, strict=True):
         np.testing.assert_array_equal(weight, other)
+    with pytest.raises(ValueError, match="Argument `options` must be one of .*'batch_size'"):
+        kv.evaluation.fit_prior(model, x, prior, steps=3)
 
 
 def test_small_integers_have_the_density_of_large_ones():

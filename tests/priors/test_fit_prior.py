@@ -336,6 +336,14 @@ def test_what_cannot_be_fitted_is_named(change, match):
         fit_prior(**arguments)
 
 
+def test_an_unknown_option_is_named_before_anything_is_drawn(monkeypatch):
+    model = linear_model()
+    monkeypatch.setattr(model, "encode", None)
+    known = "must be one of .*'epochs', .*Received: options='steps'"
+    with pytest.raises(ValueError, match=f"Argument `options` {known}"):
+        fit_prior(model, images(10), kv.priors.AutoregressiveFlow(D), steps=3)
+
+
 @pytest.mark.first_is_quick
 @pytest.mark.parametrize(
     ("make", "options"),
