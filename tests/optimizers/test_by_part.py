@@ -327,6 +327,9 @@ def test_config_survives_json(make_vae):
             {"default": lambda: keras.optimizers.LossScaleOptimizer(SGD())},
             "`default` must not wrap",
         ),
+        ({"default": 3}, "`default` must be a Keras optimizer, its name or conf.*default=3"),
+        ({"encoder": "adm", "decoder": "sgd"}, "`encoder` must be a Keras .*encoder='adm'"),
+        ({"encoder": None, "decoder": "sgd"}, "`encoder` must be a Keras .*encoder=None"),
         ({"default": lambda: SGD(loss_scale_factor=2.0)}, "`default` must have no loss_scale"),
     ],
 )
