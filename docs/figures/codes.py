@@ -9,7 +9,6 @@ occur in held-out digits during training, and the error of the reconstructions a
 from __future__ import annotations
 
 import argparse
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +21,6 @@ from matplotlib.ticker import PercentFormatter
 import keras_vae as kv
 from keras_vae.core.figures import frame_lightly, new_figure
 
-FOLDER = pathlib.Path(__file__).parent
 IMAGE, CODES = (28, 28, 1), 512
 NONE: dict[str, Any] = {"restart_below": 0.0}
 WAYS: dict[str, dict[str, Any]] = {

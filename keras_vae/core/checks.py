@@ -6,6 +6,7 @@ import math
 import numbers
 import os
 import pathlib
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -147,9 +148,17 @@ def instance(argument: str, value: Any, kind: type | tuple[type, ...]) -> Any:
     """Returns `value`; raises unless it is an instance of this kind."""
     if not isinstance(value, kind):
         kinds = kind if isinstance(kind, tuple) else (kind,)
-        names = [f"{one.__module__}.{one.__name__}".removeprefix("builtins.") for one in kinds]
-        raise invalid(argument, f"must be an instance of {' or '.join(names)}", value)
+        names = " or ".join(_public_name(one) for one in kinds)
+        raise invalid(argument, f"must be an instance of {names}", value)
     return value
+
+
+def _public_name(kind: type) -> str:
+    """Returns the shortest path by which a class can be imported."""
+    parts = kind.__module__.split(".")
+    modules = [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
+    holds = (one for one in modules if getattr(sys.modules.get(one), kind.__name__, None) is kind)
+    return f"{next(holds, kind.__module__)}.{kind.__name__}".removeprefix("builtins.")
 
 
 def output_of(
@@ -170,6 +179,17 @@ def regularizer(argument: str, value: Any) -> Any:
     except (TypeError, ValueError):
         rule = "must be a Keras regularizer, its name or configuration, or None"
         raise invalid(argument, rule, value) from None
+
+
+def optimizer(argument: str, value: Any) -> Any:
+    """Returns the Keras optimizer for anything that Keras accepts as one, or raises."""
+    try:
+        found = keras.optimizers.get(value)
+    except (TypeError, ValueError):
+        found = None
+    if found is None:
+        raise invalid(argument, "must be a Keras optimizer, its name or configuration", value)
+    return found
 
 
 def option(argument: str, value: Any, known: Iterable[Any]) -> Any:

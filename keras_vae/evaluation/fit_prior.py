@@ -102,7 +102,7 @@ def _check_options(fit: Callable[..., Prior], options: Iterable[str]) -> None:
     """Raises a `ValueError` if a fit does not know an option, before anything is computed."""
     arguments = inspect.signature(fit).parameters.values()
     if any(one.kind is one.VAR_KEYWORD for one in arguments):
-        return  # It knows best.
+        return  # It passes them on to what judges them.
     known = [one.name for one in arguments if one.kind is one.KEYWORD_ONLY]
     for option in options:
         checks.option("options", option, known)

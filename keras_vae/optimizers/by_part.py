@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from typing import Any
-
-import keras
 
 from keras_vae.core import checks
 from keras_vae.optimizers.part_optimizer import PartOptimizer
@@ -49,6 +46,7 @@ def by_part(
             does not know the shape of its data, or `every` or `start` is not as above.
 
     Example:
+        >>> import keras
         >>> import keras_vae as kv
         >>> model = kv.VAE(
         ...     encoder=kv.networks.MLPEncoder((32,)),
@@ -77,17 +75,8 @@ def by_part(
         names = list(dict.fromkeys(owners.get(id(v), v.path) for v in left))
         raise checks.invalid("default", f"must be an optimizer, as {names} have none", default)
     given = optimizers if default is None else {**optimizers, "default": default}
-    made = {part: _get_optimizer(part, optimizer) for part, optimizer in given.items()}
+    made = {part: checks.optimizer(part, optimizer) for part, optimizer in given.items()}
     return PartOptimizer(made, [part_of.get(id(v), "default") for v in variables], every, start)
-
-
-def _get_optimizer(part: str, given: Any) -> keras.optimizers.Optimizer:
-    """Returns the optimizer for anything that Keras accepts as one, or raises."""
-    with contextlib.suppress(TypeError, ValueError):
-        optimizer = keras.optimizers.get(given)
-        if optimizer is not None:
-            return optimizer
-    raise checks.invalid(part, "must be a Keras optimizer, its name or configuration", given)
 
 
 def _build(model: Any) -> None:
