@@ -148,7 +148,7 @@ ROWS = {
     "ladder": Row(
         "Ladder VAE, five layers",
         _ladder,
-        Recipe(passes=400, batch_size=256, learning_rate=4e-3, kl_warmup=0.25),
+        Recipe(passes=110, kl_warmup=0.25),
         {"nll": 81.84, "passes": 2000},
         model=kv.LadderVAE,
     ),
