@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import itertools
 import json
 import pathlib
@@ -15,6 +14,7 @@ import pytest
 import tensorflow as tf
 
 import keras_vae as kv
+from tests.scripts import load_script
 
 pytestmark = pytest.mark.full
 
@@ -385,10 +385,7 @@ def test_the_growth_of_cost_is_measured_and_drawn(monkeypatch, tmp_path):
     assert children[-1] == ("leak", 2, 3) and len(children) == 5
     report = path.with_suffix(".md").read_text()
     assert report.count("| 200-200 |") == 2 and "bytes a step" in report
-    path = ROOT / "docs" / "figures" / "cost.py"
-    spec = importlib.util.spec_from_file_location("figure_of_cost", path)
-    figure = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(figure)
+    figure = load_script(ROOT / "docs" / "figures" / "cost.py")
     evaluation = {str(n): {"peak_mebibytes": 900.0} for n in (0, 50, 500)}
     assert len(figure.draw(rows, evaluation).axes) == 6
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import pathlib
 import re
@@ -16,6 +15,7 @@ import pytest
 from PIL import Image
 
 import keras_vae as kv
+from tests.scripts import load_script
 
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
 SHORTEST = {
@@ -29,10 +29,7 @@ CHECKS = {"check_saved_model"}  # Run on what the others write.
 
 
 def _load(name: str):
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(EXAMPLES / f"{name}.py")
 
 
 def test_every_example_is_tested():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
-import importlib.util
 import json
 import pathlib
 import re
@@ -18,6 +17,8 @@ import keras
 import numpy as np
 import pytest
 
+from tests.scripts import load_script
+
 ROOT = pathlib.Path(__file__).parent.parent
 FOLDER = f"{ROOT}/tests/../benchmarks/results"  # As a user may write it.
 TABLES = ("iwae_table", "priors_table", "baselines", "taming_vaes")
@@ -28,12 +29,8 @@ def load(name):
     return importlib.import_module(f"benchmarks.{name}")
 
 
-def figures(name, monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "docs" / "figures"))  # As for a script.
-    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / "figures" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def figures(name):
+    return load_script(ROOT / "docs" / "figures" / f"{name}.py")
 
 
 def small(folder, *options, passes=1):
@@ -79,7 +76,7 @@ def test_a_row_goes_on_after_a_real_kill(tmp_path, monkeypatch):
 
 
 @pytest.mark.full
-def test_rows_stand_beside_what_was_published(tmp_path, monkeypatch):
+def test_rows_stand_beside_what_was_published(tmp_path):
     rows = load("iwae_table").main(small(tmp_path, "--rows", "vae_1", "--seeds", "0", "1"))
     assert list(rows) == ["vae_1"] and list(rows["vae_1"]) == ["0", "1"]
     found = rows["vae_1"]["0"]
@@ -97,7 +94,7 @@ def test_rows_stand_beside_what_was_published(tmp_path, monkeypatch):
         row["data"]["name"] = "mnist"  # As if they were of all digits.
     made = load("likelihood_tables").table(load("iwae_table").ROWS, rows, "")
     assert float(tables(made)[0]["difference"]) == pytest.approx(mean - 86.76, abs=0.005)
-    left, right = figures("likelihoods", monkeypatch).draw(load("iwae_table").ROWS, rows).axes
+    left, right = figures("likelihoods").draw(load("iwae_table").ROWS, rows).axes
     assert [text.get_text() for text in left.get_yticklabels()] == ["VAE, K = 1"]
     assert len(right.lines) == 2  # One row of two seeds.
 
@@ -154,7 +151,7 @@ def test_results_of_another_setting_are_left_alone(tmp_path):
 
 
 @pytest.mark.full
-def test_geco_is_held_against_the_report(tmp_path, monkeypatch):
+def test_geco_is_held_against_the_report(tmp_path):
     recipe = ["--recipe", "passes=1", "batch_size=36"]  # 112 steps.
     rows = load("taming_vaes").main(small(tmp_path, "--rows", "geco", "geco_iwae_own", *recipe))
     found = rows["geco"]["0"]
@@ -174,7 +171,7 @@ def test_geco_is_held_against_the_report(tmp_path, monkeypatch):
     row = tables((tmp_path / "results.md").read_text())[0]
     assert row["SSE published"] == "14.63"
     assert row["SSE published here"].startswith(f"{found['sse']:.2f} +- ")
-    axes = figures("taming_vaes", monkeypatch).draw(load("taming_vaes").ROWS, rows).axes[0]
+    axes = figures("taming_vaes").draw(load("taming_vaes").ROWS, rows).axes[0]
     drawn = [tuple(line.get_data()) for line in axes.lines]
     assert ([found["mean_kl"]], [found["sse"]]) in drawn and ([10.4975], [14.6269]) in drawn
 

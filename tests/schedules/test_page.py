@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import pathlib
 import re
-import runpy
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 import keras_vae as kv
+from tests.scripts import load_script
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
 
 
-def test_the_figure_shows_every_schedule(monkeypatch):
-    monkeypatch.syspath_prepend(str(DOCS / "figures"))  # As for a script.
-    script = runpy.run_path(str(DOCS / "figures" / "schedules.py"))
-    drawn = script["PANELS"]
+def test_the_figure_shows_every_schedule():
+    script = load_script(DOCS / "figures" / "schedules.py")
+    drawn = script.PANELS
     kinds = {type(schedule).__name__ for schedule in drawn.values()}
     assert kinds == set(kv.schedules.__all__) - {"Schedule"}
     for title, schedule in drawn.items():
         assert eval(title, vars(kv.schedules)).get_config() == schedule.get_config(), title
-    panels = script["draw"]().get_axes()[: len(drawn)]
+    panels = script.draw().get_axes()[: len(drawn)]
     for axes, schedule in zip(panels, drawn.values(), strict=True):
         (line,) = axes.get_lines()
         np.testing.assert_array_equal(line.get_ydata(), schedule(line.get_xdata()))
