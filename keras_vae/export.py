@@ -139,8 +139,8 @@ def _signatures(
 
 
 def _groups_of(model: VAE, summary: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Returns the part of `summary` for each group, `[B, *shape]`, if there are several groups."""
-    if len(model.latents) == 1:
+    """Returns the part of `summary` for each group, `[B, *shape]`, unless z is the only one."""
+    if list(model.latents) == ["z"]:
         return {}
     return {
         f"{key}_{name}": group

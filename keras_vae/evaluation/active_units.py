@@ -23,7 +23,7 @@ class ActiveUnits:
 
     Attributes:
         count: Number of active units.
-        variances: Var_x(E_q[z_d|x]) of every dimension, `[D]`; for a `Categorical` posterior, of
+        variances: Var_x(E_q(z|x)[z_d]) of every dimension, `[D]`; for a `Categorical` posterior, of
             every class of its variables, `[D, K]`.
         threshold: A unit is active if its variance exceeds this.
     """
@@ -46,7 +46,9 @@ def active_units(
 
     A_d = Var_x(E_q(z|x)[z_d]) > threshold
 
-    A categorical variable is one unit, active if the probability of any of its classes varies.
+    A categorical variable is one unit, active if the probability of any of its classes varies. If z
+    has several groups, E_q[z_d] is replaced by the mean of its group at the means of the groups
+    drawn before.
 
     Args:
         model: A `VAE`.

@@ -20,7 +20,7 @@ from keras_vae.models.parts import serialized, trainable_of
 from keras_vae.models.vae import VAE
 from keras_vae.networks import TopDown
 from keras_vae.objectives import Objective
-from keras_vae.posteriors import Posterior
+from keras_vae.posteriors.grouped import GroupedPosterior
 from keras_vae.priors import Prior
 from keras_vae.terms import Draws, Path, Terms
 
@@ -101,10 +101,10 @@ class HierarchicalVAE(VAE):
         shape = (None, *self.likelihood_head.event_shape)
         maps_shapes = _shapes_of_maps(self.encoder, shape)
         params_shape = self.likelihood_head.params_shape
-        of_networks, of_x = self.posterior_head.density_dtype, self.likelihood_head.density_dtype
-        if of_networks != of_x:
-            rule = f"must compute densities as the networks do, in {of_networks}: give both a dtype"
-            raise checks.invalid("likelihood", rule, of_x)
+        ours, theirs = self.posterior_head.density_dtype, self.likelihood_head.density_dtype
+        if ours != theirs:
+            rule = f"must compute densities as the networks do, in {ours}: give both a dtype"
+            raise checks.invalid("likelihood", rule, theirs)
         if not self.decoder.built:
             self.decoder.build(maps_shapes, params_shape)
         self.decoder.check_maps(maps_shapes)
@@ -117,12 +117,12 @@ class HierarchicalVAE(VAE):
         """Raises if an estimator needs another pass, which would draw other random numbers."""
         random = [one.name for one in self.decoder._flatten_layers() if one._seed_generators]
         layers = self.objective._flatten_layers()
-        names = {one.estimator.name for one in layers if hasattr(one, "estimator")}
-        again = names - {"reparameterized"}
+        estimators = [one.estimator for one in layers if hasattr(one, "estimator")]
+        again = [one.name for one in estimators if one.scores_again]
         if random and again:
-            rule = "must have estimator='reparameterized', as others pass z through the network"
-            why = f"again, whose layers {random} would draw other random numbers"
-            raise checks.invalid("objective", f"{rule} {why}", f"estimator={again.pop()!r}")
+            rule = "must have estimator='reparameterized': others run the top-down pass again, in"
+            why = f"which the layers {random} would draw other random numbers"
+            raise checks.invalid("objective", f"{rule} {why}", f"estimator={again[0]!r}")
 
     @property
     def trainable_parts(self) -> dict[str, list[keras.Variable]]:
@@ -184,10 +184,8 @@ class HierarchicalVAE(VAE):
         assert terms.draws is not None
         x, z, q, path = terms.draws.x, terms.draws.z, terms.draws.q, Path()
         values = tf.split(path(z), q.sizes, axis=-1)
-        again = self._scored_terms(
-            x, q, q.score(lambda position, _: values[position]), path, training, seed
-        )
-        return again
+        scored = q.score(lambda position, _: values[position])
+        return self._scored_terms(x, q, scored, path, training, seed)
 
     def with_prior(self, prior: Prior) -> VAE:
         """Always raises, because p(z) and p(x|z) share one pass."""
@@ -199,7 +197,7 @@ class HierarchicalVAE(VAE):
         return {**config, **serialized(self, "bottom_up", "top_down", "likelihood")}
 
 
-class InferencePass(Posterior):
+class InferencePass(GroupedPosterior):
     """q(z|x) as a head: takes the maps of the bottom-up network and runs the top-down pass."""
 
     def __init__(self, network: TopDown, **kwargs: Any):
@@ -211,6 +209,12 @@ class InferencePass(Posterior):
     def latents(self) -> dict[str, tuple[int, ...]]:
         return self.network.latents
 
+    @property
+    def scale_floor(self) -> float:
+        """The smallest scale of a group; of one relative to p, both factors have the floor."""
+        floor = self.network.scale_bounds[0]
+        return floor**2 if self.network.posterior == "delta" else floor
+
     def parameters(self, features: Sequence[tf.Tensor]) -> tuple[tf.Tensor, ...]:
         """Returns what each group knows about x, `[B, ...]`."""
         return self.network.contexts(features)
@@ -220,14 +224,6 @@ class InferencePass(Posterior):
     ) -> TopDownPosterior:
         """Returns q(z|x), given its parameters."""
         return TopDownPosterior(self.network, parameters, training)
-
-    def mean(self, q: TopDownPosterior) -> tf.Tensor:
-        """Returns the mean of each group, given the means of those above: Tensor `[B, D]`."""
-        return q.means_along()
-
-    def stddev(self, q: TopDownPosterior) -> tf.Tensor:
-        """Returns the scale of each group, given the means of those above: Tensor `[B, D]`."""
-        return q.stddevs_along()
 
 
 class GenerativePass(Prior):

@@ -16,7 +16,7 @@ from keras_vae.models.vae import VAE
 from keras_vae.networks import LadderEncoder, MLPDecoder
 from keras_vae.objectives import Objective
 from keras_vae.posteriors import Ladder
-from keras_vae.posteriors.ladder import checked_widths
+from keras_vae.posteriors.ladder import checked_widths, perceptron_widths
 from keras_vae.priors import Chain, Prior
 
 
@@ -77,7 +77,7 @@ class LadderVAE(VAE):
         checks.instance("likelihood", likelihood, Likelihood)
         hidden, depth = checked_widths(hidden, latent_dims), checks.integer("depth", depth)
         options = {"activation": activation, "dtype": likelihood.dtype_policy}
-        prior = Chain(latent_dims, [(width,) * depth for width in hidden[1:]], **options)
+        prior = Chain(latent_dims, perceptron_widths(hidden, depth), **options)
         super().__init__(
             encoder=LadderEncoder(hidden, depth, **options),
             decoder=MLPDecoder(likelihood.params_shape, hidden[:1] * depth, **options),

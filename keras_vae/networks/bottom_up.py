@@ -25,8 +25,8 @@ class BottomUp(keras.Model):
     size:
 
         BottomUp({14: 32, 7: 64, 1: 128})               # 28x28x1
-        BottomUp({16: 48, 8: 96, 1: 192})               # 32x32x3
-        BottomUp({32: 32, 16: 64, 8: 96, 1: 192})       # 64x64x3
+        BottomUp({16: 48, 8: 96, 1: 128})               # 32x32x3
+        BottomUp({32: 32, 16: 64, 8: 96, 1: 128})       # 64x64x3
 
     Args:
         channels: Number of channels of the maps by scale. Every scale divides the next larger one,

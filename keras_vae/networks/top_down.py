@@ -34,9 +34,9 @@ class TopDown(Head):
     enters q and nothing else. The last state becomes patches of parameters, so that there is no
     convolution at the full size. The groups need a bottom-up network with the same scales:
 
-        TopDown({1: (2, 16), 7: (3, 4), 14: (1, 2)})                # 28x28x1
-        TopDown({1: (2, 32), 8: (4, 8), 16: (2, 4)})                # 32x32x3
-        TopDown({1: (2, 32), 8: (4, 8), 16: (3, 4), 32: (1, 4)})    # 64x64x3
+        TopDown({1: (2, 16), 7: (3, 4), 14: (2, 2)})                # 28x28x1
+        TopDown({1: (1, 32), 8: (4, 8), 16: (3, 4)})                # 32x32x3
+        TopDown({1: (1, 32), 8: (3, 8), 16: (3, 4), 32: (1, 4)})    # 64x64x3
 
     Called on z `[N, D]`, the network returns the parameters of p(x|z).
 
@@ -166,7 +166,8 @@ class TopDown(Head):
         if len(params_shape) < 3 or params_shape[0] != params_shape[1]:
             raise checks.invalid("params_shape", "must be (side, side, ...)", params_shape)
         for scale, larger in zip(scales, [*scales[1:], params_shape[0]], strict=True):
-            check_divides("groups", scale, larger, "the side of the image and the next larger one")
+            argument = "groups" if scale in self.groups else "bottom_up"
+            check_divides(argument, scale, larger, "the side of the image and the next larger one")
 
     def _make_enlargements(self, states: Sequence[Shape]) -> list[Enlarge]:
         made = []
@@ -181,16 +182,25 @@ class TopDown(Head):
     ) -> tuple[list[LatentGroup], list[keras.layers.Layer]]:
         """Returns all groups, and a row of cells for each scale that has none."""
         options = {"activation": self.activation, "kernel_regularizer": self.kernel_regularizer}
-        count = self.blocks * (len(self.latents) + len(states) - len(self.groups))
+        # Without cells, it is the groups alone that add to the state.
+        count = max(1, self.blocks) * (len(self.latents) + len(states) - len(self.groups))
         factory = CellFactory(self.pattern, count, self.recompute, self.dtype_policy, **options)
-        is_delta = self.posterior == "delta"
         groups, rows = [], []
         for scale, state in states.items():
             number, channels = self.groups.get(scale, (0, 0))
             for _ in range(number):
-                how = (channels, is_delta, self.scale_bounds, self.activation, factory, self.blocks)
-                groups.append(LatentGroup(*how, self.kernel_regularizer, dtype=self.dtype_policy))
-                groups[-1].build(state, maps[scale])
+                group = LatentGroup(
+                    channels,
+                    delta=self.posterior == "delta",
+                    scale_bounds=self.scale_bounds,
+                    activation=self.activation,
+                    factory=factory,
+                    blocks=self.blocks,
+                    kernel_regularizer=self.kernel_regularizer,
+                    dtype=self.dtype_policy,
+                )
+                group.build(state, maps[scale])
+                groups.append(group)
             if not number:
                 rows.append(factory.make_row(self.blocks))
                 rows[-1].build(state)

@@ -28,6 +28,7 @@ class Reparameterized:
 
     name = "reparameterized"
     pathwise = True
+    scores_again = False  # Whether z is scored in a pass of its own after it has been drawn.
 
     def prepare(self, terms: Terms) -> Terms:
         """Returns terms with the same values, whose gradients are those of this estimator."""
@@ -59,6 +60,7 @@ class StickingTheLanding(Reparameterized):
     """
 
     name = "sticking_the_landing"
+    scores_again = True
 
     def prepare(self, terms: Terms) -> Terms:
         draws = draws_of(terms, f"The estimator {self.name!r}")
@@ -113,6 +115,7 @@ class ScoreFunction(Reparameterized):
 
     name = "score_function"
     pathwise = False
+    scores_again = True
 
     def __init__(self, baseline: str = "leave_one_out"):
         self.baseline = baseline

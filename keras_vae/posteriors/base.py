@@ -12,6 +12,7 @@ import tensorflow_probability as tfp
 
 from keras_vae.core import checks
 from keras_vae.core.head import Head
+from keras_vae.core.numerics import SCALE_FLOOR
 
 # A separate package, because a posterior and a prior may have the same name.
 serializable = keras.saving.register_keras_serializable(package="keras_vae.posteriors")
@@ -54,6 +55,11 @@ class Posterior(Head):
     def event_shape(self) -> tuple[int, ...]:
         """Shape of one z: `(D,)`."""
         return (self.latent_dim,)
+
+    @property
+    def scale_floor(self) -> float:
+        """The smallest standard deviation that q(z|x) can have."""
+        return SCALE_FLOOR
 
     @property
     def z_dtype(self) -> str:

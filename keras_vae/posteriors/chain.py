@@ -6,17 +6,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from keras_vae.core import checks
 from keras_vae.distributions.chain import Chain as ChainDistribution
 from keras_vae.distributions.chain import NormalChain
-from keras_vae.posteriors.base import Posterior, serializable
+from keras_vae.posteriors.base import serializable
 from keras_vae.posteriors.diagonal_normal import DiagonalNormal
+from keras_vae.posteriors.grouped import GroupedPosterior
 
 
 @serializable
-class Chain(Posterior):
+class Chain(GroupedPosterior):
     """Stochastic layers drawn from the bottom up, each a diagonal normal given the one below.
 
     q(z|x) = q(z1|x) q(z2|z1) ... q(zL|z_{L-1}),  z = [z1, ..., zL]
@@ -87,20 +87,6 @@ class Chain(Posterior):
     ) -> ChainDistribution:
         """Returns q(z|x) with these parameters."""
         return self.chain.distribution(self.base.distribution(parameters))
-
-    def mean(self, q: tfp.distributions.Distribution) -> tf.Tensor:
-        """Returns the mean of q(z1|x), then of each q(z_l|z_{l-1}) at the mean of the layer below.
-
-        Tensor `[B, D]`. Unless the conditionals are linear, only the part of z1 is a mean under q.
-        """
-        return q.means_along()
-
-    def stddev(self, q: tfp.distributions.Distribution) -> tf.Tensor:
-        """Returns the scales of the layers, each given the mean of the layer below: `[B, D]`.
-
-        Only the scales of z1 are marginal standard deviations.
-        """
-        return q.stddevs_along()
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""

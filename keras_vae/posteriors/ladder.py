@@ -6,20 +6,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from keras_vae.core import checks
 from keras_vae.core.numerics import positive_scale
 from keras_vae.distributions.chain import NormalChain
 from keras_vae.distributions.ladder import Ladder as LadderDistribution
-from keras_vae.posteriors.base import Posterior, serializable
+from keras_vae.posteriors.base import serializable
 from keras_vae.posteriors.diagonal_normal import DiagonalNormal
+from keras_vae.posteriors.grouped import GroupedPosterior
 
 Parameters = tuple[tuple[tf.Tensor, tf.Tensor], ...]
 
 
 @serializable
-class Ladder(Posterior):
+class Ladder(GroupedPosterior):
     """Stochastic layers drawn from the top down, each the product of an estimate and a conditional.
 
     q(z|x) = q(zL|x) prod_l q(z_l|z_{l+1}, x),  z = [z1, ..., zL]
@@ -73,7 +73,7 @@ class Ladder(Posterior):
         self.hidden = checked_widths(hidden, dims)
         self.depth = checks.integer("depth", depth)
         if top_down is None:
-            widths = perceptrons(self.hidden, self.depth)
+            widths = perceptron_widths(self.hidden, self.depth)
             top_down = NormalChain(dims, widths, activation, True, dtype=self.dtype_policy)
         self.top_down = top_down
         self.estimates = [DiagonalNormal(size, dtype=self.dtype_policy) for size in dims]
@@ -111,20 +111,6 @@ class Ladder(Posterior):
         estimates = [(loc, positive_scale(raw_scale)) for loc, raw_scale in parameters]
         return LadderDistribution(estimates, self.top_down.conditionals)
 
-    def mean(self, q: tfp.distributions.Distribution) -> tf.Tensor:
-        """Returns the mean of q(zL|x), then of each layer at the mean of the one above.
-
-        Tensor `[B, D]`. Unless the conditionals are linear, only the part of zL is a marginal mean.
-        """
-        return q.means_along()
-
-    def stddev(self, q: tfp.distributions.Distribution) -> tf.Tensor:
-        """Returns the scales of the layers, each given the mean of the layer above: `[B, D]`.
-
-        Only the scales of zL are marginal standard deviations.
-        """
-        return q.stddevs_along()
-
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor, without shared conditionals."""
         config, chain = super().get_config(), self.top_down.arguments
@@ -142,6 +128,6 @@ def checked_widths(hidden: Any, latent_dims: Sequence[int]) -> tuple[int, ...]:
     return widths
 
 
-def perceptrons(hidden: Sequence[int], depth: int) -> tuple[tuple[int, ...], ...]:
+def perceptron_widths(hidden: Sequence[int], depth: int) -> tuple[tuple[int, ...], ...]:
     """Returns the widths of each conditional's perceptron in a ladder, the one of z1 first."""
     return tuple((width,) * depth for width in hidden[1:])

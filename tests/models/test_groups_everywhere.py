@@ -110,9 +110,18 @@ class Noisy(keras.layers.Layer):
     ],
 )
 def test_a_pass_with_random_numbers_is_not_run_again(make):
-    with pytest.raises(ValueError, match="`objective` must have estimator='reparameterized', as"):
+    with pytest.raises(ValueError, match="`objective` must have estimator='reparameterized':"):
         hierarchy(cell=Noisy(), objective=make())
     assert hierarchy(cell=Noisy()).built
+
+
+def test_cells_know_that_they_are_in_training(x):
+    model = hierarchy(cell=Noisy())
+    again, still, noisy = (
+        model.compute_terms(x, 1, training, seed=1).log_p_x for training in (False, False, True)
+    )
+    np.testing.assert_array_equal(again, still)
+    assert np.abs(noisy - still).max() > 1e-3
 
 
 def test_densities_of_two_precisions_are_refused():

@@ -87,7 +87,7 @@ def test_the_pass_in_numpy():
     keras.utils.set_random_seed(0)
     model = kv.HierarchicalVAE(
         bottom_up=kv.networks.BottomUp({1: 5}, blocks=0),
-        top_down=kv.networks.TopDown({1: (2, 3)}, blocks=0, scale_bounds=(0.05, 9.0)),
+        top_down=kv.networks.TopDown({1: (2, 3)}, blocks=0, scale_bounds=(0.05, 1.3)),
         likelihood=kv.likelihoods.Normal((2, 2, 1)),
     )
     randomize(model.bottom_up, model.top_down, scale=0.7)
@@ -99,7 +99,7 @@ def test_the_pass_in_numpy():
 
     def scale_of(raw):
         one = np.log(np.expm1(1.0 - 0.05))  # where the scale is 1
-        return np.minimum(np.log1p(np.exp(raw + one)) + 0.05, 9.0)
+        return np.minimum(np.log1p(np.exp(raw + one)) + 0.05, 1.3)
 
     def log_normal(value, loc, scale):
         white = (value - loc) / scale
@@ -107,7 +107,7 @@ def test_the_pass_in_numpy():
 
     maps = dense(model.bottom_up.reductions[0].projection, x.reshape(4, 4))
     state = np.tile(model.top_down.start.numpy().reshape(1, -1), (4, 1))
-    log_q, log_p, kl = [], [], []
+    log_q, log_p, kl, scales = [], [], [], []
     for number, group in enumerate(model.top_down.latent_groups):
         z = terms.draws.z[0, :, 3 * number : 3 * number + 3].numpy()
         loc, raw = np.split(dense(group.of_prior, elu(state)), 2, axis=-1)
@@ -116,6 +116,7 @@ def test_the_pass_in_numpy():
         hidden = elu(dense(group.convolution, hidden))
         shift, raw = np.split(dense(group.of_posterior, hidden), 2, axis=-1)
         ratio = scale_of(raw)
+        scales += [scale, ratio]
         log_q.append(log_normal(z, loc + shift, scale * ratio))
         log_p.append(log_normal(z, loc, scale))
         kl.append(0.5 * np.sum((shift / scale) ** 2 + ratio**2 - np.log(ratio**2) - 1.0, axis=-1))
@@ -123,6 +124,7 @@ def test_the_pass_in_numpy():
     np.testing.assert_allclose(terms.log_q[0], sum(log_q), rtol=1e-9)
     np.testing.assert_allclose(terms.log_p_z[0], sum(log_p), rtol=1e-9)
     np.testing.assert_allclose(terms.kl, np.stack(kl, axis=-1), rtol=1e-9)
+    assert 0.0 < np.mean(np.stack(scales) == 1.3) < 1.0, "some of the scales are at their ceiling"
     mean = dense(model.top_down.output_maps.projection, elu(state)).reshape(4, 2, 2, 1)
     mean += model.top_down.output_bias.bias.numpy()
     np.testing.assert_allclose(terms.draws.p_x.mean()[0], mean, rtol=1e-9)
@@ -251,7 +253,7 @@ def test_a_cell_that_is_copied_is_no_part_of_the_model(make, x):
     assert np.isfinite(found.mean)
 
 
-def test_a_single_group_of_maps_is_given_and_kept(x):
+def test_a_single_group_of_maps_is_given_kept_and_exported(x, tmp_path):
     model = kv.HierarchicalVAE(
         kv.networks.BottomUp({4: 6}, blocks=1),
         kv.networks.TopDown({4: (1, 2)}),
@@ -262,6 +264,10 @@ def test_a_single_group_of_maps_is_given_and_kept(x):
     given = {"z1": tf.reshape(z, [-1, 4, 4, 2])}
     np.testing.assert_allclose(model.sample(6, given=given), model.decode(z).mean(), **EXACT)
     np.testing.assert_allclose(model.reconstruct(x, keep="z1"), model.reconstruct(x), **EXACT)
+    served = tf.saved_model.load(kv.export_saved_model(model, tmp_path / "1"))
+    found = served.signatures["encode"](x=tf.constant(x))
+    assert found.keys() == {"mean", "scale", "mean_z1", "scale_z1"}
+    np.testing.assert_array_equal(found["mean_z1"], tf.reshape(found["mean"], [-1, 4, 4, 2]))
 
 
 def test_the_health_check_sees_the_kl_of_each_dimension(x):
@@ -443,6 +449,13 @@ def test_last_kernels_start_small_by_the_number_of_cells():
             assert 0.9 < count**0.5 * size_of(cell.last.kernel) < 1.001
     for group in model.top_down.latent_groups:
         assert 0.9 < 8**0.5 * size_of(group.of_latent.kernel) < 1.001
+
+
+def test_kernels_of_z_start_small_by_the_number_of_groups_if_there_are_no_cells():
+    top_down = kv.networks.TopDown({1: (7, 16)}, blocks=0)
+    top_down.build([(None, 1, 1, 16)], (4, 4, 1))
+    sizes = [size_of(group.of_latent.kernel) for group in top_down.latent_groups]
+    assert all(0.9 < 7**0.5 * size < 1.001 for size in sizes)
 
 
 @pytest.mark.parametrize("last_scale", [0.0, 0.5])

@@ -177,10 +177,34 @@ def test_a_training_that_skips_without_end_is_ended():
     model.compile(keras.optimizers.SGD(1e-4), run_eagerly=True)
     fit(model, [1.0] * QUIET, health)
     growing = [1000.0 * 3.0**n for n in range(4)]
-    with pytest.warns(kv.callbacks.HealthWarning, match="gradient spikes without end .*: 4 of 4"):
+    found = "gradient spikes without end .*: 4 of the last 4 .*; the training stops"
+    with pytest.warns(kv.callbacks.HealthWarning, match=found):
         history = fit(model, growing, health, epochs=5)
     assert history["skipped_spikes"] == [4]  # a single epoch
     assert [finding.symptom for finding in health.findings] == ["gradient spikes without end"]
+
+
+@pytest.mark.parametrize(("spikes", "found"), [(1, 0), (4, 1)])
+def test_epochs_of_a_single_step_are_judged_by_several(spikes, found):
+    """One spike is no end, whatever the length of an epoch; several are a finding."""
+    model = make()
+    health = kv.callbacks.HealthCheck(spike_factor=10.0, grace=10**6, data_range=None)
+    model.compile(keras.optimizers.SGD(1e-4), run_eagerly=True)
+    weights = [1.0] * QUIET + [1000.0 * 3.0**n for n in range(spikes)]
+
+    class OneStepEpochs(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            loudness.assign(weights[epoch])
+
+    loudness = tf.Variable(1.0)
+    x = binary_images(BATCH)
+    batch = tf.data.Dataset.from_tensors((x, np.zeros(BATCH, "float32")))
+    one = batch.map(lambda x, y: (x, y, loudness * tf.ones([BATCH])))
+    options = {"epochs": len(weights), "verbose": 0, "callbacks": [OneStepEpochs(), health]}
+    history = model.fit(one, **options).history
+    assert len(history["loss"]) == len(weights)
+    assert sum(np.diff([0, *history["skipped_spikes"]]) > 0) == spikes
+    assert len(health.findings) == found
 
 
 @pytest.mark.parametrize("factor", [1.0, -3.0, float("nan"), "10"])

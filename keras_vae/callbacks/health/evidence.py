@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from keras_vae.core.numerics import SCALE_FLOOR
 from keras_vae.evaluation.latent_groups import LatentGroup
 
 # With less than this fraction of its full weight, the KL does not shape the posterior yet.
@@ -99,7 +100,7 @@ class Examination:
     Attributes:
         active_units: Number of latent dimensions whose posterior mean varies with x.
         dimensions: Total number of latent dimensions.
-        kl: E_x KL(q(z|x) || p(z)), for each dimension or for all together, in nats.
+        kl: E_x KL(q(z|x) || p(z)), for each dimension, for each group or for all together, in nats.
         error: Squared error of the reconstruction, summed over each x and averaged over x.
         mean_error: The same for the mean image: the variance of x.
         spread: Variance of the reconstruction over z, under the same condition.
@@ -111,6 +112,7 @@ class Examination:
         modes: The comparison of the two modes, or None if no layer keeps statistics for evaluation.
         groups: The groups of latent variables.
         codes: The groups of codes, if the latent variables are codes.
+        scale_floor: The smallest standard deviation that q(z|x) can have.
     """
 
     active_units: int
@@ -126,6 +128,7 @@ class Examination:
     modes: Modes | None
     groups: tuple[LatentGroup, ...] = ()
     codes: tuple[Codes, ...] = ()
+    scale_floor: float = SCALE_FLOOR
 
     @property
     def total_kl(self) -> float:
@@ -201,6 +204,11 @@ class Skips:
     steps: int
     name: str
     stops: bool
+
+    @property
+    def are_all(self) -> bool:
+        """Whether no step of the epoch was made; a single one does not tell."""
+        return self.skipped == self.steps > 1
 
 
 @dataclasses.dataclass(frozen=True)

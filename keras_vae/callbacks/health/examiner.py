@@ -66,6 +66,7 @@ class Examiner:
             posterior_learns=posterior_learns,
             modes=_modes_or_none(found),
             codes=self._codes_of(found),
+            scale_floor=self._model.posterior_head.scale_floor,
             **{name: float(value) for name, value in found.items()},
         )
 

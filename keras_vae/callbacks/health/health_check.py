@@ -55,7 +55,7 @@ class HealthCheck(keras.callbacks.Callback):
 
     - `"raise"`: an `ArithmeticError` names the first bad quantity, as without this callback;
     - `"skip"`: the step is skipped and counted by `skipped_steps` in the logs, and the training
-      continues; it stops after an epoch in which every step was skipped;
+      continues; it stops after an epoch of several steps that were all skipped;
     - `"stop"`: the weights stay as they were before the step, and the training stops at the end of
       its batch, or of its `steps_per_execution`.
 
@@ -167,7 +167,7 @@ class HealthCheck(keras.callbacks.Callback):
         """Judges the training so far."""
         seen = self._look() if (epoch + 1) % self.every == 0 else None
         now = self._gather(epoch, seen, logs or {})
-        if any(one is not None and one.skipped == one.steps for one in (now.skips, now.spikes)):
+        if any(one is not None and one.are_all for one in (now.skips, now.spikes)):
             self.model.stop_training = True
         self._judge(now)
         self._evidence.append(now)

@@ -35,9 +35,9 @@ def posterior_collapse(now: Evidence, before: Sequence[Evidence], limits: Limits
     return (
         f"{seen.active_units} of {seen.dimensions} latent dimensions are active, and the squared "
         f"error of reconstructions is {seen.error:.4g}, of the mean image {seen.mean_error:.4g}"
-        ". Let the KL come in slowly (callbacks.KLAnnealing), give it free bits "
-        "(ELBO(free_bits=...)), or ask for a quality of reconstruction (GECO); a weaker decoder or "
-        "a larger learning rate for the encoder (optimizers.by_part) help, too"
+        ". Phase in the KL (callbacks.KLAnnealing), give it free bits (ELBO(free_bits=...)), or "
+        "constrain the reconstruction (GECO); a weaker decoder or a larger learning rate for the "
+        "encoder (optimizers.by_part) help, too"
     )
 
 
@@ -54,10 +54,10 @@ def groups_off(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str
         return None
     return (
         f"{len(off)} of {len(seen.groups)} groups of latent variables are switched off "
-        f"({', '.join(off)}): the KL of each is below {_OFF} nats, so they are draws of the prior "
-        "that say nothing of x. Groups seldom come back. Begin anew with a slower "
-        "callbacks.KLAnnealing, ELBO(kl_balancing='size') and ELBO(free_bits=...), or leave out "
-        "the groups"
+        f"({', '.join(off)}): the KL of each is below {_OFF} nats, so q equals the prior "
+        "there, and these groups carry no information about x. They rarely recover: restart with a "
+        "slower callbacks.KLAnnealing, ELBO(kl_balancing='size') and ELBO(free_bits=...), or "
+        "remove them"
     )
 
 
@@ -104,8 +104,8 @@ def kl_explosion(now: Evidence, before: Sequence[Evidence], limits: Limits) -> s
     where = "" if largest is None else f" of the group {largest.name}"
     return (
         f"a latent dimension{where} has a KL of {seen.largest_kl:.3g} nats, all {seen.dimensions} "
-        f"have {seen.total_kl:.3g}: q(z|x) is far outside the prior. Scale the data to the order "
-        "of 1, lower the learning rate, clip gradients (global_clipnorm) or warm the rate up "
+        f"have {seen.total_kl:.3g}: q(z|x) is far outside the prior. Scale the data to order 1, "
+        "lower the learning rate, clip gradients (global_clipnorm) or warm the rate up "
         "(schedules.WarmupThen)"
     )
 
@@ -138,12 +138,12 @@ def posterior_scale_at_floor(
     seen = now.seen
     if seen is None or seen.posterior_scale is None or now.kl_is_light:
         return None
-    if not seen.posterior_scale < 2.0 * SCALE_FLOOR or seen.largest_kl > limits.max_kl:
+    if not seen.posterior_scale < 2.0 * seen.scale_floor or seen.largest_kl > limits.max_kl:
         return None
     return (
         f"the standard deviation of q(z|x) is {seen.posterior_scale:.2g} in a dimension, its floor "
-        f"{SCALE_FLOOR:g}: the model is an autoencoder there. Give the KL more weight (beta), or "
-        "p(x|z) a larger scale"
+        f"{seen.scale_floor:g}: the model is an autoencoder there. Give the KL more weight (beta), "
+        "or p(x|z) a larger scale"
     )
 
 

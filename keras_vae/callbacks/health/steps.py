@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from keras_vae.callbacks.health.evidence import Evidence, Limits
+from keras_vae.callbacks.health.evidence import Evidence, Limits, Skips
 
 # A schedule that never rose above this has not begun.
 _NONE_YET = 0.01
-# A training that skips this share of its steps makes no progress.
-_MOST = 0.5
+# A training that skips this share of its steps makes no progress, which this many steps show.
+_MOST, _FEWEST = 0.5, 8
 
 
 def non_finite(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
     """Detects steps that were skipped, and names the first bad quantity of the last of them."""
     skips = now.skips
-    if skips is None or not skips.skipped or skips.skipped == skips.steps > 1:
+    if skips is None or not skips.skipped or skips.are_all:
         return None
     done = "the training stops, its weights are as before that step"
     if not skips.stops:
@@ -26,7 +26,7 @@ def non_finite(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str
 def nothing_but_skips(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
     """Detects an epoch in which every step was skipped; the training ends."""
     skips = now.skips
-    if skips is None or not skips.skipped == skips.steps > 1 or skips.stops:
+    if skips is None or not skips.are_all or skips.stops:
         return None
     return (
         f"all {skips.steps} steps of this epoch were skipped, as {skips.name} was not finite; the "
@@ -35,21 +35,33 @@ def nothing_but_skips(now: Evidence, before: Sequence[Evidence], limits: Limits)
 
 
 def endless_spikes(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
-    """Detects an epoch in which at least half of the steps were skipped for their gradients."""
-    spikes = now.spikes
-    if spikes is None or spikes.steps < 2 or spikes.skipped < _MOST * spikes.steps:
+    """Detects that at least half of the last steps were skipped for their gradients."""
+    if now.spikes is None:
         return None
-    end = "; the training stops" if spikes.skipped == spikes.steps else ""
+    skipped, steps = _count_latest([one.spikes for one in (*before, now)])
+    if not now.spikes.are_all and (steps < _FEWEST or skipped < _MOST * steps):
+        return None
+    end = "; the training stops" if now.spikes.are_all else ""
     return (
-        f"{spikes.skipped} of {spikes.steps} steps of this epoch were skipped, as the norm of the "
-        f"gradient was above HealthCheck(spike_factor=...) times its running median{end}. These "
-        f"are no spikes: gradients grow without end. {_CALMER}, or give spike_factor a larger value"
+        f"{skipped} of the last {steps} steps were skipped, as the norm of the gradient was above "
+        f"HealthCheck(spike_factor=...) times its running median{end}. These are not spikes: the "
+        f"gradients keep growing. {_CALMER}, or give spike_factor a larger value"
     )
+
+
+def _count_latest(epochs: Sequence[Skips | None]) -> tuple[int, int]:
+    """Returns how many steps were skipped, and how many there were, in the fewest last epochs."""
+    skipped = steps = 0
+    for one in reversed(epochs):
+        if one is None or steps >= _FEWEST:
+            break
+        skipped, steps = skipped + one.skipped, steps + one.steps
+    return skipped, steps
 
 
 _CALMER = (
     "Lower the learning rate, clip gradients (global_clipnorm), warm the rate up "
-    "(schedules.WarmupThen), and look for a log or a division of one's own without a floor"
+    "(schedules.WarmupThen), and check your own code for a log or a division without a floor"
 )
 
 
