@@ -500,3 +500,10 @@ def check_estimates_sum_to_one(model, x, num_samples, bound):
     error = np.sqrt(weights.var(axis=0).sum() / num_samples)
     # At 4 standard errors: 6.3e-5 for a new seed.
     assert abs(weights.mean(axis=0).sum() - 1.0) < 4.0 * error < bound
+
+
+def signal_to_noise(gradients):
+    """Return |E g| / sqrt(E |g - E g|^2) of gradients `[N, P]`, less the noise of the mean."""
+    variance = gradients.var(axis=0, ddof=1)
+    signal = np.square(gradients.mean(axis=0)) - variance / len(gradients)
+    return np.sqrt(max(signal.sum(), 0.0) / variance.sum())

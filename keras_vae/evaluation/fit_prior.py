@@ -15,7 +15,6 @@ from keras_vae.core import checks
 from keras_vae.core.seeds import fold, purpose, seed_tensor
 from keras_vae.evaluation.reading import checked_vae, map_batches
 from keras_vae.models import PriorModel
-from keras_vae.models.parts import check_latent
 from keras_vae.priors import CodePrior, Prior
 from keras_vae.priors.fitting import Ascent
 
@@ -59,8 +58,9 @@ def fit_prior(
         `prior` itself, fitted.
 
     Raises:
-        ValueError: If the prior is over another z or has nothing to fit, its fit does not know an
-            option, a number is out of range, or the data are empty or have no density.
+        ValueError: If the model cannot have the prior, which may be over another z, the prior has
+            nothing to fit, its fit does not know an option, a number is out of range, or the data
+            are empty or have no density.
 
     Example:
         >>> import keras_vae as kv
@@ -79,7 +79,7 @@ def fit_prior(
         Tomczak & Welling, 2018, eq. 7, arXiv:1705.07120 (q(z) is optimal).
     """
     model, prior = checked_vae(model), checks.instance("prior", prior, Prior)
-    check_latent(model.posterior_head, prior)
+    model.check_prior(prior)
     fit = functools.partial(_train, prior) if isinstance(prior, CodePrior) else prior.fit
     _check_options(fit, options)
     draws_per_example = checks.integer("draws_per_example", draws_per_example)

@@ -160,6 +160,8 @@ class LatentVariableModel(ObjectiveModel):
         Raises:
             ValueError: If a name is missing or unknown, or a shape is not that of the group.
         """
+        if not isinstance(groups, Mapping):
+            raise checks.invalid("groups", f"must map the names {list(self.latents)}", groups)
         tensors = {name: tf.convert_to_tensor(group) for name, group in groups.items()}
         return join_z(tensors, self.latents, self.latent_event)
 

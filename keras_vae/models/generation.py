@@ -45,7 +45,7 @@ def draw_latents(
         ValueError: If a name is unknown, a value is not as above, or p does not support the
             request.
     """
-    temperatures = _checked_temperatures(temperature, latents)
+    temperatures = checked_temperatures(temperature, latents)
     values = _checked_given({} if given is None else given, latents, num_samples, p)
     if len(values) == len(latents) > 0:
         rows = [values[position] for position in sorted(values)]
@@ -70,10 +70,10 @@ def checked_names(argument: str, names: Iterable[str], latents: Latents) -> list
     return names
 
 
-def _checked_temperatures(
+def checked_temperatures(
     temperature: float | Mapping[str, float], latents: Latents
 ) -> dict[int, float]:
-    """Returns the temperatures by the position of each group."""
+    """Returns the temperatures by the position of each group, or raises unless all are >= 0."""
     if not isinstance(temperature, Mapping):
         temperature = dict.fromkeys(latents, temperature)
     checked_names("temperature", temperature, latents)
@@ -112,7 +112,7 @@ def _rows(
     flat: bool,
 ) -> tf.Tensor:
     """Returns the values of a group, one row for each draw."""
-    if not tf.is_tensor(value):
+    if not tf.is_tensor(value) or tf.executing_eagerly():
         value = checks.array("given", value)
         if not np.all(np.isfinite(value)):
             raise checks.invalid("given", f"must hold finite numbers for {name!r}", value)

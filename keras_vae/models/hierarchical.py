@@ -187,7 +187,7 @@ class HierarchicalVAE(VAE):
         scored = q.score(lambda position, _: values[position])
         return self._scored_terms(x, q, scored, path, training, seed)
 
-    def with_prior(self, prior: Prior) -> VAE:
+    def check_prior(self, prior: Prior) -> None:
         """Always raises, because p(z) and p(x|z) share one pass."""
         rule = "cannot be another one: p(z) of a HierarchicalVAE shares its pass with p(x|z)"
         raise checks.invalid("prior", rule, prior)

@@ -345,16 +345,17 @@ class VAE(LatentVariableModel):
 
         Raises:
             ValueError: If x is outside the support of the likelihood or of the wrong shape, a name
-                is unknown, or the prior cannot draw some groups alone.
+                is unknown, a temperature is negative, or the prior cannot draw some groups alone.
         """
         x, y = self._checked(x, y)
+        generation.checked_temperatures(temperature, self.latents)  # Also if nothing is drawn.
+        seed = fold(seed_tensor(seed), purpose("z"))
         if keep is None:
             return self(x, y=y)
         kept = generation.checked_names("keep", keep, self.latents)
         condition = self.labels.features(y)
         inferred = self.split(self.posterior_head.mean(self._posterior(x, condition)))
         given = {name: inferred[name] for name in kept}
-        seed = fold(seed_tensor(seed), purpose("z"))
         rows = (tf.shape(x)[0] if x.shape[0] is None else x.shape[0], seed, temperature, given)
         z = generation.draw_latents(self._prior(condition), self.latents, *rows)
         return self._likelihood(z, condition).mean()
@@ -437,7 +438,12 @@ class VAE(LatentVariableModel):
             ValueError: If the prior is over another z than the posterior, or the class keeps layers
                 that are not arguments of its constructor.
         """
+        self.check_prior(prior)
         return sharing.with_prior(self, prior)
+
+    def check_prior(self, prior: Prior) -> None:
+        """Raises a `ValueError` unless the model can have this prior in place of its own."""
+        check_latent(self.posterior_head, checks.instance("prior", prior, Prior))
 
     def save(self, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:
         """Saves the model, as `keras.Model.save` does; see `LatentVariableModel`.

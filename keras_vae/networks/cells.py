@@ -32,10 +32,12 @@ class CellRow(keras.layers.Layer):
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Builds all cells for maps of this shape, which they keep."""
-        for cell in self.cells:
-            cell.build(input_shape)
         for cell in self.cells[:1]:
             self._check_shape(cell, tuple(input_shape))
+        for cell in self.cells:
+            if not cell.built:
+                cell.build(input_shape)
+        for cell in self.cells[:1]:
             # Each run would change them: the gradient would use other random numbers.
             if self.recompute and cell.non_trainable_variables:
                 rule = "must be False for a cell with random numbers or statistics of its own"
@@ -105,10 +107,16 @@ class CellFactory:
         return CellRow(cells, self._recompute, dtype=self._policy)
 
     def _make_cell(self) -> keras.layers.Layer:
-        if isinstance(self._cell, keras.Model):
-            return keras.models.clone_model(self._cell)
-        config = {**self._cell.get_config(), "dtype": self._policy}
-        config.pop("name", None)
-        if config.get("last_scale", 0.0) is None:
-            config["last_scale"] = self.last_scale
-        return type(self._cell).from_config(config)
+        """Returns a copy of the cell, or raises; a layer gets the dtype of the network."""
+        try:
+            if isinstance(self._cell, keras.Model):
+                return keras.models.clone_model(self._cell)
+            config = {**self._cell.get_config(), "dtype": self._policy}
+            config.pop("name", None)
+            if config.get("last_scale", 0.0) is None:
+                config["last_scale"] = self.last_scale
+            return type(self._cell).from_config(config)
+        except Exception as error:
+            rule = "must be a layer that can be copied by `get_config` and `from_config`"
+            told = checks.invalid("cell", rule, self._cell)
+            raise ValueError(f"{told}, which fails with: {error}") from error

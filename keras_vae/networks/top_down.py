@@ -290,12 +290,13 @@ class TopDown(Head):
 
 
 def _checked_groups(groups: Mapping[int, tuple[int, int]]) -> dict[int, tuple[int, int]]:
-    rule = "must map scales to (groups, channels), such as {1: (2, 16), 7: (3, 4)}"
+    rule = "must map scales to (groups, channels), both at least 1, such as {1: (2, 16), 7: (3, 4)}"
     found = {}
     for scale, pair in by_scale("groups", groups, rule).items():
-        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-            raise checks.invalid("groups", rule, {scale: pair})
-        count, channels = checks.sizes("groups", pair)
+        try:
+            count, channels = checks.sizes("groups", pair)
+        except ValueError:
+            raise checks.invalid("groups", rule, {scale: pair}) from None
         found[scale] = (count, channels)
     return found
 

@@ -323,11 +323,19 @@ def test_weights_in_chunks_encode_once(x):
 IMAGE = kv.likelihoods.Bernoulli((8, 8, 1))
 
 
+class NoArguments(keras.layers.Layer):
+    def __init__(self):
+        super().__init__()
+
+    def call(self, maps):
+        return maps
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: kv.networks.TopDown({}), "`groups` must map scales to"),
-        (lambda: kv.networks.TopDown({1: (0, 4)}), "`groups` must be a non-empty tuple"),
+        (lambda: kv.networks.TopDown({1: (0, 4)}), r"both at least 1, .* groups={1: \(0, 4\)}"),
         (lambda: kv.networks.TopDown({1: 4}), r"such as {1: \(2, 16\), 7: \(3, 4\)}"),
         (lambda: kv.networks.TopDown({0: (1, 4)}), "`groups` must map scales to"),
         (lambda: kv.networks.TopDown({1: (1, 4)}, posterior="bottom"), "`posterior` must be one"),
@@ -392,7 +400,34 @@ IMAGE = kv.likelihoods.Bernoulli((8, 8, 1))
             "`recompute` must be False for a cell with random numbers or statistics",
         ),
         (lambda: kv.networks.TopDown({1: (1, 2), "1": (3, 4)}), "each scale once"),
-        (lambda: kv.networks.TopDown({1: (True, 2)}), "must be a non-empty tuple of positive int"),
+        (lambda: kv.networks.TopDown({1: (True, 2)}), r"groups={1: \(True, 2\)}"),
+        (
+            lambda: hierarchy(top={"cell": keras.layers.Conv2D(8, 3)}),
+            r"`cell` must take maps of shape \(None, 1, 1, 8\).*, which fails with: ",
+        ),
+        (
+            lambda: hierarchy(top={"cell": NoArguments()}),
+            "`cell` must be a layer that can be copied by `get_config` and `from_config`",
+        ),
+        (
+            lambda: kv.evaluation.fit_prior(
+                hierarchy(), np.zeros([2, 8, 8, 1]), kv.priors.MixtureOfNormals(67, 2)
+            ),
+            "`prior` cannot be another one",
+        ),
+        (lambda: hierarchy().join([1, 2]), r"`groups` must map the names \['z1', 'z2', 'z3'\]"),
+        (
+            lambda: hierarchy().sample(2, given={"z1": tf.fill([3], np.nan)}),
+            "`given` must hold finite numbers for 'z1'",
+        ),
+        (
+            lambda: hierarchy().sample(2, given={"z1": tf.constant(["a", "b", "c"])}),
+            "`given` must be an array of numbers",
+        ),
+        (
+            lambda: hierarchy().reconstruct(np.zeros([2, 8, 8, 1]), temperature=-1.0),
+            "`temperature` must be a finite number >= 0",
+        ),
         (
             lambda: hierarchy().with_prior(kv.priors.StandardNormal(67)),
             "shares its pass with p",

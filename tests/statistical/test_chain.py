@@ -12,7 +12,7 @@ from scipy import special, stats
 import keras_vae as kv
 from keras_vae.core.numerics import inverse_scale
 from keras_vae.objectives import estimators
-from tests.contracts import check_estimates_sum_to_one
+from tests.contracts import check_estimates_sum_to_one, signal_to_noise
 
 tfd = tfp.distributions
 
@@ -451,3 +451,26 @@ def test_active_units_another_prior_and_export(tmp_path):
     numbers = {name: tf.constant(3) for name in ("count", "seed")}
     exported = signatures["log_likelihood"](x=tf.constant(x), **numbers)["log_likelihood"]
     np.testing.assert_allclose(exported, evidence(2).logpdf(x), **EXACT)
+
+
+@pytest.mark.full
+@both_depths
+def test_the_signal_of_the_doubly_reparameterized_gradient_rises_with_the_samples(levels):
+    """And that of the plain gradient falls, for location and scale of q(z1|x)."""
+    model, x = linear_chain(levels), np.repeat(data(levels)[:1], 20_000, axis=0)
+    rng, ratios = np.random.default_rng(0), {}
+    for weight in model.posterior_head.trainable_variables:
+        weight.assign_add(0.03 * rng.normal(size=weight.shape))
+    for estimator in ("reparameterized", "doubly_reparameterized"):
+        for count in (1, 8, 64):
+            objective = kv.objectives.ImportanceWeighted(count, estimator)
+            with tf.GradientTape() as tape:
+                terms = model.compute_terms(tf.constant(x), count, training=True, seed=1)
+                loss = objective.loss(terms)
+            first = terms.draws.q._first.parameters
+            gradients = tape.gradient(loss, [first["loc"], first["scale_diag"]])
+            ratios[estimator, count] = signal_to_noise(np.concatenate(gradients, axis=1))
+    plain, double = ("reparameterized", "doubly_reparameterized")
+    for few, many in ((1, 8), (8, 64)):  # A ratio is known to 1 / sqrt(20000) = 0.007.
+        assert ratios[plain, few] > 1.5 * ratios[plain, many], ratios
+        assert ratios[double, many] > 1.3 * ratios[double, few], ratios

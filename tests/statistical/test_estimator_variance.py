@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_vae as kv
+from tests.contracts import signal_to_noise
 
 ELBO, ImportanceWeighted = kv.objectives.ELBO, kv.objectives.ImportanceWeighted
 
@@ -100,13 +101,6 @@ def near_the_optimum(cases, objective):
     tril = np.linalg.cholesky(covariance)
     cases.set_posterior(case.model, slope, shift[0] + 0.2 * np.diag(tril), 1.2 * tril)
     return case
-
-
-def signal_to_noise(gradients):
-    """Return |E g| / sqrt(E |g - E g|^2); the noise of the mean is taken off the signal."""
-    variance = gradients.var(axis=0, ddof=1)
-    signal = np.square(gradients.mean(axis=0)) - variance / len(gradients)
-    return np.sqrt(max(signal.sum(), 0.0) / variance.sum())
 
 
 def ratios(cases, estimator):
