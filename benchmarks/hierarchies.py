@@ -164,9 +164,9 @@ ROWS = {
     "cifar": _hierarchy_row(
         "CIFAR-10, eight groups",
         _colors,
-        recipe=dataclasses.replace(CONVOLUTIONAL, passes=16),
+        recipe=dataclasses.replace(CONVOLUTIONAL, passes=14),
         published={"bits_per_dim": 4.51},
-        data=Data("cifar10", binarize=None),
+        data=Data("cifar10", binarize=None, options={"dtype": "uint8"}),
         num_samples=50,
     ),
 }

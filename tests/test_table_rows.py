@@ -85,3 +85,11 @@ def test_every_row_is_a_model_that_can_be_saved(name, tmp_path):
         assert config.pop("seed") == 1
         found = json.loads(json.dumps(rows.described(config)))
         assert found == row.setting()["model"]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_likelihoods_of_whole_numbers_get_whole_numbers(name):
+    for key, row in importlib.import_module(f"benchmarks.{name}").ROWS.items():
+        kind = type(row.parts()["likelihood"]).__name__
+        whole = row.data.options.get("dtype") == "uint8"
+        assert whole == (kind == "DiscretizedLogisticMixture"), key
