@@ -12,24 +12,17 @@ from __future__ import annotations
 import argparse
 import pathlib
 
-import keras
-import numpy as np
-from drawing import draw_images
+from drawing import FOLDER, draw_pixels, load_trained
 from matplotlib.figure import Figure
 
 import keras_vae as kv
 
-FOLDER = pathlib.Path(__file__).parent
 COLUMNS, TEMPERATURES = 14, (1.0, 0.9)
 
 
 def load(folder: pathlib.Path) -> kv.VQVAE:
     """Returns the trained model with its prior."""
-    model, second = (
-        keras.saving.load_model(sorted(one.glob("after_*.keras"))[-1])
-        for one in (folder, folder / "prior")
-    )
-    return model.with_prior(second.prior_head)
+    return load_trained(folder).with_prior(load_trained(folder / "prior").prior_head)
 
 
 def draw(model: kv.VQVAE) -> Figure:
@@ -44,8 +37,7 @@ def draw(model: kv.VQVAE) -> Figure:
     for temperature in TEMPERATURES:
         drawn = model.sample(2 * COLUMNS, temperature=temperature, seed=1)
         rows[f"samples,\ntemperature\n{temperature}"] = drawn
-    shown = {label: np.asarray(row, "float32").clip(0, 255) / 255 for label, row in rows.items()}
-    return draw_images(shown, COLUMNS)
+    return draw_pixels(rows, COLUMNS)
 
 
 def main() -> None:

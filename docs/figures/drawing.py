@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import keras
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
@@ -34,6 +35,17 @@ def draw_images(rows: Mapping[str, np.ndarray], columns: int) -> Figure:
         axes.set_yticks([])
         axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
     return figure
+
+
+def draw_pixels(rows: Mapping[str, Any], columns: int) -> Figure:
+    """Returns the same figure of images in [0, 255]."""
+    shown = {label: np.asarray(row, "float32").clip(0, 255) / 255 for label, row in rows.items()}
+    return draw_images(shown, columns)
+
+
+def load_trained(folder: pathlib.Path) -> Any:
+    """Returns the model that a training of `benchmarks/` has left in a folder."""
+    return keras.saving.load_model(sorted(folder.glob("after_*.keras"))[-1])
 
 
 def save_svg(figure: Figure, name: str, **metadata: str) -> None:

@@ -10,18 +10,16 @@ reconstructed with the first groups from the posterior and the rest drawn from t
 from __future__ import annotations
 
 import argparse
-import pathlib
 from collections.abc import Mapping
 
 import keras
 import numpy as np
-from drawing import draw_images, save_svg
+from drawing import FOLDER, draw_images, save_svg
 from matplotlib.figure import Figure
 
 import keras_vae as kv
 from keras_vae.core.figures import frame_lightly, new_figure
 
-FOLDER = pathlib.Path(__file__).parent
 IMAGE = (28, 28, 1)
 WAYS = {
     "warm-up alone": {},
