@@ -38,23 +38,9 @@ def positive_scale(
 ) -> tf.Tensor:
     """Maps real numbers to scales: `min(softplus(raw) + floor, ceiling)`.
 
-    `raw=inverse_scale(1.0)` gives a scale of one. A scale at the ceiling has a gradient if a step
-    along it leads down, and none otherwise.
+    `raw=inverse_scale(1.0)` gives a scale of one. A scale at the ceiling has no gradient.
     """
-    return _at_most(tf.math.softplus(raw) + floor, ceiling)
-
-
-def _at_most(value: tf.Tensor, ceiling: float) -> tf.Tensor:
-    """Returns `min(value, ceiling)`, whose gradient leads down again from the ceiling."""
-
-    @tf.custom_gradient
-    def bound(value: tf.Tensor) -> Any:
-        def grad(upstream: tf.Tensor) -> tf.Tensor:
-            return tf.where((value <= ceiling) | (upstream > 0.0), upstream, 0.0)
-
-        return tf.minimum(value, ceiling), grad
-
-    return bound(value)
+    return tf.minimum(tf.math.softplus(raw) + floor, ceiling)
 
 
 def inverse_scale(scale: float, floor: float = SCALE_FLOOR) -> float:

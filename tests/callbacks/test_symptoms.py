@@ -333,9 +333,18 @@ def test_spikes_are_told_once_most_steps_are_skipped():
 
     assert judged(3, 31) is None and judged(1, 1) is None
     text = judged(20, 31)
-    assert text.startswith("20 of 31 steps of this epoch were skipped, as the norm of the gradient")
+    assert text.startswith("20 of the last 31 steps were skipped, as the norm of the gradient")
     assert "the training stops" not in text and "global_clipnorm" in text
     assert "running median; the training stops" in judged(31, 31)
+    short, loud, quiet = (
+        evidence(spikes=Skips(skipped, count, "the norm of the gradient", stops=False))
+        for skipped, count in ((3, 3), (1, 1), (0, 1))
+    )
+    assert judge(steps.endless_spikes, short, []).startswith("3 of the last 3"), "it is the end"
+    # Epochs of a single step are judged by eight of them.
+    assert judge(steps.endless_spikes, loud, [quiet] * 4 + [loud] * 2) is None
+    assert judge(steps.endless_spikes, loud, [loud] + [quiet] * 5 + [loud] * 2) is None
+    assert judge(steps.endless_spikes, loud, [quiet] * 4 + [loud] * 3).startswith("4 of the last 8")
 
 
 def test_a_part_that_never_moved():
