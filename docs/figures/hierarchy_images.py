@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs/hierarchies"))
     args = parser.parse_args()
     figure = draw(load_trained(args.runs / "cifar_seed_0"))
-    figure.savefig(FOLDER / "hierarchy_images.png", dpi=110, bbox_inches="tight")
+    figure.savefig(FOLDER / "hierarchy_images.png", dpi=90, bbox_inches="tight")
 
 
 if __name__ == "__main__":
