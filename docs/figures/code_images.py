@@ -12,12 +12,10 @@ from __future__ import annotations
 import argparse
 import pathlib
 
-from drawing import FOLDER, draw_pixels, load_trained
+from drawing import FOLDER, draw_cifar, load_trained
 from matplotlib.figure import Figure
 
 import keras_vae as kv
-
-COLUMNS, TEMPERATURES = 14, (1.0, 0.9)
 
 
 def load(folder: pathlib.Path) -> kv.VQVAE:
@@ -27,17 +25,9 @@ def load(folder: pathlib.Path) -> kv.VQVAE:
 
 def draw(model: kv.VQVAE) -> Figure:
     """Returns the figure."""
-    images = next(iter(kv.data.load("cifar10", "test", COLUMNS, binarize=None, dtype="uint8")))
-    coarse = next(iter(model.latents))
-    rows = {
-        "data": images,
-        "all codes": model.reconstruct(images),
-        "coarse codes": model.reconstruct(images, keep=coarse, seed=1),
-    }
-    for temperature in TEMPERATURES:
-        drawn = model.sample(2 * COLUMNS, temperature=temperature, seed=1)
-        rows[f"samples,\ntemperature\n{temperature}"] = drawn
-    return draw_pixels(rows, COLUMNS)
+    return draw_cifar(
+        model, {"all codes": None, "coarse codes": next(iter(model.latents))}, (1.0, 0.9)
+    )
 
 
 def main() -> None:

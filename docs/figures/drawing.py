@@ -6,7 +6,7 @@ import importlib
 import json
 import pathlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -14,6 +14,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+import keras_vae as kv
 from keras_vae.core.figures import new_figure
 
 FOLDER = pathlib.Path(__file__).parent
@@ -37,8 +38,23 @@ def draw_images(rows: Mapping[str, np.ndarray], columns: int) -> Figure:
     return figure
 
 
-def draw_pixels(rows: Mapping[str, Any], columns: int) -> Figure:
-    """Returns the same figure of images in [0, 255]."""
+def draw_cifar(
+    model: kv.VAE, kept: Mapping[str, Any], temperatures: Sequence[float], columns: int = 14
+) -> Figure:
+    """Returns a figure of what a model makes of held-out images of CIFAR-10, and of its samples.
+
+    Args:
+        model: Trained on pixels in [0, 255].
+        kept: Which groups of z each line of reconstructions keeps, by label; None for all.
+        temperatures: Of the samples.
+        columns: Images in a line.
+    """
+    images = next(iter(kv.data.load("cifar10", "test", columns, dtype="uint8")))
+    rows = {"data": images}
+    rows |= {label: model.reconstruct(images, keep=keep, seed=1) for label, keep in kept.items()}
+    for temperature in temperatures:
+        drawn = model.sample(2 * columns, temperature=temperature, seed=1)
+        rows[f"samples,\ntemperature\n{temperature}"] = drawn
     shown = {label: np.asarray(row, "float32").clip(0, 255) / 255 for label, row in rows.items()}
     return draw_images(shown, columns)
 

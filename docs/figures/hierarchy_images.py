@@ -12,25 +12,17 @@ from __future__ import annotations
 import argparse
 import pathlib
 
-from drawing import FOLDER, draw_pixels, load_trained
+from drawing import FOLDER, draw_cifar, load_trained
 from matplotlib.figure import Figure
 
 import keras_vae as kv
 
-COLUMNS, TEMPERATURES = 14, (1.0, 0.85, 0.7)
-
 
 def draw(model: kv.HierarchicalVAE) -> Figure:
     """Returns the figure."""
-    images = next(iter(kv.data.load("cifar10", "test", COLUMNS, binarize=None, dtype="uint8")))
     names = list(model.latents)
-    rows = {"data": images, "all groups": model.reconstruct(images)}
-    for kept in (5, 1):
-        rows[f"{kept} of {len(names)}"] = model.reconstruct(images, keep=names[:kept], seed=1)
-    for temperature in TEMPERATURES:
-        drawn = model.sample(2 * COLUMNS, temperature=temperature, seed=1)
-        rows[f"samples,\ntemperature\n{temperature}"] = drawn
-    return draw_pixels(rows, COLUMNS)
+    kept = {f"{count} of {len(names)}": names[:count] for count in (5, 1)}
+    return draw_cifar(model, {"all groups": None, **kept}, (1.0, 0.85, 0.7))
 
 
 def main() -> None:
