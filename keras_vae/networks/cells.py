@@ -34,14 +34,12 @@ class CellRow(keras.layers.Layer):
         """Builds all cells for maps of this shape, which they keep."""
         for cell in self.cells[:1]:
             self._check_shape(cell, tuple(input_shape))
-        for cell in self.cells:
-            if not cell.built:
-                cell.build(input_shape)
-        for cell in self.cells[:1]:
             # Each run would change them: the gradient would use other random numbers.
             if self.recompute and cell.non_trainable_variables:
                 rule = "must be False for a cell with random numbers or statistics of its own"
                 raise checks.invalid("recompute", rule, True)
+        for cell in self.cells[1:]:
+            cell.build(input_shape)
 
     def _check_shape(self, cell: keras.layers.Layer, shape: tuple[int | None, ...]) -> None:
         output = checks.output_of("cell", cell, shape, "maps")
