@@ -326,6 +326,23 @@ def test_a_single_dimension_of_a_large_group_is_seen_to_explode():
     assert judge(latent.kl_explosion, evidence(seen)) is None
 
 
+def test_a_group_that_explodes_as_a_whole_is_named():
+    def judged(now, *earlier):
+        before = [evidence(one, step=500 * (i + 1)) for i, one in enumerate(earlier)]
+        return judge(latent.kl_explosion, evidence(now), before)
+
+    calm, exploded = grouped(20.0, 3.0, 5.0), grouped(1200.0, 3.0, 5.0)
+    text = judged(exploded, calm, calm)
+    assert text.startswith("the KL of the group z1 has grown from 20 to 1.2e+03 nats, and recon")
+    assert "global_clipnorm" in text
+    assert judged(exploded) is None
+    assert judged(exploded, grouped(130.0, 3.0, 5.0), calm) is None  # It has been as large before.
+    assert judged(grouped(90.0, 3.0, 5.0), grouped(2.0, 3.0, 5.0)) is None
+    assert judged(dataclasses.replace(exploded, error=29.0), calm) is None  # It has woken up.
+    assert judged(grouped(300.0, 3.0, 5.0), grouped(-50.0, 3.0, 5.0)) is None
+    assert judged(grouped(None, None, None), grouped(None, None, None)) is None
+
+
 def test_spikes_are_told_once_most_steps_are_skipped():
     def judged(skipped, count):
         spikes = Skips(skipped, count, "the norm of the gradient", stops=False)

@@ -75,7 +75,8 @@ class HealthCheck(keras.callbacks.Callback):
         every: Number of epochs between examinations; the last epoch is always examined, too.
         grace: Number of optimizer steps before a collapse or the decoder is judged.
         min_active_units: How many latent dimensions must be active.
-        max_kl: KL in nats above which a single latent dimension counts as exploded.
+        max_kl: KL in nats above which a single latent dimension counts as exploded, and a group
+            of them if its KL has grown tenfold and reconstructions are no better.
         data_range: Smallest and largest value that data should have, or None for any.
 
     Attributes:

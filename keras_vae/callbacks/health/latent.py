@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from keras_vae.callbacks.health.evidence import Evidence, Limits
+from keras_vae.callbacks.health.evidence import Evidence, Examination, Limits
 from keras_vae.core.numerics import SCALE_FLOOR
 from keras_vae.evaluation.latent_groups import LatentGroup
 
@@ -12,9 +12,11 @@ from keras_vae.evaluation.latent_groups import LatentGroup
 _OFF = 0.01
 # A codebook is collapsed if fewer codes occur than this share of those expected under uniform use.
 _COLLAPSED = 0.1
-# Reconstructions with more than this share of the mean image's squared error are no better than it;
-# the margin is there because the examples are few.
+# Reconstructions with more than this share of the squared error of others, such as the mean image,
+# are no better than those; the margin is there because the examples are few.
 _NO_BETTER = 0.98
+# A group whose KL has become this many times as large as it ever was has exploded.
+_GROWN = 10.0
 
 
 def posterior_collapse(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
@@ -86,28 +88,60 @@ def _is_off(group: LatentGroup) -> bool:
 
 
 def kl_explosion(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
-    """Detects a uselessly large KL in one dimension, unless it has no weight or is still halving.
+    """Detects a uselessly large KL in a dimension or in a group, unless it has no weight."""
+    seen = now.seen
+    if seen is None or now.kl_is_light:
+        return None
+    earlier = [one.seen for one in before if one.seen is not None]
+    found = _find_dimension(seen, earlier, now.last, limits)
+    found = found or _find_grown_group(seen, earlier, limits)
+    if found is None:
+        return None
+    return (
+        f"{found}: q(z|x) is far outside the prior. Scale the data to order 1, lower the learning "
+        "rate, clip gradients (global_clipnorm) or warm the rate up (schedules.WarmupThen)"
+    )
+
+
+def _find_dimension(
+    seen: Examination, earlier: Sequence[Examination], last: bool, limits: Limits
+) -> str | None:
+    """Finds a dimension whose KL is uselessly large, unless it is still halving.
 
     100 nats in one dimension mean that the posterior is about 14 standard deviations of the prior
     away from it, whatever the number of dimensions and the objective; telling x apart to 1 in 1000
     takes 7 nats.
     """
-    seen = now.seen
-    if seen is None or now.kl_is_light or not seen.largest_kl > limits.max_kl:
+    if not seen.largest_kl > limits.max_kl:
         return None
-    earlier = [one.seen for one in before if one.seen is not None]
-    if earlier and not now.last and seen.largest_kl < 0.5 * earlier[-1].largest_kl:
-        return None
-    if not earlier and not now.last:
+    if not last and (not earlier or seen.largest_kl < 0.5 * earlier[-1].largest_kl):
         return None
     largest = seen.largest_group
     where = "" if largest is None else f" of the group {largest.name}"
     return (
         f"a latent dimension{where} has a KL of {seen.largest_kl:.3g} nats, all {seen.dimensions} "
-        f"have {seen.total_kl:.3g}: q(z|x) is far outside the prior. Scale the data to order 1, "
-        "lower the learning rate, clip gradients (global_clipnorm) or warm the rate up "
-        "(schedules.WarmupThen)"
+        f"have {seen.total_kl:.3g}"
     )
+
+
+def _find_grown_group(
+    seen: Examination, earlier: Sequence[Examination], limits: Limits
+) -> str | None:
+    """Finds a group whose KL has grown far above all its earlier values without a gain.
+
+    The KL of a group that wakes up grows as fast, but what the group then holds about x makes the
+    reconstructions better.
+    """
+    if not earlier or not seen.error > _NO_BETTER * earlier[-1].error:
+        return None
+    for i, group in enumerate(seen.groups):
+        known = max(abs(one.groups[i].kl or 0.0) for one in earlier)
+        if group.kl is not None and group.kl > max(limits.max_kl, _GROWN * known):
+            return (
+                f"the KL of the group {group.name} has grown from {known:.3g} to {group.kl:.3g} "
+                "nats, and reconstructions are no better for it"
+            )
+    return None
 
 
 def dead_decoder(now: Evidence, before: Sequence[Evidence], limits: Limits) -> str | None:
