@@ -108,8 +108,6 @@ class LadderVAE(VAE):
         return sharing.with_prior(self, prior, VAE)
 
     def get_config(self) -> dict[str, Any]:
-        config, head = super().get_config(), self.posterior_head.get_config()
-        made = ("encoder", "decoder", "posterior", "prior")
+        config, head = super(VAE, self).get_config(), self.posterior_head.get_config()
         own = {name: head[name] for name in ("latent_dims", "hidden", "depth", "activation")}
-        rest = {name: value for name, value in config.items() if name not in made}
-        return {**rest, **own, **serialized(self, "likelihood")}
+        return {**config, **own, **serialized(self, "likelihood")}
