@@ -184,6 +184,7 @@ def test_a_group_with_a_negative_log_ratio_is_not_off(chain, numbers):
     lower, upper = (group.kl for group in monitor.history[1].groups)
     assert lower < -0.5 < 0.5 < upper
     assert "latent groups switched off" not in {finding.symptom for finding in check.findings}
+    assert not any("switched off" in finding.text for finding in check.findings)
 
 
 def test_a_large_group_that_leaves_the_prior_in_every_dimension_is_reported():
