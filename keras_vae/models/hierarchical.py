@@ -217,7 +217,7 @@ class InferencePass(GroupedPosterior):
 
     def parameters(self, features: Sequence[tf.Tensor]) -> tuple[tf.Tensor, ...]:
         """Returns what each group knows about x, `[B, ...]`."""
-        return self.network.contexts(features)
+        return tuple(map(self.to_density, self.network.contexts(features)))
 
     def distribution(
         self, parameters: Sequence[tf.Tensor], training: bool = False

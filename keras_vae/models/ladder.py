@@ -105,6 +105,7 @@ class LadderVAE(VAE):
         The posterior keeps its conditionals, which belong to the prior that this model was trained
         with.
         """
+        self.check_prior(prior)
         return sharing.with_prior(self, prior, VAE)
 
     def get_config(self) -> dict[str, Any]:

@@ -32,19 +32,16 @@ class CellRow(keras.layers.Layer):
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Builds all cells for maps of this shape, which they keep."""
-        for cell in self.cells[:1]:
-            self._check_shape(cell, tuple(input_shape))
-            # Each run would change them: the gradient would use other random numbers.
-            if self.recompute and cell.non_trainable_variables:
-                rule = "must be False for a cell with random numbers or statistics of its own"
-                raise checks.invalid("recompute", rule, True)
-        for cell in self.cells[1:]:
-            cell.build(input_shape)
-
-    def _check_shape(self, cell: keras.layers.Layer, shape: tuple[int | None, ...]) -> None:
-        output = checks.output_of("cell", cell, shape, "maps")
-        if tuple(output.shape) != shape:
-            raise checks.invalid("cell", f"must keep the shape of maps, {shape}", output.shape)
+        shape = tuple(input_shape)
+        for cell in self.cells:
+            # A call, because the layers inside many layers are built by nothing else.
+            output = checks.output_of("cell", cell, shape, "maps")
+            if tuple(output.shape) != shape:
+                raise checks.invalid("cell", f"must keep the shape of maps, {shape}", output.shape)
+        # Each run would change them: the gradient would use other random numbers.
+        if self.recompute and any(cell.non_trainable_variables for cell in self.cells):
+            rule = "must be False for a cell with random numbers or statistics of its own"
+            raise checks.invalid("recompute", rule, True)
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns the output of the last cell."""
@@ -95,8 +92,8 @@ class CellFactory:
         policy: Any,
         **options: Any,
     ):
-        self._cell = pattern.cell or BottleneckCell(**options)
-        self._recompute, self._policy = recompute, policy
+        self._cell = pattern.cell
+        self._recompute, self._policy, self._options = recompute, policy, options
         self.last_scale = 1.0 / math.sqrt(max(1, count))
 
     def make_row(self, count: int) -> CellRow:
@@ -106,6 +103,9 @@ class CellFactory:
 
     def _make_cell(self) -> keras.layers.Layer:
         """Returns a copy of the cell, or raises; a layer gets the dtype of the network."""
+        if self._cell is None:
+            options = {**self._options, "dtype": self._policy}
+            return BottleneckCell(last_scale=self.last_scale, **options)
         try:
             if isinstance(self._cell, keras.Model):
                 return keras.models.clone_model(self._cell)

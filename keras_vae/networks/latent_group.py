@@ -110,6 +110,7 @@ class LatentGroup(Head):
             p: p(z_l|z_above), as returned by `prior`.
             context: Output of `context`, `[B, ...]`.
         """
+        context = tf.cast(context, self.compute_dtype)
         hidden = self.activation(on_maps(self.of_state, self.activation(state)) + context)
         convolve = functools.partial(of_any_batch, self.convolution)
         hidden = self.activation(on_maps(convolve, hidden))

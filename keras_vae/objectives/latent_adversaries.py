@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,10 +31,9 @@ class LatentAdversary(AroundObjective):
 
     def judged_shape(self, model: Any) -> tuple[int, ...] | None:
         try:
-            shapes: list[tuple[int, ...]] = list(model.latents.values())
+            return model.latent_event
         except NotImplementedError:
             return None
-        return shapes[0] if len(shapes) == 1 else (sum(map(math.prod, shapes)),)
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
@@ -195,11 +193,12 @@ class AdversarialPosterior(LatentAdversary):
 
     def build_for(self, model: Any) -> None:
         super().build_for(model)
-        learned = model.trainable_parts.get("prior", ())
+        head = getattr(model, "prior_head", None)
+        learned = [] if head is None else head.trainable_variables
         beta = self.objective.hyperparameters.get("beta")
         if learned and beta is not None and float(beta) == 0.0:
             rule = "must have no weights that learn, as nothing trains them without a KL (beta > 0)"
-            raise checks.invalid("prior", rule, [variable.path for variable in learned])
+            raise checks.invalid("prior", rule, type(head).__name__)
 
     def added(self, terms: Terms) -> tuple[tf.Tensor, Verdict, dict[str, tf.Tensor]]:
         draws = draws_of(terms, "AdversarialPosterior")

@@ -26,13 +26,14 @@ class LearnedSimilarity(Adversary):
 
     similarity = E_q[-log N(f(x); f(x'), I)],  f a hidden layer of the discriminator
     loss = beta KL(q(z|x) || p(z)) + similarity                         of encoder and prior
-    loss of the decoder = gamma similarity + G(x') + G(x_p)
+    loss of the decoder = beta KL(q(z|x) || p(z)) + gamma similarity + G(x') + G(x_p)
     loss of the discriminator = D(x, x', x_p),  x_p decoded from z ~ p(z)
 
     x' and x_p are means of p(x|z). With `"non_saturating"`, G(x') = softplus(-D(x')) and
     D = softplus(-D(x)) + softplus(D(x')) + softplus(D(x_p)); the other losses are those of
     `Adversarial`. The discriminator learns from D alone, because features in which all images are
-    alike would make the similarity small. For G, the paper's decoder minimizes -softplus(D(x')),
+    alike would make the similarity small. The KL only moves a decoder that shares weights with the
+    prior, as in a `HierarchicalVAE`. For G, the paper's decoder minimizes -softplus(D(x')),
     which has the same fixed points but a gradient that vanishes where the discriminator wins.
 
     The logs hold `feature_reconstruction`, the similarity in nats; `adversarial`, G(x') + G(x_p);
@@ -118,10 +119,10 @@ class LearnedSimilarity(Adversary):
         (real, features), (fake, fake_features), (other, _) = seen
         verdict = self.verdict(real, [fake, other], self.slope(x, dtype, draws.training))
         similarity = _similarity(features, fake_features)
-        gamma, beta = tf.cast(self.gamma, dtype), tf.cast(self.beta, dtype)
+        gamma, kl = tf.cast(self.gamma, dtype), tf.cast(self.beta, dtype) * terms.kl_total
         losses = {
-            "": beta * terms.kl_total + similarity,
-            "decoder": gamma * similarity + verdict.adversarial,
+            "": kl + similarity,
+            "decoder": kl + gamma * similarity + verdict.adversarial,
             PART: verdict.loss,
         }
         return losses, {"feature_reconstruction": similarity, **verdict.measures}

@@ -38,8 +38,8 @@ class Ladder(GroupedPosterior):
             of level l + 1.
         depth: Number of hidden layers of each perceptron.
         activation: Name of a Keras activation, or a function.
-        top_down: Conditionals to share, or None for the head's own. Of the models that share them,
-            only a `LadderVAE` can be saved.
+        top_down: Conditionals to share, those of a `keras_vae.priors.Chain(...).chain`, or None for
+            the head's own. Of the models that share them, only a `LadderVAE` can be saved.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Returns:
@@ -75,7 +75,11 @@ class Ladder(GroupedPosterior):
         if top_down is None:
             widths = perceptron_widths(self.hidden, self.depth)
             top_down = NormalChain(dims, widths, activation, True, dtype=self.dtype_policy)
-        self.top_down = top_down
+        self.top_down = checks.instance("top_down", top_down, NormalChain)
+        if not top_down.reverse or top_down.latent_dims != dims:
+            rule = f"must be drawn from the top down, with the latent_dims {dims}"
+            found = f"latent_dims={top_down.latent_dims}, reverse={top_down.reverse}"
+            raise checks.invalid("top_down", rule, found)
         self.estimates = [DiagonalNormal(size, dtype=self.dtype_policy) for size in dims]
 
     def build(self, features_shape: Sequence[int | None]) -> None:

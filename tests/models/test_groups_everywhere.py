@@ -8,7 +8,7 @@ import tensorflow as tf
 import keras_vae as kv
 from keras_vae.evaluation.latent_statistics import LatentReader
 from keras_vae.networks.latent_group import LatentGroup
-from tests.small_models import SHAPE, binary_images, make_vae, parts
+from tests.small_models import SHAPE, binary_images, make_vae, parts, randomize
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +210,70 @@ def test_a_large_group_that_leaves_the_prior_in_every_dimension_is_reported():
         model.fit(binary_images(8), epochs=3, verbose=0, callbacks=[check, Push()])
     (finding,) = (one for one in check.findings if one.symptom == "KL explosion")
     assert finding.epoch == 2
+
+
+# Critics and discriminators.
+
+
+def critic():
+    return keras.Sequential([keras.layers.Dense(4, "tanh"), keras.layers.Dense(1)])
+
+
+def test_the_prior_of_a_hierarchy_learns_from_the_kl_beside_a_learned_similarity(x):
+    """It belongs to the part "decoder", whose loss must not be that of the images alone."""
+    layers = keras.layers.Dense(3, kernel_initializer="zeros"), keras.layers.Dense(1)
+    judge = keras.Sequential([keras.Input(SHAPE), keras.layers.Flatten(), *layers])
+    objective = kv.objectives.LearnedSimilarity(judge, gamma=0.0, beta=0.7)
+    model = hierarchy(objective=objective)
+    randomize(model.bottom_up, model.top_down, scale=0.3)
+    with tf.GradientTape(persistent=True) as tape:
+        terms = model.compute_terms(tf.constant(x), 1, True, seed=1)
+        loss, kl = objective.loss(terms)["decoder"], terms.kl_total
+    for group in model.top_down.latent_groups:
+        found, of_kl = (tape.gradient(one, group.of_prior.bias.value) for one in (loss, kl))
+        assert np.abs(of_kl).max() > 0.0
+        np.testing.assert_allclose(found, 0.7 * of_kl, rtol=1e-5, atol=1e-6)
+
+
+def test_a_critic_leaves_the_prior_of_a_hierarchy_without_a_loss():
+    with pytest.raises(ValueError, match="`prior` must have no weights that learn, as nothing"):
+        hierarchy(objective=kv.objectives.AdversarialPosterior(critic()))
+    around = kv.objectives.ELBO(beta=0.5)
+    assert hierarchy(objective=kv.objectives.AdversarialPosterior(critic(), objective=around)).built
+
+
+def test_a_critic_sees_a_single_group_of_maps_as_the_vector_that_z_is(x):
+    objective = kv.objectives.FactorVAE(critic())
+    model = kv.HierarchicalVAE(
+        kv.networks.BottomUp({4: 6}, blocks=1),
+        kv.networks.TopDown({4: (1, 2)}),
+        kv.likelihoods.Bernoulli(SHAPE),
+        objective=objective,
+    )
+    assert objective.critic.input_shape == (None, 32)
+    model.compile("sgd", run_eagerly=True)
+    assert np.isfinite(model.fit(x, verbose=0).history["adversarial"][0])
+
+
+# Priors and conditionals that do not fit.
+
+
+def test_a_ladder_refuses_what_is_no_prior():
+    with pytest.raises(ValueError, match="`prior` must be an instance of keras_vae.priors.Prior"):
+        ladder().with_prior(None)
+
+
+@pytest.mark.parametrize(
+    ("chain", "message"),
+    [
+        (kv.priors.Chain([3, 2], hidden=(6,)), "must be an instance of"),
+        (kv.priors.Chain([2, 3], hidden=(6,)).chain, "must be drawn from the top down, with the"),
+        (kv.posteriors.Chain([3, 2], hidden=(6,)).chain, "must be drawn from the top down"),
+    ],
+)
+def test_shared_conditionals_are_those_of_the_ladder(chain, message):
+    with pytest.raises(ValueError, match=f"`top_down` {message}"):
+        kv.posteriors.Ladder([3, 2], (8, 6), top_down=chain)
 
 
 # Files and empty batches.

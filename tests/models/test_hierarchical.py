@@ -207,6 +207,22 @@ def test_recomputation_changes_no_gradient(x):
         np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("recompute", [False, True])
+def test_cells_run_again_only_to_be_recomputed(recompute, x):
+    options = {"cell": Composite(), "recompute": recompute}
+    bottom, top = {**options, "channels": {4: 8, 1: 8}}, {**options, "channels": {4: 8, 1: 8}}
+    model = kv.HierarchicalVAE(
+        kv.networks.BottomUp(**bottom),
+        kv.networks.TopDown(GROUPS, **top),
+        kv.likelihoods.Bernoulli((8, 8, 1)),
+    )
+    CALLS.clear()
+    gradients_of(model, tf.constant(x))
+    counts = {name: CALLS.count(name) for name in CALLS}
+    assert len(counts) == 7  # Two cells at both scales on the way up, one after each group.
+    assert set(counts.values()) == {2 if recompute else 1}
+
+
 def test_networks_of_ones_own(x):
     """A functional network with maps of two scales, and cells that are layers of Keras."""
     image = keras.Input((8, 8, 1))
@@ -238,17 +254,44 @@ def of_any_size():
     return keras.Model(maps, keras.layers.Dense(8)(maps))
 
 
-@pytest.mark.parametrize("make", [kv.networks.BottleneckCell, of_any_size])
+def sequence_of_any_size():
+    return keras.Sequential([keras.Input((None, None, 8)), keras.layers.Dense(8)])
+
+
+CALLS = []
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Composite(keras.layers.Layer):
+    """A cell with a layer inside that only a call builds, and which notes its calls."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = keras.layers.Dense(8, "tanh")
+
+    def call(self, maps):
+        CALLS.append(self.name)
+        return maps + self.dense(maps)
+
+
+@pytest.mark.parametrize(
+    "make", [kv.networks.BottleneckCell, of_any_size, sequence_of_any_size, Composite]
+)
 def test_a_cell_that_is_copied_is_no_part_of_the_model(make, x):
-    """Else evaluations refuse a layer that is not built, and its weights are never trained."""
+    """Else evaluations refuse a layer that is not built, and its weights are never trained.
+
+    There are two of each in a row: both have to be built, and in the same way.
+    """
     model = kv.HierarchicalVAE(
-        kv.networks.BottomUp({4: 8, 1: 8}, blocks=1, cell=make()),
-        kv.networks.TopDown(GROUPS, cell=make()),
+        kv.networks.BottomUp({4: 8, 1: 8}, blocks=2, cell=make()),
+        kv.networks.TopDown(GROUPS, blocks=2, cell=make()),
         kv.likelihoods.Bernoulli((8, 8, 1)),
     )
-    gradients = gradients_of(model, tf.constant(x))
-    assert all(gradient is not None for gradient in gradients)
     assert all(layer.built for layer in model._flatten_layers())
+    count = len(model.weights)
+    gradients = gradients_of(model, tf.constant(x))
+    assert len(model.weights) == count
+    assert all(gradient is not None for gradient in gradients)
     found = kv.evaluation.log_likelihood(model, x, num_samples=1, verbose=False)
     assert np.isfinite(found.mean)
 
@@ -278,6 +321,35 @@ def test_the_health_check_sees_the_kl_of_each_dimension(x):
     assert seen.kl.shape == (seen.dimensions,)
     groups = [group.kl for group in seen.groups]
     np.testing.assert_allclose(groups, tf.reduce_mean(terms.kl, axis=0), rtol=1e-4)
+
+
+def test_the_health_check_leaves_statistics_inside_the_networks_alone(x):
+    """It also compares the two modes of training and evaluation that they set apart."""
+    cell = keras.Sequential([keras.layers.BatchNormalization(), keras.layers.Dense(8)])
+    model = hierarchy(top={"cell": cell, "channels": {4: 8}})
+    state = model.top_down.non_trainable_variables
+    before = [variable.numpy() for variable in state]
+    seen = Examiner(model)(tf.constant(x), None, posterior_learns=True)
+    assert len(state) == 2 * 3 and seen.modes is not None
+    for variable, value in zip(state, before, strict=True):
+        np.testing.assert_array_equal(variable, value, err_msg=variable.path)
+
+
+def test_activations_may_be_functions_that_keras_does_not_know(x):
+    options = {"activation": lambda value: tf.nn.leaky_relu(value, 0.1)}
+    assert np.all(np.isfinite(hierarchy(bottom=options, top=options).log_weights(x, 2)))
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_a_posterior_is_fitted_in_full_precision(policy, x):
+    """Else Adam's second moments of small gradients would be zero."""
+    networks = {"dtype": policy}
+    likelihood = kv.likelihoods.Bernoulli((8, 8, 1), dtype=policy)
+    model = hierarchy(likelihood=likelihood, bottom=networks, top=networks)
+    parameters = model.posterior_parameters(tf.constant(x))
+    assert [one.dtype for one in parameters] == [tf.float32] * 3
+    fitted = kv.evaluation.fit_posterior(model, x, steps=30, verbose=False)
+    assert fitted.amortization_gap > 0.0
 
 
 def test_the_mean_of_z_is_refused_with_what_there_is(x):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -44,9 +44,9 @@ class Examiner:
     def __init__(self, model: VAE, threshold: float = 0.01):
         self._model = model
         self._threshold = threshold
-        # Only of networks: those of heads and the objective are driven hyperparameters.
-        networks = [layer for layer in model.layers if not isinstance(layer, Steerable)]
-        self._state = [v for network in networks for v in network.non_trainable_variables]
+        networks = _networks([layer for layer in model.layers if layer is not model.objective])
+        state = (v for network in networks for v in network.non_trainable_variables)
+        self._state = list({id(variable): variable for variable in state}.values())
         self._has_statistics = any(tf.as_dtype(v.dtype).is_floating for v in self._state)
         self._function = tf.function(self._measure, autograph=False, reduce_retracing=True)
 
@@ -133,6 +133,15 @@ class Examiner:
             trained = self._model.compute_terms(x, 1, True, 0, y)
         means = (trained.kl_total, trained.elbo, evaluated.kl_total, evaluated.elbo)
         return dict(zip(_MODES, map(tf.reduce_mean, means), strict=True))
+
+
+def _networks(layers: Iterable[keras.layers.Layer]) -> Iterator[keras.layers.Layer]:
+    """Yields the layers, and of heads the networks inside: their own state is driven numbers."""
+    for layer in layers:
+        if isinstance(layer, Steerable):
+            yield from _networks(layer._flatten_layers(recursive=False, include_self=False))
+        else:
+            yield layer
 
 
 def _kl_of_dimensions(kl: tf.Tensor, draws: Draws) -> tf.Tensor:
