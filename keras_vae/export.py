@@ -101,7 +101,7 @@ def _signatures(
         return {**summary, **_groups_of(model, summary)}
 
     def decode(z: tf.Tensor, y: Any = None) -> dict[str, tf.Tensor]:
-        return {"mean": model.decode(z, model.labels.checked(y)).mean()}
+        return {"mean": model.decode(model.check_z(z), model.labels.checked(y)).mean()}
 
     def reconstruct(x: tf.Tensor, y: Any = None) -> dict[str, tf.Tensor]:
         x, y = checked(x, y)

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_vae.callbacks.snapshot import Snapshots
@@ -101,7 +102,8 @@ class Resume(keeping.Keeper):
         self._termination = Termination()
         self._within = False  # Whether checkpoints within epochs can be used.
         self._begin: Checkpoint | None = None  # The checkpoint to continue from within an epoch.
-        self._skipping = False
+        self._skipping, self._is_cut = False, False
+        self._held: list[tuple[Any, Any]] = []  # Callbacks that save files, and how often.
         self._written_at, self._written_batch, self._calls = 0.0, 0, 0
         # Not a method of the class, which would make every step an execution of its own.
         self.on_train_batch_end = self._after_batch
@@ -176,6 +178,13 @@ class Resume(keeping.Keeper):
         if self._skipping:
             self._check_steps_per_execution()
             self.model.skip_batches(self.batch)
+            self._held = [
+                (one, one.save_freq)
+                for one in self._others
+                if isinstance(one, keras.callbacks.ModelCheckpoint)
+            ]
+            for saver, _ in self._held:  # These batches were trained on before.
+                saver.save_freq = "epoch"
 
     def _refuse(self, misfit: str, name: str) -> None:
         if misfit:
@@ -204,7 +213,7 @@ class Resume(keeping.Keeper):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Restores the means over part of an epoch, which Keras resets at the start of an epoch."""
-        self.epoch, self._calls = epoch, 0
+        self.epoch, self._calls, self._is_cut = epoch, 0, False
         self._written_batch = self.batch if self._skipping else 0
         if self._skipping:
             self._put_back()
@@ -214,21 +223,35 @@ class Resume(keeping.Keeper):
             if batch + 1 >= self.batch:
                 self._put_back()  # This also undoes what callbacks have counted meanwhile.
                 self._begin, self._skipping = None, False
+                for saver, frequency in self._held:
+                    saver.save_freq = frequency
             return
         self._calls += 1
         due, terminate = self._agree(self._is_due(batch + 1), self._termination.asked)
-        if self._within and (due or terminate):
+        self._is_cut = self._is_cut_after(batch + 1)
+        if self._within and (due or terminate or self._is_cut):
             self._write(Position(self.epoch, batch + 1))
         if terminate:
             self._leave()
 
+    def _is_cut_after(self, batch: int) -> bool:
+        """Returns whether a callback ends the training after so many batches of an epoch."""
+        if workers.several(self.model.distribute_strategy):
+            return False  # Workers write together, and a callback of one may stop it alone.
+        return bool(self.model.stop_training) and batch != (self.params or {}).get("steps")
+
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Writes a checkpoint."""
+        """Writes a checkpoint, unless a callback has cut the epoch short."""
+        if self._is_cut and (self._within or not self._ended_in(epoch)):
+            return
         self.epoch, self.batch = epoch + 1, 0
         self._write(Position(self.epoch))
         self._calls = 0
         if self._agree(False, self._termination.asked)[1]:
             self._leave()
+
+    def _ended_in(self, epoch: int) -> bool:
+        return self._snapshots is not None and self._snapshots.has_ended(epoch)
 
     def _put_back(self) -> None:
         assert self._snapshots is not None

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras
+
 from keras_vae.callbacks import states
 from keras_vae.core.version import __version__
 from keras_vae.training.checkpoints import configuration, state
 from keras_vae.training.checkpoints.folder import Position
 from keras_vae.training.checkpoints.format import Checkpoint
+from keras_vae.training.optimization import numbers_of
 
 
 class Snapshots:
@@ -34,7 +37,7 @@ class Snapshots:
         facts = {
             "version": __version__,
             "position": list(position),
-            "stopped": self._is_stopped(position),
+            "stopped": self.has_ended(position.epoch - (not position.batch)),
             "data": self._data,
             # A hyperparameter that moves has a different value in its layer's configuration by now.
             "configurations": [self._first, configuration.of_model(self._model)],
@@ -50,20 +53,40 @@ class Snapshots:
     def misfit(self, checkpoint: Checkpoint) -> str:
         """Returns how a checkpoint differs from this training, or "" if it fits."""
         now, facts = configuration.of_model(self._model), checkpoint.facts
-        known = [list(configuration.differences(one, now)) for one in facts["configurations"]]
+        known = [self._differences(one, now) for one in facts["configurations"]]
         found = min(known, key=len)
         found += configuration.differences(facts["data"], self._data, "data")
         told = configuration.told(found)
         return told or state.misfit(self._model, _variables_of(checkpoint))
 
+    def _differences(self, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+        """Returns where two configurations differ, leaving out rates that a callback drives.
+
+        After an interruption, those of the model that is trained further are of any step.
+        """
+        driven = {id(getattr(hook, "variable", None)) for hook in self._model.hooks.values()}
+        rates = numbers_of(self._model.optimizer).items()
+        # "learning_rate" of the only optimizer, or "decoder.learning_rate" of that of a part.
+        names = [name.rpartition(".") for name, rate in rates if id(rate) in driven]
+        ends = tuple(f"{part}.config.{name}".strip(".") for part, _, name in names)
+        found = configuration.differences(theirs, ours)
+        return [one for one in found if not one.partition(":")[0].endswith(ends)]
+
     def unknown(self) -> list[str]:
         """Returns the names of callbacks that may remember something a snapshot does not hold."""
         return states.unknown(self._others)
 
-    def _is_stopped(self, position: Position) -> bool:
-        """Returns whether a callback has ended the training, rather than just interrupted it."""
-        ends = [getattr(one, "stopped_epoch", None) for one in self._others]
-        return bool(self._model.stop_training) and position.epoch - 1 in ends
+    def has_ended(self, epoch: int) -> bool:
+        """Returns whether a callback ended the training in an epoch, not just interrupted it."""
+        return bool(self._model.stop_training) and epoch in map(_stopped_epoch, self._others)
+
+
+def _stopped_epoch(callback: Any) -> int | None:
+    """Returns the epoch in which a callback has ended the training, if it did."""
+    epoch = getattr(callback, "stopped_epoch", None)
+    # Keras's callback never stops in the first epoch: 0 stands for none.
+    is_none = isinstance(callback, keras.callbacks.EarlyStopping) and not epoch
+    return None if is_none else epoch
 
 
 def _variables_of(checkpoint: Checkpoint) -> dict[str, Any]:

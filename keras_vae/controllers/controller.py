@@ -108,6 +108,9 @@ class StepHook:
             step: `optimizer.iterations` before the step, from 0: an int64 scalar.
         """
 
+    def end_trace(self) -> None:
+        """Puts back what `before_step` has changed in Python: the whole step has been traced."""
+
     def observe(self, step: Step) -> None:
         """Looks at a step and keeps what it needs in its own variables."""
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from keras_vae.controllers.controller import Updates
 from keras_vae.controllers.scheduled_value import ScheduledValue
 from keras_vae.core import checks
 from keras_vae.core.loss_scaling import without_loss_scaling
@@ -59,9 +57,8 @@ class OptimizerMomentum(ScheduledValue):
         super().before_step(step)
         setattr(self.optimizer, self.name, _Number(self.variable))
 
-    def after_step(self, step: tf.Tensor, means: Mapping[str, tf.Tensor]) -> Updates:
+    def end_trace(self) -> None:
         self.detached()
-        return ()
 
     def detached(self) -> None:
         """Puts the float back."""

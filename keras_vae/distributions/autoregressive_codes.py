@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_vae.core.seeds import sampling_seed
 from keras_vae.distributions.causal_network import CausalNetwork
-from keras_vae.distributions.codes import CodeGroups, Codes
+from keras_vae.distributions.codes import CodeGroups, Codes, which_exist
 from keras_vae.distributions.groups import with_temperature
 
 
@@ -83,9 +83,9 @@ class AutoregressiveCodes(Codes):
 
     def log_prob_by_group(self, z: tf.Tensor) -> tf.Tensor:
         logits = self.logits(z)  # [..., N, K]
-        z = tf.broadcast_to(tf.cast(z, tf.int32), tf.shape(logits)[:-1])
-        known = (z >= 0) & (z < self.network.num_codes)
-        labels = tf.where(known, z, 0)
+        z = tf.broadcast_to(z, tf.shape(logits)[:-1])
+        known = which_exist(z, self.network.num_codes)
+        labels = tf.where(known, tf.cast(z, tf.int32), 0)
         log_p = -tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
         return self.groups.sum_by_group(tf.where(known, log_p, -math.inf))
 

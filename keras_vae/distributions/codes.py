@@ -12,6 +12,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from keras_vae.core import checks
+from keras_vae.core.seeds import sampling_seed
 
 tfd = tfp.distributions
 
@@ -105,6 +106,22 @@ def checked_codes(argument: str, codes: tf.Tensor, counts: Any) -> tf.Tensor:
     return tf.cast(codes, tf.int32)
 
 
+def which_exist(z: tf.Tensor, counts: Any) -> tf.Tensor:
+    """Returns whether numbers are codes, for each of z `[..., N]`: whole numbers in 0 .. K_n - 1.
+
+    Args:
+        z: Integers or floats.
+        counts: The number of codes: one for all positions, or one for each.
+
+    Example:
+        >>> which_exist(tf.constant([0.0, 0.5, 2.0, 3.0]), 3).numpy()
+        array([ True, False,  True, False])
+    """
+    whole = tf.cast(z, tf.int64)  # The number of codes need not fit in the dtype of z.
+    exist = (whole >= 0) & (whole < np.asarray(counts, "int64"))
+    return exist & tf.equal(tf.cast(whole, z.dtype), z)
+
+
 class Codes(tfd.Distribution):
     """The base of distributions of codes: int32 vectors `[N]` in groups of maps.
 
@@ -169,14 +186,13 @@ class UniformCodes(Codes):
         super().__init__(groups, dtype, [], parameters={"groups": groups, "dtype": dtype})
 
     def log_prob_by_group(self, z: tf.Tensor) -> tf.Tensor:
-        z = tf.cast(z, tf.int64)  # The number of codes need not fit in the dtype of z.
-        known = (z >= 0) & (z < self.groups.counts.astype("int64"))
+        known = which_exist(z, self.groups.counts)
         log_p = tf.constant(-np.log(self.groups.counts), self.density_dtype)
         each = tf.where(known, log_p, tf.constant(-math.inf, log_p.dtype))  # [..., N]
         return self.groups.sum_by_group(each)
 
     def _sample_n(self, n: Any, seed: Any = None) -> tf.Tensor:
-        seeds = tfp.random.split_seed(seed, len(self.groups.maps))
+        seeds = tfp.random.split_seed(sampling_seed(seed), len(self.groups.maps))
         drawn = [
             tf.random.stateless_uniform([n, size], one, 0, count, tf.int32, alg="philox")
             for one, size, count in zip(

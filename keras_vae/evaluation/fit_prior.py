@@ -51,8 +51,8 @@ def fit_prior(
         prior: The prior to fit, starting from its current weights.
         draws_per_example: Draws of z from each q(z|x); only one if q(z|x) is a single z.
         seed: Seed of the draws and of the fit, an integer >= 0.
-        **options: Passed on to the prior's `fit`, such as `epochs` or `verbose`; priors over codes
-            take the same options.
+        **options: Passed on to the prior's `fit`, such as `verbose`, or `epochs` for a flow. Priors
+            over codes take the options of `Prior.fit`.
 
     Returns:
         `prior` itself, fitted.

@@ -58,6 +58,8 @@ def mean_kl(
         arXiv:1711.00464.
     """
     model, num_samples = checked_vae(model), checks.integer("num_samples", num_samples)
+    if model.is_point_mass:
+        num_samples = 1  # All samples are the same.
 
     def kl_of_batch(x: tf.Tensor, y: Any, seed: tf.Tensor) -> tf.Tensor:
         q, p_z = model.encode(x, y), model.prior(y)

@@ -30,6 +30,12 @@ def checked_model(model: Any, kind: type[keras.Model] = LatentVariableModel) -> 
     return model
 
 
+def is_image(model: VAE) -> bool:
+    """Returns whether x is an image whose pixels are numbers, not classes, with 1 or 3 channels."""
+    head = model.likelihood_head
+    return head.event_shape == head.shape and len(head.shape) == 3 and head.shape[-1] in (1, 3)
+
+
 def checked_vae(model: Any) -> VAE:
     """Returns the model, or raises unless it is a `VAE`."""
     return checked_model(model, VAE)

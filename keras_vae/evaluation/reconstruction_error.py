@@ -11,13 +11,12 @@ import tensorflow as tf
 
 from keras_vae.core import checks
 from keras_vae.evaluation.estimate import Estimate, estimate_of
-from keras_vae.evaluation.reading import checked_vae, map_batches
+from keras_vae.evaluation.reading import checked_vae, is_image, map_batches
 from keras_vae.models import VAE
 
 AT = ("mean", "sample")
 # Width of the Gaussian window of SSIM.
 _WINDOW = 11
-_CHANNELS = (1, 3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,9 +144,5 @@ def _measures(model: VAE, x: tf.Tensor, z: tf.Tensor, y: Any, max_value: float) 
 
 
 def _is_image(model: VAE) -> bool:
-    """Returns whether x is a numeric image that is large enough for the window of SSIM."""
-    head = model.likelihood_head
-    if len(head.shape) != 3 or head.event_shape != head.shape:
-        return False
-    height, width, channels = head.shape
-    return min(height, width) >= _WINDOW and channels in _CHANNELS
+    """Returns whether x is an image that is large enough for the window of SSIM."""
+    return is_image(model) and min(model.likelihood_head.shape[:2]) >= _WINDOW

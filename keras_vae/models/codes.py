@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras_vae.core import checks
 from keras_vae.distributions.codes import CodeGroups, checked_codes
 from keras_vae.terms import checked_z
+from keras_vae.training import errors
 from keras_vae.training.data import Data, check_not_symbolic
 from keras_vae.training.replicas import sum_over_replicas
 
@@ -53,6 +54,15 @@ def checked(layout: CodeGroups, z: Any) -> tf.Tensor:
     """Returns codes as int32 `[..., N]`, or raises a `ValueError`; values are checked eagerly."""
     check_not_symbolic("z", z)
     return checked_codes("z", checked_z(tf.convert_to_tensor(z), (layout.size,)), layout.counts)
+
+
+def supported(layout: CodeGroups, z: tf.Tensor) -> tf.Tensor:
+    """Returns codes `[..., N]`; using them raises a `ValueError` if one does not exist."""
+    known = " and ".join(f"0 .. {count - 1}" for count in dict.fromkeys(layout.num_codes))
+    rule = f"Argument `z` must hold codes in {known}. Received: values in [{{}} .. {{}}]"
+    exist = tf.reduce_all((z >= 0) & (z < layout.counts))
+    values = (tf.reduce_min(z), tf.reduce_max(z))
+    return errors.require(exist, lambda: tf.strings.format(rule, values), z)
 
 
 def measure(layout: CodeGroups, codes: tf.Tensor, dtype: tf.DType) -> dict[str, tf.Tensor]:

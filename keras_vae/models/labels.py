@@ -34,7 +34,8 @@ class OneHot(keras.layers.Layer):
     input_shape = (None,)
 
     def __init__(self, num_classes: int, **kwargs: Any):
-        super().__init__(**kwargs)
+        # Without autocasting: in half precision, many whole numbers are others.
+        super().__init__(autocast=False, **kwargs)
         self.num_classes = checks.size("num_classes", num_classes)
         self.support = Support(0, self.num_classes - 1, integer=True)
         self.built = True

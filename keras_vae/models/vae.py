@@ -242,6 +242,10 @@ class VAE(LatentVariableModel):
         rule = f"must be {support}, the support of {type(self.likelihood_head).__name__}"
         return inside(support, "x", rule, x), self.labels.supported(y)
 
+    def check_z(self, z: tf.Tensor) -> tf.Tensor:
+        """Returns z; using it raises a `ValueError` if the model has no such z, as with codes."""
+        return z
+
     def compute_terms(
         self,
         x: tf.Tensor,

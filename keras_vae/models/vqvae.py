@@ -110,6 +110,13 @@ class VQVAE(VAE):
         check_latent(self.posterior_head, self.prior_head)
         of_codes.check_prior(self.posterior_head, self.prior_head)
 
+    def check_prior(self, prior: Prior) -> None:
+        super().check_prior(prior)
+        of_codes.check_prior(self.posterior_head, prior)
+
+    def check_z(self, z: tf.Tensor) -> tf.Tensor:
+        return of_codes.supported(self.posterior_head.groups, z)
+
     # Terms, and the state that follows from them.
 
     def compute_terms(
@@ -121,15 +128,15 @@ class VQVAE(VAE):
         y: Any = None,
     ) -> Terms:
         features = self.encoder(self.likelihood_head.encoder_input(x), training=training)
-        batch = self._batch_of_step() if training else None
+        batch = self._batch_of_step(training)
         quantized = self.posterior_head.quantize_features(features, batch)
         further = fold(seed_tensor(seed), purpose("draws"))
         return self._terms_of_codes(x, quantized, num_samples, training, further)
 
-    def _batch_of_step(self) -> Batch:
+    def _batch_of_step(self, training: bool) -> Batch:
         seed = fold(seed_tensor(self.seed), self.trained_batches, purpose("codebook"))
         count = self.distribute_strategy.num_replicas_in_sync
-        return Batch(seed, replica_id(), count, global_batch_mean)
+        return Batch(seed, replica_id(), count, global_batch_mean, moves_codebooks=training)
 
     def _terms_of_codes(
         self,
@@ -207,7 +214,8 @@ class VQVAE(VAE):
     def initialize_codebook(self, data: Any, seed: int = 0) -> None:
         """Sets the codebooks by k-means on what the encoder, as it is now, makes of the data.
 
-        Call this before `fit`. It clusters some thousands of vectors from random examples.
+        Call this after a first epoch, because an untrained encoder soon leaves the codes behind. It
+        clusters some thousands of vectors from random examples.
 
         Args:
             data: Array `[N, *E]`, or dataset of batches as `fit` takes it.

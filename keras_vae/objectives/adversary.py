@@ -115,12 +115,17 @@ class Adversary(Objective):
             ValueError: If it does not accept the examples it is to judge, assigns its kernels in
                 the forward pass, or has batch statistics, which replicas would not share.
         """
-        _build(self.discriminator, self.judged_shape(model))
+        logits = _build(self.discriminator, self.judged_shape(model))
+        if logits is not None:
+            self.check_logits(tuple(logits.shape[1:]))
         freeze_inside(self)
         _check_kernels_stay(self.discriminator)
         if model.distribute_strategy.num_replicas_in_sync > 1:
             _check_no_batch_statistics(self.discriminator)
         self._scale = getattr(getattr(model, "likelihood_head", None), "encoder_input", None)
+
+    def check_logits(self, shape: tuple[int | None, ...]) -> None:
+        """Raises a `ValueError` unless logits of one example may have this shape; here, any."""
 
     def scaled(self, x: tf.Tensor) -> tf.Tensor:
         """Returns data or fakes in the range that the networks of the model see."""
@@ -266,9 +271,14 @@ class AroundObjective(Adversary):
         _check_objective(objective)
         super().__init__(discriminator, loss, objective.num_samples, r1, lecam, **kwargs)
         self.objective = objective
+        self.computes_with_z = self.computes_with_z or objective.computes_with_z
         self.loss_parts = (*objective.loss_parts, PART)
         self.measure_names = (*objective.measure_names, *self.measure_names)
         self.controllers = (*objective.controllers, *self.controllers)
+
+    @property
+    def kl_weight(self) -> float | None:
+        return self.objective.kl_weight
 
     def loss(self, terms: Terms) -> dict[str, tf.Tensor]:
         return self.loss_and_measures(terms)[0]
@@ -312,17 +322,18 @@ def _mean_of(kinds: Sequence[tf.Tensor]) -> tf.Tensor:
     return tf.add_n([_means(values) for values in kinds]) / len(kinds)
 
 
-def _build(discriminator: keras.layers.Layer, shape: tuple[int, ...] | None) -> None:
-    """Builds a discriminator for examples of this shape, or raises if it does not take them."""
+def _build(discriminator: keras.layers.Layer, shape: tuple[int, ...] | None) -> Any:
+    """Builds a discriminator and returns its symbolic logits, or None if no shape is known."""
     if shape is None:
         if not discriminator.built:
             rule = "must be built, as the model does not say the shape of its data"
             raise checks.invalid(PART, rule, discriminator)
-        return
+        return None
     outputs = keras.tree.flatten(checks.output_of(PART, discriminator, (None, *shape)))
     if len(outputs) != 1:
         rule = "must return a single tensor of logits"
         raise checks.invalid(PART, rule, f"{discriminator!r}, which returns {len(outputs)}")
+    return outputs[0]
 
 
 def _check_kernels_stay(discriminator: keras.layers.Layer) -> None:

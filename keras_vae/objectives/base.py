@@ -72,6 +72,18 @@ class Objective(Steerable):
             model: The `LatentVariableModel` whose objective it is.
         """
 
+    def check_trainable(self, model: Any) -> None:
+        """Raises a `ValueError` if it trains only a part of what would learn; called by `compile`.
+
+        Args:
+            model: The `LatentVariableModel` whose objective it is.
+        """
+
+    @property
+    def kl_weight(self) -> float | None:
+        """The weight of the KL in the loss, unless it is β, or there is none."""
+        return None
+
     def loss(self, terms: Terms) -> tf.Tensor | Mapping[str, tf.Tensor]:
         """Returns the loss of each example, which the optimizer minimizes: Tensor `[B]`, nats.
 

@@ -91,6 +91,8 @@ class DIP(ELBO):
 
     def _deviations(self, terms: Terms) -> tuple[tf.Tensor, tf.Tensor]:
         q = draws_of(terms, "DIP").q
+        if q.event_shape.rank != 1:
+            raise checks.invalid("posterior", "must have a vector as z for DIP", q)
         try:
             covariance = global_batch_covariance(q.mean())
             if self.kind == "ii":

@@ -37,8 +37,8 @@ class ELBO(Estimated):
     `estimator` says how the encoder's gradient is estimated:
 
     - `"reparameterized"`: through the samples of z; the KL in closed form where there is one.
-    - `"sticking_the_landing"`: through the samples alone, with a sampled KL. Its variance vanishes
-      as q(z|x) approaches p(z|x).
+    - `"sticking_the_landing"`: through the samples alone, with a sampled KL, which counts as a
+      single dimension, or one for each group. Its variance vanishes as q(z|x) approaches p(z|x).
     - `"score_function"`: by the log-derivative trick, for posteriors that cannot be
       reparameterized. Its baseline is the mean of the other samples for num_samples > 1, and
       otherwise a moving average of log p(x|z); `baseline="none"` leaves it out.

@@ -74,7 +74,7 @@ class GECO(Objective):
         bound = _checked_bound(ELBO() if bound is None else bound)
         super().__init__(num_samples=bound.num_samples, **kwargs)
         self.bound = bound
-        self.pathwise = bound.pathwise
+        self.pathwise, self.computes_with_z = bound.pathwise, bound.computes_with_z
         several = isinstance(constraint, (list, tuple))
         given: Sequence[Any] = constraint if several else [constraint]  # type: ignore[assignment]
         self.constraints = [_checked_constraint(one) for one in given]

@@ -85,6 +85,10 @@ class InfoVAE(Estimated):
         self.alpha = self.add_hyperparameter("alpha", self._initial_alpha)
         self.lambda_ = self.add_hyperparameter("lambda", self._initial_lambda)
 
+    @property
+    def kl_weight(self) -> float:
+        return 1.0 - float(self.alpha)
+
     def loss(self, terms: Terms) -> tf.Tensor:
         return self.loss_and_measures(terms)[0]
 

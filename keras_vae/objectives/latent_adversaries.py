@@ -35,6 +35,11 @@ class LatentAdversary(AroundObjective):
         except NotImplementedError:
             return None
 
+    def check_logits(self, shape: tuple[int | None, ...]) -> None:
+        if shape not in ((), (1,)):
+            rule = "must return a single logit for each z, which it may have to flatten"
+            raise checks.invalid("critic", rule, f"one that returns the shape {shape}")
+
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         critic = config.pop("discriminator")
@@ -60,7 +65,8 @@ class FactorVAE(LatentAdversary):
     `discriminator_accuracy`. At a total correlation of zero, the accuracy is 1/2.
 
     Args:
-        critic: Any Keras layer or model from z `[N, D]` to logits `[N, 1]`.
+        critic: Any Keras layer or model from z `[N, D]` to logits `[N, 1]`; one-hot z, `[N, D, K]`,
+            has to be flattened first.
         gamma: γ >= 0, drivable as `"gamma"`.
         objective: The objective that the total correlation is added to; `ELBO()` by default.
         r1: Weight >= 0 of R1, the penalty of the critic's slope at z; drivable if > 0.
@@ -153,7 +159,8 @@ class AdversarialPosterior(LatentAdversary):
 
     Raises:
         ValueError: If an argument is not as above; when the objective is given to a model, if the
-            critic does not accept the model's z, or the prior learns and β is 0.
+            critic does not accept the model's z; when the model is compiled, if the prior learns
+            and β is 0.
 
     Example:
         >>> import keras_vae as kv
@@ -191,13 +198,15 @@ class AdversarialPosterior(LatentAdversary):
         self._initial_weight = checks.number("weight", weight, minimum=0.0)
         self.weight = self.add_hyperparameter("weight", self._initial_weight)
 
-    def build_for(self, model: Any) -> None:
-        super().build_for(model)
+    def check_trainable(self, model: Any) -> None:
         head = getattr(model, "prior_head", None)
         learned = [] if head is None else head.trainable_variables
         beta = self.objective.hyperparameters.get("beta")
         if learned and beta is not None and float(beta) == 0.0:
-            rule = "must have no weights that learn, as nothing trains them without a KL (beta > 0)"
+            rule = (
+                "must have no weights that learn, as nothing trains them without a KL (beta > 0): "
+                "set `prior.trainable = False`"
+            )
             raise checks.invalid("prior", rule, type(head).__name__)
 
     def added(self, terms: Terms) -> tuple[tf.Tensor, Verdict, dict[str, tf.Tensor]]:
@@ -211,8 +220,17 @@ class AdversarialPosterior(LatentAdversary):
 
 
 def _permute_batch(z: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Returns z `[S, B, D]`, each dimension permuted over the batch of all replicas."""
+    """Returns z `[S, B, D, ...]`, each dimension permuted over the batch of all replicas.
+
+    A one-hot dimension, `[S, B, D, K]`, is permuted as a whole.
+    """
     # The seed of the first replica, so that all replicas permute alike.
     seed = replicas.gather(tf.convert_to_tensor(seed)[tf.newaxis])[0]
-    permuted = adversaries.permute_dimensions(replicas.gather(z, axis=1), seed)
+    whole = replicas.gather(z, axis=1)
+    rows = tf.broadcast_to(tf.range(tf.shape(whole)[1])[:, tf.newaxis], tf.shape(whole)[:3])
+    rows = tf.ensure_shape(rows, whole.shape[:3])
+    columns = tf.linalg.matrix_transpose(adversaries.permute_dimensions(rows, seed))  # [S, D, B]
+    others = range(3, whole.shape.rank)
+    permuted = tf.gather(tf.transpose(whole, [0, 2, 1, *others]), columns, axis=2, batch_dims=2)
+    permuted = tf.transpose(permuted, [0, 2, 1, *others])
     return tf.gather(permuted, replicas.gathered_rows(tf.shape(z)[1]), axis=1)

@@ -42,19 +42,21 @@ def _mean_of_local_batch(values: tf.Tensor) -> tf.Tensor:
 
 
 class Batch(NamedTuple):
-    """The place of a training batch among the batches of all replicas.
+    """The place of a batch among the batches of all replicas.
 
     Attributes:
         seed: A stateless seed `[2]`, the same on all replicas.
         replica: Number of this replica, from 0.
         replicas: Number of replicas.
         mean: Function from values `[B, ...]` to their mean over the examples of all replicas.
+        moves_codebooks: Whether the batch is one of training, which the codebooks follow.
     """
 
     seed: Any
     replica: Any = 0
     replicas: int = 1
     mean: Callable[[tf.Tensor], tf.Tensor] = _mean_of_local_batch
+    moves_codebooks: bool = True
 
 
 class Codebook(Head):
@@ -168,6 +170,12 @@ class Codebook(Head):
         return tf.argmin(tf.stop_gradient(self.scores(z)), axis=-1, output_type=tf.int32)
 
     # What moves the codebook.
+
+    def measured(self, z: tf.Tensor, codes: tf.Tensor, batch: Batch | None) -> dict[str, tf.Tensor]:
+        """Returns what `measure` does for a batch that moves codebooks, and nothing for others."""
+        if batch is None or not batch.moves_codebooks:
+            return {}
+        return self.measure(z, codes, batch)
 
     def measure(self, z: tf.Tensor, codes: tf.Tensor, batch: Batch) -> dict[str, tf.Tensor]:
         """Returns the sums over z `[R, D]` and codes `[R]` of this batch that `updates` needs."""

@@ -110,7 +110,7 @@ class Quantizer(Posterior):
 
         Args:
             features: Output of the encoder.
-            batch: Place of the batch among those of all replicas; None outside of training.
+            batch: Place of the batch among those of all replicas; None if it stands for itself.
         """
         raise NotImplementedError
 

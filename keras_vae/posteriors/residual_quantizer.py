@@ -106,9 +106,8 @@ class ResidualQuantizer(MapQuantizer):
             commitment += squared_distances(residual, fixed)
             if codebook.learning == "gradient":
                 penalty += squared_distances(tf.stop_gradient(residual), embedded)
-            if batch is not None:
-                own = batch._replace(seed=fold(batch.seed, level))
-                statistics |= prefixed(str(level), codebook.measure(rows, codes, own))
+            own = batch and batch._replace(seed=fold(batch.seed, level))
+            statistics |= prefixed(str(level), codebook.measured(rows, codes, own))
             residual -= fixed
         codes = tf.reshape(tf.stack(all_codes, axis=1), [-1, self.latent_dim])  # [B, L P]
         fixed = tf.stop_gradient(self._sum(tf.stack(all_codes, axis=1)))

@@ -31,6 +31,11 @@ class VectorMap(Posterior):
         """Shape of what the decoder gets: `(*maps, D)`."""
         return (*self.maps, self.code_dim)
 
+    @property
+    def decoder_input_dim(self) -> int:
+        """Number of dimensions of what the decoder gets."""
+        return math.prod(self.decoder_input_shape)
+
     def build_projection(self, features_shape: Sequence[int | None]) -> None:
         """Builds the projection of features of this shape, `[B, ...]`.
 

@@ -26,9 +26,10 @@ class VectorQuantizer(MapQuantizer):
     The codebook follows the vectors assigned to it, either by moving averages (`learning="ema"`) or
     by the gradient of sum_p |stop_gradient(z_p) - e_k|^2 (`"gradient"`). Codes that are hardly used
     restart at vectors of the batch (`restart_below`). `model.initialize_codebook(data)` sets the
-    codebook by k-means before training. All of this is computed in float32 or higher precision.
-    Every example of a step that is actually made counts equally, whatever its weight. While
-    gradients are accumulated over several batches, the moving averages advance with each batch.
+    codebook by k-means, best after a first epoch. All of this is computed in float32 or higher
+    precision. Every example of a step that is actually made counts equally, whatever its weight.
+    While gradients are accumulated over several batches, the moving averages advance with each
+    batch.
 
     Args:
         maps: Shape of the map of codes, such as `(8, 8)`.
@@ -111,7 +112,7 @@ class VectorQuantizer(MapQuantizer):
             embedded=self.as_map(GRADIENTS[self.gradient](z, fixed)),
             commitment=squared_distances(z, fixed),
             penalty=penalty,
-            statistics={} if batch is None else self.codebook.measure(rows, codes, batch),
+            statistics=self.codebook.measured(rows, codes, batch),
         )
 
     def _entropy(self, z: tf.Tensor, batch: Batch | None) -> tf.Tensor:

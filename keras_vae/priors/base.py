@@ -127,6 +127,9 @@ class Prior(Head):
         ascent.run(self, z)
         return self
 
+    def check_draws(self, z: Any) -> None:
+        """Raises a `ValueError` if finite numbers `[N, *E]` cannot be z; here, they always can."""
+
     def fit_log_prob(self, z: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Returns what `fit` maximizes: log p(z) `[B]`, or a bound on it with noise of this seed.
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import tensorflow as tf
+
 from keras_vae.core import checks
-from keras_vae.distributions.codes import CodeGroups
+from keras_vae.distributions.codes import CodeGroups, checked_codes
 from keras_vae.priors.base import Prior
 
 
@@ -40,6 +43,12 @@ class CodePrior(Prior):
     def latents(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the maps by name, in their order within z."""
         return self.groups.latents
+
+    def check_draws(self, z: Any) -> None:
+        """Raises a `ValueError` unless all draws are codes."""
+        if not np.all(z == np.round(z)):
+            raise checks.invalid("z", "must hold codes, which are whole numbers", "others")
+        checked_codes("z", tf.constant(z, tf.int64), self.groups.counts)
 
     def build_for(self, argument: str, condition_shape: tuple[int | None, ...] | None) -> None:
         """Builds the prior; raises if it was built for another condition or takes none.

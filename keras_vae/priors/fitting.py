@@ -26,6 +26,7 @@ def checked_draws(prior: Any, z: Any) -> np.ndarray:
         bad = np.argwhere(~np.isfinite(z))
         told = f"{len(bad)} values that are not, the first in row {bad[0, 0]}, at {bad[0, 1:]}"
         raise ValueError(f"Argument `z` must be finite. Received: {told}")
+    prior.check_draws(z)
     return z
 
 
@@ -62,12 +63,12 @@ class Ascent:
         learned, held_out = self.split(z)
         steps = _Steps(prior, self.learning_rate, seed_tensor(self.seed))
         best = _Best(prior.trainable_variables)
-        best.see(self._score(steps, held_out))
+        best.see(self._score(steps, held_out, 0))
         for epoch in with_progress(range(self.epochs), self.epochs, self.verbose, "epoch"):
             order = np.random.default_rng([self.seed, epoch])
             for batch in self._batches(order.permutation(learned)):
                 steps.climb(batch)
-            score = self._score(steps, held_out)
+            score = self._score(steps, held_out, epoch + 1)
             if not math.isfinite(score + steps.last()):
                 best.restore()
                 raise ArithmeticError(f"log p(z) was not finite in epoch {epoch + 1} of the fit")
@@ -88,11 +89,13 @@ class Ascent:
         for start in range(0, len(z), self.batch_size):
             yield tf.convert_to_tensor(z[start : start + self.batch_size])
 
-    def _score(self, steps: _Steps, held_out: np.ndarray) -> float:
-        """Returns the mean over the held-out draws, or 0 if there are none."""
+    def _score(self, steps: _Steps, held_out: np.ndarray, epochs: int) -> float:
+        """Returns the mean over the held-out draws; without any, later epochs are better."""
+        if not len(held_out):
+            return float(epochs)
         batches = enumerate(self._batches(held_out))
         total = sum(float(steps.total(batch, number)) for number, batch in batches)
-        return total / max(len(held_out), 1)
+        return total / len(held_out)
 
 
 class _Steps:

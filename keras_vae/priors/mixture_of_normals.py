@@ -106,16 +106,32 @@ class MixtureOfNormals(Prior):
             tril += tf.pad(rows, [[0, 0], [1, 0], [0, 1]])
         return tfd.MultivariateNormalTriL(locs, tril)
 
-    def fit(self, z: Any, *, seed: int = 0, **options: Any) -> Prior:
+    def fit(  # type: ignore[override]  # Another algorithm has other options.
+        self,
+        z: Any,
+        *,
+        max_iter: int = 100,
+        n_init: int = 1,
+        tol: float = 1e-3,
+        reg_covar: float = 1e-6,
+        init_params: str = "kmeans",
+        seed: int = 0,
+        verbose: bool | int = False,
+    ) -> Prior:
         """Fits the mixture to draws of z by the EM algorithm of scikit-learn, started by K-means.
 
         max 1/N sum_n log p(z_n)
 
         Args:
             z: Draws `[N, D]`, at least as many as components.
+            max_iter: Maximum number of steps of the EM algorithm.
+            n_init: Number of starts, of which the best one counts.
+            tol: The fit stops when a step gains less than this, in nats per draw.
+            reg_covar: What is added to all variances.
+            init_params: How it starts; this and the options above are those of
+                `sklearn.mixture.GaussianMixture`.
             seed: Seed of the initialization.
-            **options: Passed on to `sklearn.mixture.GaussianMixture`, such as `max_iter`, `n_init`,
-                `reg_covar` (added to all variances, 1e-6) or `verbose`.
+            verbose: Whether scikit-learn prints its progress; 2 prints more.
 
         Returns:
             The prior itself.
@@ -134,7 +150,15 @@ class MixtureOfNormals(Prior):
             raise ValueError(f"Argument `z` {rule}. Received: shape={z.shape}")
         kind, seed = COVARIANCES[self.covariance], checks.integer("seed", seed, minimum=0)
         mixture = GaussianMixture(
-            self.num_components, covariance_type=kind, random_state=seed, **options
+            self.num_components,
+            covariance_type=kind,
+            tol=tol,
+            reg_covar=reg_covar,
+            max_iter=max_iter,
+            n_init=n_init,
+            init_params=init_params,
+            random_state=seed,
+            verbose=verbose,
         ).fit(z)
         if not self.built:
             self.build()

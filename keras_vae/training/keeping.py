@@ -90,6 +90,8 @@ def with_order_of_its_own(data: Data, options: dict[str, Any], seed: int) -> dic
         return options
     options, data = _without_validation_split(data, dict(options))
     batch_size = options.pop("batch_size", None) or 32
+    # What Keras would take for validation data, which are still arrays.
+    options["validation_batch_size"] = options.get("validation_batch_size") or batch_size
     epoch = options.get("initial_epoch", 0)
     given = data.with_labels()
     parts = tuple(part for part in (given.x, given.y, given.sample_weight) if part is not None)

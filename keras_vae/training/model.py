@@ -178,7 +178,8 @@ class ObjectiveModel(keras.Model):
 
         Raises:
             ValueError: If a loss or metrics are given, or anything that replicas do not support, or
-                if the objective has a loss for a part that the model does not have.
+                if the objective has a loss for a part that the model does not have, or none for
+                weights that would learn.
         """
         for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
             if kwargs.get(name) is not None:
@@ -194,6 +195,7 @@ class ObjectiveModel(keras.Model):
         if not self.is_alone:
             optimization.check_supported(optimizer, run_eagerly)
         losses.check_parts(self.objective, self)
+        self.objective.check_trainable(self)
         super().compile(
             optimizer=optimizer,
             run_eagerly=run_eagerly,

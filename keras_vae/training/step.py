@@ -134,6 +134,9 @@ class TrainingStep:
                 hook.before_step(number)
             batch_size, replica = global_batch_size(weights), tf.convert_to_tensor(replica_id())
             logs, first_bad = self._run_step(x, y, weights, batch_size, replica)
+            # Not within the step, which is traced twice if XLA turns out not to compile it.
+            for hook in self._all_hooks():
+                hook.end_trace()
             return self._checked(logs, first_bad)
 
     def _make_step(self, *given: Any) -> tuple[dict[str, tf.Tensor], tf.Tensor]:

@@ -72,7 +72,7 @@ def steps(optimizer, mode):
     def step(gradients):
         rule.before_step(optimizer.iterations)
         function(gradients)
-        rule.after_step(optimizer.iterations, {})
+        rule.end_trace()
 
     step = tf.function(step, autograph=False) if mode in ("graph", "XLA") else step
     for t in range(STEPS):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import keras_vae as kv
+from keras_vae.training import keeping
 from keras_vae.training.checkpoints import configuration
 from keras_vae.training.data import Data
 
@@ -347,3 +348,84 @@ def test_files_are_saved_as_keras_saves_them(tmp_path):
     loaded = keras.models.load_model(tmp_path / "a.keras")
     for a, b in zip(model.weights, loaded.weights, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+# Callbacks that end a training, and what they mean by it.
+
+
+class TimeLimit(Interrupt):
+    """Asks for the end of the training within an epoch, as a job with a time limit does."""
+
+    def look(self, batch, logs=None):
+        if (self.epoch, batch) == self.end:
+            self.model.stop_training = True
+
+
+@pytest.mark.first_is_quick
+@pytest.mark.parametrize("every", [100, None])
+def test_the_rest_of_an_epoch_that_was_cut_short_is_trained_later(tmp_path, every):
+    stops = keras.callbacks.EarlyStopping("loss", patience=9)
+    unbroken = make()
+    expected = fit(unbroken, tmp_path / "unbroken", 2)
+    fit(make(), tmp_path / "cut", 2, stops, TimeLimit(0, 0), every=every)
+    assert names(tmp_path / "cut") == ["epoch_0_step_1.checkpoint"]
+    broken = make()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # It has not ended for good.
+        history = fit(broken, tmp_path / "cut", 2, stops, every=every)
+    assert history.epoch == [0, 1] and history.history == expected.history
+    assert_equal(broken, unbroken)
+
+
+def test_a_training_that_was_not_finite_stays_stopped(tmp_path):
+    weights = make().encoder.get_weights()
+
+    def broken():
+        model = make(optimizer=keras.optimizers.SGD(1e-3))
+        model.encoder.set_weights([weights[0] * np.nan, *weights[1:]])
+        return model
+
+    check = kv.callbacks.HealthCheck(non_finite="stop")
+    with pytest.warns(kv.callbacks.HealthWarning):
+        fit(broken(), tmp_path, 3, check)
+    assert check.stopped_epoch == 0
+    before = names(tmp_path)
+    with pytest.warns(UserWarning, match="was ended by a callback after"):
+        history = fit(broken(), tmp_path, 3, kv.callbacks.HealthCheck(non_finite="stop"))
+    assert history.epoch == [] and names(tmp_path) == before
+
+
+def test_files_of_batches_that_were_trained_before_are_not_written_again(tmp_path):
+    def saver():
+        path = str(tmp_path / "{epoch}_{batch}.weights.h5")
+        return keras.callbacks.ModelCheckpoint(path, save_freq=1, save_weights_only=True)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(make(), tmp_path / "run", 1, saver(), Interrupt(0, 2), every=2)
+    first = (tmp_path / "1_1.weights.h5").read_bytes()
+    (tmp_path / "1_3.weights.h5").unlink(missing_ok=True)
+    again = saver()
+    fit(make(), tmp_path / "run", 1, again, every=2)
+    assert (tmp_path / "1_1.weights.h5").read_bytes() == first
+    assert (tmp_path / "1_3.weights.h5").is_file() and again.save_freq == 1
+
+
+def test_the_same_model_goes_on_whatever_rate_it_was_interrupted_at(tmp_path):
+    def train(model, *callbacks):
+        rates = kv.callbacks.CyclicalLearningRate(1e-3, 1e-2, 5)
+        return fit(model, tmp_path, 2, rates, *callbacks)
+
+    model = make(optimizer=keras.optimizers.Adam(5e-3))
+    with pytest.raises(KeyboardInterrupt):
+        train(model, Interrupt(1, 1))
+    assert train(model).epoch == [0, 1]
+
+
+def test_validation_data_are_read_in_batches_of_the_training():
+    options = {"batch_size": 12, "validation_data": X[:8]}
+    kept = keeping.with_order_of_its_own(Data.of("x", X), options, seed=0)
+    assert kept["validation_batch_size"] == 12
+    kept = keeping.with_order_of_its_own(
+        Data.of("x", X), {**options, "validation_batch_size": 4}, seed=0
+    )
+    assert kept["validation_batch_size"] == 4

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+import keras_vae as kv
 from keras_vae.callbacks.health import adversaries, latent, steps
 from keras_vae.callbacks.health.evidence import (
     DataRange,
@@ -211,6 +212,15 @@ def test_scales_at_their_floors(symptom, field, bad, good):
     assert judge(symptom, evidence(dataclasses.replace(HEALTHY, **{field: bad})))
     assert judge(symptom, evidence(dataclasses.replace(HEALTHY, **{field: good}))) is None
     assert judge(symptom, evidence(dataclasses.replace(HEALTHY, **{field: None}))) is None
+
+
+def test_a_kl_without_weight_may_be_as_it_likes():
+    """That of InfoVAE has the weight 1 - alpha, and no beta."""
+    low = dataclasses.replace(HEALTHY, posterior_scale=1.5e-4)
+    light = evidence(low, numbers={}, kl_weight=kv.objectives.InfoVAE(1.0, 10.0).kl_weight)
+    heavy = evidence(low, numbers={}, kl_weight=kv.objectives.InfoVAE(0.5, 10.0).kl_weight)
+    assert judge(latent.posterior_scale_at_floor, light) is None
+    assert judge(latent.posterior_scale_at_floor, heavy)
 
 
 # Data, steps and numbers.

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_vae as kv
+from keras_vae.distributions import codes
 from keras_vae.posteriors import straight_through
 from tests.small_models import SHAPE, parts
 
@@ -128,9 +129,9 @@ def test_given_codes_of_a_hierarchy_are_checked():
         filters=3,
     )
     model = kv.PriorModel(prior)
-    for codes, rule in [([[99, -5]], "codes in 0 .. 3"), ([[0.7, 2.9]], "codes, which are int")]:
+    for values, rule in [([[99, -5]], "codes in 0 .. 3"), ([[0.7, 2.9]], "codes, which are int")]:
         with pytest.raises(ValueError, match=f"`given` must hold {rule}"):
-            model.sample(1, given={"z1": np.array(codes)})
+            model.sample(1, given={"z1": np.array(values)})
     assert model.sample(1, given={"z1": np.array([[3, 0]])})[0, :2].numpy().tolist() == [3, 0]
 
 
@@ -140,3 +141,97 @@ def test_a_prior_over_a_map_of_another_shape_is_refused():
         model.with_prior(kv.priors.PixelCNN((3, 2), 8, filters=4, num_layers=1))
     for maps in [(2, 3), (6,)]:  # A single row of all codes is a choice.
         assert model.with_prior(kv.priors.PixelCNN(maps, 8, filters=4, num_layers=1)).built
+
+
+def test_a_prior_that_the_model_cannot_have_is_refused_before_it_is_fitted(monkeypatch, x):
+    model = vq(codebook())
+    monkeypatch.setattr(model, "encode", None)
+    with pytest.raises(ValueError, match="`prior` must be over as many codes as the posterior"):
+        kv.evaluation.fit_prior(model, x, kv.priors.PixelCNN((2, 2), 16, filters=4, num_layers=1))
+
+
+# Numbers that are no codes.
+
+
+def test_a_served_model_refuses_codes_that_do_not_exist(tmp_path):
+    model = vq(kv.posteriors.FSQ((2, 2), (3, 2)))
+    decode = tf.saved_model.load(kv.export_saved_model(model, tmp_path / "1")).signatures["decode"]
+    good = tf.constant([[0, 1, 2, 5]], tf.int32)
+    np.testing.assert_allclose(decode(z=good)["mean"], model.decode_codes(good), rtol=1e-5)
+    for bad in (6, -1):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"`z` must hold codes in 0 .. 5"):
+            decode(z=tf.constant([[0, 1, 2, bad]], tf.int32))
+
+
+def test_fractions_and_unknown_codes_have_no_density_and_teach_nothing():
+    uniform = kv.priors.UniformCodes((2,), 8)()
+    learned = kv.priors.PixelCNN((1, 2), 8, filters=4, num_layers=1)
+    for p in (uniform, learned()):
+        found = p.log_prob(tf.constant([[1.0, 7.0], [0.7, 1.0], [-0.5, 1.0], [1.0, 8.0]]))
+        assert np.isfinite(found[0]) and np.all(np.isneginf(found[1:]))
+    for z, rule in (([[0.7, 1.0]], "codes, which are whole"), ([[1.0, 8.0]], r"codes in 0 .. 7")):
+        with pytest.raises(ValueError, match=f"`z` must hold {rule}"):
+            learned.fit(np.array(z), verbose=False)
+
+
+def test_a_number_is_a_seed_of_uniform_codes_as_it_is_of_others():
+    p = kv.priors.UniformCodes((2, 3), 50)()
+    np.testing.assert_array_equal(p.sample(4, seed=1), p.sample(4, seed=1))
+    assert np.any(p.sample(4, seed=1) != p.sample(4, seed=2))
+
+
+# Evaluation.
+
+
+def test_the_kl_to_a_learned_prior_takes_one_sample(monkeypatch, x):
+    model = vq(codebook(), prior=kv.priors.PixelCNN((2, 2), 8, filters=4, num_layers=1))
+    seen = []
+    monkeypatch.setattr(
+        codes.PointMass, "_sample_n", lambda q, n, seed=None: seen.append(n) or q.codes[tf.newaxis]
+    )
+    found = kv.evaluation.mean_kl(model, x, verbose=False)
+    assert set(map(int, seen)) == {1}
+    expected = -model.prior().log_prob(model.codes(x))
+    np.testing.assert_allclose(found.per_example, expected, rtol=1e-5)
+
+
+@pytest.mark.full
+def test_the_entropy_of_choices_is_that_of_all_replicas_in_evaluation(x, replicas):
+    def make():
+        return vq(codebook(entropy_weight=0.5))
+
+    one = make()
+    with replicas.scope():
+        two = make()
+    found = []
+    for model in (one, two):
+        with model.distribute_strategy.scope():
+            model.compile("sgd")
+        found.append(model.evaluate(x, batch_size=16, verbose=0, return_dict=True))
+    np.testing.assert_allclose(found[1]["loss"], found[0]["loss"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 2), (8, 8, 1)])
+def test_codes_of_images_that_cannot_be_drawn_are_counted(shape, tmp_path):
+    model = kv.VQVAE(
+        encoder=kv.networks.MLPEncoder((6,)),
+        decoder=kv.networks.MLPDecoder(shape, (6,)),
+        posterior=codebook(),
+        likelihood=kv.likelihoods.Normal(shape),
+    )
+    model.compile("sgd", run_eagerly=True)
+    data = np.zeros([4, *shape], "float32")
+    monitor = kv.callbacks.CodebookMonitor(data, directory=tmp_path)
+    model.fit(data, verbose=0, callbacks=[monitor])
+    assert list((tmp_path / "histograms").iterdir())
+    drawn = tmp_path / "codes"
+    assert bool(drawn.is_dir() and list(drawn.iterdir())) == (shape[-1] == 1)
+
+
+def test_a_monitor_refuses_data_without_an_end(x):
+    endless = tf.data.Dataset.from_tensor_slices(x).batch(8).repeat()
+    model = vq(codebook())
+    model.compile("sgd", run_eagerly=True)
+    with pytest.raises(ValueError, match="`num_examples` must be given, as the data never end"):
+        monitor = kv.callbacks.CodebookMonitor(endless, num_examples=None)
+        model.fit(x, verbose=0, callbacks=[monitor])

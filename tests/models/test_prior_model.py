@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import keras_vae as kv
+from keras_vae.models.labels import OneHot
 from tests.callbacks.test_resume import Interrupt
 from tests.small_models import trainable_weights_of
 
@@ -184,3 +185,11 @@ def test_what_does_not_fit_is_refused_in_one_sentence(act, told):
     assert told in str(raised.value)
     for a, b in zip(before, trainable_weights_of(model), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_labels_are_not_rounded_in_half_precision():
+    labels = tf.constant([257.0, 511.0])
+    for policy in ("mixed_bfloat16", "bfloat16"):
+        rows = OneHot(600, dtype=policy)(labels)
+        assert rows.dtype == tf.bfloat16
+        assert tf.argmax(rows, axis=-1).numpy().tolist() == [257, 511]

@@ -434,6 +434,10 @@ def test_k_means_between_two_trainings_is_heeded_by_a_graph_and_not_repeated_in_
 # What has no meaning.
 
 
+def judge():
+    return keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(1)])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -447,6 +451,18 @@ def test_k_means_between_two_trainings_is_heeded_by_a_graph_and_not_repeated_in_
         ),
         (
             {"objective": kv.objectives.InfoVAE(0.5, 10.0)},
+            "`objective` must not compute with z, which holds codes",
+        ),
+        (
+            {"objective": kv.objectives.Adversarial(kv.objectives.InfoVAE(0.5, 10.0), judge())},
+            "`objective` must not compute with z, which holds codes",
+        ),
+        (
+            {
+                "objective": kv.objectives.GECO(
+                    kv.objectives.SquaredError(1.0), kv.objectives.DIP(1.0, 1.0)
+                )
+            },
             "`objective` must not compute with z, which holds codes",
         ),
         ({"commitment": -1.0}, "`commitment` must be a finite number >= 0"),

@@ -19,6 +19,7 @@ from keras_vae.objectives import (
     FactorVAE,
     LearnedSimilarity,
     SquaredError,
+    latent_adversaries,
 )
 from tests.small_models import make_vae
 
@@ -302,6 +303,30 @@ def test_dimensions_are_permuted_each_by_itself():
         np.testing.assert_array_equal(np.sort(permuted[:, d]), z[0, :, d])
         assert np.any(permuted[:, d] != z[0, :, d].numpy())
     assert np.any(permuted[:, 1] - permuted[:, 0] != 1.0)
+
+
+def test_one_hot_dimensions_are_permuted_as_a_whole():
+    classes = np.random.default_rng(0).integers(3, size=(2, 20, 4))
+    z = tf.one_hot(classes, 3, dtype=tf.float64)
+    permuted = latent_adversaries._permute_batch(z, tf.constant([0, 1])).numpy()
+    found = np.argmax(permuted, axis=-1)
+    np.testing.assert_array_equal(np.sort(permuted, axis=-1)[..., :2], 0.0)
+    for s, d in np.ndindex(2, 4):
+        np.testing.assert_array_equal(np.sort(found[s, :, d]), np.sort(classes[s, :, d]))
+    # The dimensions of an example are no longer those of any example together.
+    rows = {tuple(row) for row in classes[0]}
+    assert any(tuple(row) not in rows for row in found[0])
+
+
+def test_a_critic_gives_one_logit_for_one_hot_z():
+    one_hot = {
+        "posterior": kv.posteriors.Categorical(2, 3, temperature=0.5),
+        "prior": kv.priors.Categorical(2, 3),
+    }
+    with pytest.raises(ValueError, match="`critic` must return a single logit for each z"):
+        make_vae(objective=FactorVAE(critic()), **one_hot)
+    flattening = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(1)])
+    assert make_vae(objective=FactorVAE(flattening), **one_hot).built
 
 
 def test_the_loss_of_the_discriminator_moves_no_other_part_by_one_bit(x):

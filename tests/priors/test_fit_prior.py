@@ -11,6 +11,7 @@ from scipy import stats
 import keras_vae as kv
 from keras_vae.core.numerics import inverse_scale
 from keras_vae.evaluation.fit_prior import fit_prior
+from keras_vae.priors import fitting
 
 D, PIXELS = 2, 5
 
@@ -204,6 +205,22 @@ def test_an_explosion_is_an_error_and_leaves_finite_weights():
     assert all(np.all(np.isfinite(weight)) for weight in prior.get_weights())
 
 
+def test_an_explosion_leaves_the_last_finite_weights_if_nothing_is_held_out(monkeypatch):
+    def new():
+        keras.utils.set_random_seed(0)
+        return kv.priors.AutoregressiveFlow(D, num_flows=1, hidden_units=(4,))
+
+    options = {"held_out": 0.0, "verbose": False}
+    expected = new().fit(clusters(100), epochs=2, **options).get_weights()
+    lasts = iter([0.0, 0.0, np.nan])
+    monkeypatch.setattr(fitting._Steps, "last", lambda self: next(lasts))
+    prior = new()
+    with pytest.raises(ArithmeticError, match="not finite in epoch 3"):
+        prior.fit(clusters(100), epochs=5, **options)
+    for one, other in zip(prior.get_weights(), expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize(
     ("prior", "message"),
     [
@@ -336,12 +353,19 @@ def test_what_cannot_be_fitted_is_named(change, match):
         fit_prior(**arguments)
 
 
-def test_an_unknown_option_is_named_before_anything_is_drawn(monkeypatch):
+@pytest.mark.parametrize(
+    ("prior", "known"),
+    [
+        (kv.priors.AutoregressiveFlow(D), "epochs"),
+        (kv.priors.MixtureOfNormals(D, 2), "max_iter"),
+    ],
+)
+def test_an_unknown_option_is_named_before_anything_is_drawn(monkeypatch, prior, known):
     model = linear_model()
     monkeypatch.setattr(model, "encode", None)
-    known = "must be one of .*'epochs', .*Received: options='steps'"
-    with pytest.raises(ValueError, match=f"Argument `options` {known}"):
-        fit_prior(model, images(10), kv.priors.AutoregressiveFlow(D), steps=3)
+    told = f"must be one of .*'{known}', .*Received: options='steps'"
+    with pytest.raises(ValueError, match=f"Argument `options` {told}"):
+        fit_prior(model, images(10), prior, steps=3)
 
 
 @pytest.mark.first_is_quick

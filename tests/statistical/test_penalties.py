@@ -11,6 +11,7 @@ import tensorflow_probability as tfp
 import keras_vae as kv
 from keras_vae import penalties
 from keras_vae.terms import Draws, Path
+from tests.small_models import SHAPE, make_vae
 
 tfd = tfp.distributions
 
@@ -225,6 +226,17 @@ def test_a_posterior_without_moments_is_refused():
     inside = np.tanh(Z)
     with pytest.raises(ValueError, match="`posterior` must have a mean and a covariance"):
         objective("DIP", 1.0, 1.0, num_samples=2).loss(terms(q=flow, z=inside))
+
+
+@pytest.mark.parametrize("kind", ["i", "ii"])
+def test_moments_of_one_hot_z_are_refused(kind):
+    model = make_vae(
+        posterior=kv.posteriors.Categorical(2, 3, temperature=0.5),
+        prior=kv.priors.Categorical(2, 3),
+        objective=kv.objectives.DIP(1.0, 1.0, kind),
+    )
+    with pytest.raises(ValueError, match="`posterior` must have a vector as z for DIP"):
+        model.objective.loss(model.compute_terms(tf.zeros([6, *SHAPE], tf.float64)))
 
 
 # Maximum mean discrepancy.

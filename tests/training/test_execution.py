@@ -73,6 +73,23 @@ def test_what_xla_cannot_compile_is_trained_as_a_graph(x):
 
 
 @pytest.mark.default_execution
+def test_what_xla_cannot_compile_has_its_momentum_driven(x):
+    def weights(**options):
+        layers = [keras.layers.Flatten(), InPython(), keras.layers.Dense(8, "tanh")]
+        model = make(keras.Sequential(layers))
+        model.compile(keras.optimizers.SGD(0.01, momentum=0.9), **options)
+        cycle = kv.callbacks.OneCycleLearningRate(0.01, 12, momentum=(0.1, 0.9))
+        model.fit(x, batch_size=8, epochs=4, shuffle=False, verbose=0, callbacks=[cycle])
+        return [weight.numpy() for weight in model.trainable_variables]
+
+    keras.utils.set_random_seed(0)
+    expected = weights(run_eagerly=True)
+    keras.utils.set_random_seed(0)
+    for one, other in zip(weights(), expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+
+
+@pytest.mark.default_execution
 def test_what_xla_cannot_compile_predicts(x):
     layers = [keras.layers.Flatten(), InPython(), keras.layers.Dense(8, "tanh")]
     model = make(keras.Sequential(layers))

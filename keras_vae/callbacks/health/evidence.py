@@ -229,6 +229,7 @@ class Evidence:
         part_steps: Number of steps in this training of those parts that may skip some, or all.
         accuracy: How often the discriminator was right in the epoch, or None if there is none.
         prior_is_matched: Whether something other than the KL holds q(z) to the prior.
+        kl_weight: The weight of the KL where it is not a β, or None.
     """
 
     epoch: int
@@ -244,6 +245,7 @@ class Evidence:
     part_steps: Mapping[str, int] = dataclasses.field(default_factory=dict)
     accuracy: float | None = None
     prior_is_matched: bool = False
+    kl_weight: float | None = None
 
     def all_named(self, name: str) -> dict[str, Number]:
         """Returns the hyperparameters of that name, in any layer."""
@@ -255,8 +257,8 @@ class Evidence:
 
     @property
     def kl_is_light(self) -> bool:
-        """Whether β is 0, or is driven and still keeps the weight of the KL low."""
-        return any(
+        """Whether the weight of the KL is 0, or is a β that is driven and still low."""
+        return self.kl_weight == 0.0 or any(
             beta.value < _LIGHT if beta.rule else beta.value == 0.0
             for beta in self.all_named("beta").values()
         )

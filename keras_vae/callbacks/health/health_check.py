@@ -81,6 +81,7 @@ class HealthCheck(keras.callbacks.Callback):
 
     Attributes:
         findings: What was found in the last training, a list of `Finding`.
+        stopped_epoch: The epoch in which it ended the training, or None.
 
     Raises:
         ValueError: If an argument is not as above; at the start of `fit`, if the model is not a
@@ -136,7 +137,9 @@ class HealthCheck(keras.callbacks.Callback):
         self.findings: list[Finding] = []
         self._parts: _Parts | None = None
         self._evidence: list[Evidence] = []
+        self.stopped_epoch: int | None = None
         self._begin: int | None = None
+        self._epoch = 0
         self._counted = self._skipped = self._spikes = 0
         if self.non_finite == "stop":
             # Keras waits for every batch if this method is there.
@@ -157,9 +160,11 @@ class HealthCheck(keras.callbacks.Callback):
         self.findings, self._evidence = [], []
         self._known.reset()
         self._begin, self._counted, self._skipped, self._spikes = None, 0, 0, 0
+        self.stopped_epoch = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Notes where the training begins; any backup has been restored by then."""
+        self._epoch = epoch
         if self._begin is None:
             self._begin = self._known.step
             self._known.count_from_here()
@@ -169,7 +174,7 @@ class HealthCheck(keras.callbacks.Callback):
         seen = self._look() if (epoch + 1) % self.every == 0 else None
         now = self._gather(epoch, seen, logs or {})
         if any(one is not None and one.are_all for one in (now.skips, now.spikes)):
-            self.model.stop_training = True
+            self._stop()
         self._judge(now)
         self._evidence.append(now)
 
@@ -198,7 +203,10 @@ class HealthCheck(keras.callbacks.Callback):
 
     def _stop_if_skipped(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if self._known.skipped:
-            self.model.stop_training = True
+            self._stop()
+
+    def _stop(self) -> None:
+        self.model.stop_training, self.stopped_epoch = True, self._epoch
 
     @property
     def _known(self) -> _Parts:
@@ -235,6 +243,7 @@ class HealthCheck(keras.callbacks.Callback):
             part_steps=parts.part_steps,
             accuracy=logs.get("discriminator_accuracy"),
             prior_is_matched=self.model.objective.matches_prior,
+            kl_weight=self.model.objective.kl_weight,
         )
 
     def _judge(self, now: Evidence) -> None:

@@ -74,8 +74,8 @@ def codebook_collapse(now: Evidence, before: Sequence[Evidence], limits: Limits)
     said = ", ".join(f"{one.in_use} of {one.num_codes} of {one.name}" for one in collapsed)
     return (
         f"few codes occur ({said}), so that a smaller codebook would do as well. Let unused codes "
-        "begin anew (restart_below=0.2), set the codebook before fit (model.initialize_codebook), "
-        "use distance='cosine' with a few dimensions (code_dim=8), a smaller learning rate, or FSQ,"
+        "begin anew (restart_below=0.2), set the codebook again (model.initialize_codebook), use "
+        "distance='cosine' with a few dimensions (code_dim=8), a smaller learning rate, or FSQ,"
         " which has no codebook"
     )
 

@@ -9,11 +9,11 @@ import numpy as np
 
 from keras_vae import plotting
 from keras_vae.evaluation.active_units import ActiveUnits
+from keras_vae.evaluation.reading import is_image
 from keras_vae.evaluation.reporting.examples import (
     Examples,
     Statistics,
     generate,
-    is_image,
     white_of,
 )
 from keras_vae.evaluation.reporting.row import Row

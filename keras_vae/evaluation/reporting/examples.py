@@ -125,12 +125,6 @@ def generate(model: VAE, examples: Examples, mean: bool, seed: int, batch_size: 
     return np.concatenate(parts)
 
 
-def is_image(model: VAE) -> bool:
-    """Returns whether x can be drawn as an image."""
-    shape = model.likelihood_head.event_shape
-    return len(shape) == 3 and shape[-1] in (1, 3)
-
-
 def white_of(model: VAE) -> float:
     """Returns the value that is drawn as white: the largest that the likelihood allows, or 1."""
     high = model.likelihood_head.support.high
