@@ -130,8 +130,9 @@ def held_out() -> np.ndarray:
 
 def classifier(path: pathlib.Path | None, runs: pathlib.Path) -> keras.Model:
     """Returns the features of a classifier, which is trained unless there is one."""
-    if path is None:
-        path = runs / "mnist_5k.keras"
+    if path is not None and not path.exists():
+        raise SystemExit(f"--classifier: there is no file {path}")
+    path = path or runs / "mnist_5k.keras"
     if not path.exists():
         file = pathlib.Path(__file__).with_name("train_classifier.py")
         spec = importlib.util.spec_from_file_location("train_classifier", file)

@@ -33,19 +33,23 @@ _CELL = 0.7  # Width of an image in a grid, in inches.
 _MOST_NAMES = 32  # Number of dimensions that can be named below their bars.
 
 
-def learning_curves(history: Mapping[str, Sequence[float]], driven: str = "beta") -> Figure:
+def learning_curves(
+    history: Mapping[str, Sequence[float]], driven: str = "beta", *, validation_freq: int = 1
+) -> Figure:
     """Draws the negative ELBO and its two parts over the epochs, above a driven hyperparameter.
 
     Args:
         history: `History.history` of a training.
         driven: Name of the hyperparameter in the lower panel, which is omitted if it was not
             driven.
+        validation_freq: The validation data were evaluated every so many epochs. Held-out lines of
+            another length are left out, because nothing says where their values belong.
 
     Returns:
         A matplotlib `Figure`.
 
     Raises:
-        ValueError: If there is nothing to draw.
+        ValueError: If there is nothing to draw, or an argument is not as above.
 
     Example:
         >>> logs = {"elbo": [-9.0, -5.0], "kl": [0.1, 1.0], "reconstruction": [8.9, 4.0]}
@@ -54,6 +58,7 @@ def learning_curves(history: Mapping[str, Sequence[float]], driven: str = "beta"
     """
     checks.instance("history", history, Mapping)
     checks.instance("driven", driven, str)
+    every = {"": 1, "val_": checks.integer("validation_freq", validation_freq)}
     if not history.get("elbo"):
         raise checks.invalid("history", "must hold the logs of at least one epoch", dict(history))
     panels = 1 + (driven in history)
@@ -65,15 +70,18 @@ def learning_curves(history: Mapping[str, Sequence[float]], driven: str = "beta"
         sign = -1.0 if name == "elbo" else 1.0
         for prefix, style, suffix in (("", "-", "training"), ("val_", "--", "held out")):
             values = history.get(prefix + name)
-            if values:
+            places = epochs[every[prefix] - 1 :: every[prefix]]
+            if values and len(values) == len(places):
                 line = {"color": f"C{color}", "linestyle": style, "label": f"{label}, {suffix}"}
-                axes[0, 0].plot(epochs[: len(values)], sign * np.asarray(values), **line)
+                axes[0, 0].plot(places, sign * np.asarray(values), **line)
     axes[0, 0].set_ylabel("nats per example")
     # The first epochs would flatten everything that follows.
     lines = [np.asarray(line.get_ydata()) for line in axes[0, 0].get_lines()]
     settled = np.concatenate([line[len(line) // 20 :] for line in lines])
-    margin = 0.05 * (np.max(settled) - min(0.0, np.min(settled))) + 1e-6
-    axes[0, 0].set_ylim(min(0.0, np.min(settled)) - margin, np.max(settled) + margin)
+    settled = settled[np.isfinite(settled)]  # An epoch whose steps were all skipped has none.
+    low, high = np.min(settled, initial=0.0), np.max(settled, initial=0.0)
+    margin = 0.05 * (high - low) + 1e-6
+    axes[0, 0].set_ylim(low - margin, high + margin)
     axes[0, 0].legend(frameon=False, ncols=3, fontsize="small")
     if driven in history:
         axes[1, 0].plot(epochs, history[driven], color="C3")
@@ -250,8 +258,8 @@ def latent_map(means: Any, labels: Any = None, method: str = "pca", seed: int = 
         'first principal component'
     """
     means = checks.array("means", means)
-    if means.ndim != 2 or means.shape[1] < 2 or not len(means):
-        raise checks.invalid("means", "must have shape [N, D] with D >= 2", means.shape)
+    if means.ndim != 2 or min(means.shape) < 2:
+        raise checks.invalid("means", "must have shape [N, D] with N >= 2 and D >= 2", means.shape)
     labels = np.zeros(len(means)) if labels is None else np.asarray(labels)
     if labels.shape != means.shape[:1]:
         raise checks.invalid("labels", f"must have shape [{len(means)}]", labels.shape)

@@ -30,6 +30,22 @@ def test_learning_curves_show_beta_on_the_epochs_of_the_elbo():
     assert upper.get_shared_x_axes().joined(upper, lower)
 
 
+def test_held_out_values_stand_at_the_epochs_they_are_of():
+    history = {"elbo": [-9.0, -5.0, -4.0, -3.0, -2.0], "val_elbo": [-6.0, -5.0]}
+    (upper,) = kv.plotting.learning_curves(history, validation_freq=2).get_axes()
+    lines = {line.get_label(): line for line in upper.get_lines()}
+    np.testing.assert_array_equal(lines["-ELBO, held out"].get_xdata(), [2, 4])
+    (upper,) = kv.plotting.learning_curves(history).get_axes()
+    assert [line.get_label() for line in upper.get_lines()] == ["-ELBO, training"]
+
+
+@pytest.mark.parametrize("elbo", [[-9.0, np.nan, -4.0], [np.nan]])
+def test_epochs_without_a_step_are_left_out(elbo):
+    (upper,) = kv.plotting.learning_curves({"elbo": elbo}).get_axes()
+    low, high = upper.get_ylim()
+    assert low < 0.0 < high and (len(elbo) == 1 or high > 4.0)
+
+
 def test_learning_curves_without_beta_have_one_panel():
     history = {"elbo": [-9.0], "kl": [0.1], "reconstruction": [8.9]}
     assert len(kv.plotting.learning_curves(history).get_axes()) == 1
@@ -133,6 +149,7 @@ def test_tsne_keeps_clusters_apart():
         (lambda: kv.plotting.kl_by_group({}), "`kl` must hold a number for each group"),
         (lambda: kv.plotting.kl_by_group({"z1": np.nan}), "`kl` must be a finite number"),
         (lambda: kv.plotting.latent_map(np.zeros([3, 1])), "`means` must have shape"),
+        (lambda: kv.plotting.latent_map(np.zeros([1, 3])), "`means` must have shape"),
         (lambda: kv.plotting.latent_map(np.eye(3), [1]), "`labels` must have shape"),
         (lambda: kv.plotting.latent_map(np.eye(3), method="umap"), "`method` must be one of"),
     ],

@@ -18,8 +18,10 @@ def initialize_output_bias(model: Any, data: Any) -> None:
     if not biases or tuple(biases[-1].bias.shape) != model.likelihood_head.params_shape:
         rule = "must end with keras_vae.networks.OutputBias()"
         raise checks.invalid("decoder", rule, model.decoder)
+    data = Data.of("data", data)
+    data.check_ends()
     total, count = 0.0, 0
-    for x, _ in Data.of("data", data).checked_batches(model._checked):
+    for x, _ in data.checked_batches(model._checked):
         total, count = total + tf.reduce_sum(x, axis=0), count + len(x)
     mean = total / count  # [*event_shape]
     biases[-1].bias.assign(model.likelihood_head.params_from_mean(mean))

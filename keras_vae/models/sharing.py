@@ -42,9 +42,9 @@ def check_apart(model: Any) -> None:
         model: A model whose `get_config` returns its parts by the names of the arguments.
     """
     owners: dict[int, str] = {}
-    for name in model.get_config():
+    for name in [*(name for name in model.get_config() if name != "objective"), "objective"]:
         part = part_of(model, name)
-        for layer in part._flatten_layers() if _is_shared(part) else ():
+        for layer in part._flatten_layers() if isinstance(part, keras.layers.Layer) else ():
             owner = owners.setdefault(id(layer), name)
             if owner != name:
                 rule = f"must share no layer with `{owner}` in a model that is saved"

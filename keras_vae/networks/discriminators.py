@@ -158,9 +158,10 @@ class PatchDiscriminator(Discriminator):
 
     h_0 = x, h_i = activation(normalize(conv(h_{i-1}, stride 2))),  D(x) = conv(h, stride 1)
 
-    A logit sees only its receptive field; with n strided convolutions of size k, this is a square
-    with a side of 1 + (k - 1) (2^(n + 1) - 1) pixels. Hence it judges texture, and leaves the
-    overall structure to the reconstruction. Losses take the mean over the patches.
+    Apart from the statistics of a group normalization, a logit sees only its receptive field; with
+    n strided convolutions of size k, this is a square with a side of 1 + (k - 1) (2^(n + 1) - 1)
+    pixels. Hence it judges texture, and leaves the overall structure to the reconstruction. Losses
+    take the mean over the patches.
 
     Args:
         filters: Number of filters of each strided convolution.

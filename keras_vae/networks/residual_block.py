@@ -70,7 +70,10 @@ class ResidualBlock(keras.layers.Layer):
         )
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        """Builds the two convolutions."""
+        """Builds the two convolutions for maps of as many channels as there are filters."""
+        if input_shape[-1] != self.filters:
+            rule = f"must have {self.filters} channels, as many as there are filters"
+            raise checks.invalid("input_shape", rule, tuple(input_shape))
         self.first.build(input_shape)
         self.second.build(self.first.compute_output_shape(input_shape))
 

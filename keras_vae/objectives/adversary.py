@@ -272,13 +272,25 @@ class AroundObjective(Adversary):
         super().__init__(discriminator, loss, objective.num_samples, r1, lecam, **kwargs)
         self.objective = objective
         self.computes_with_z = self.computes_with_z or objective.computes_with_z
+        self.matches_prior = self.matches_prior or objective.matches_prior
         self.loss_parts = (*objective.loss_parts, PART)
         self.measure_names = (*objective.measure_names, *self.measure_names)
         self.controllers = (*objective.controllers, *self.controllers)
 
     @property
+    def parts(self) -> Mapping[str, Sequence[keras.layers.Layer]]:
+        return {**self.objective.parts, **super().parts}
+
+    @property
     def kl_weight(self) -> float | None:
         return self.objective.kl_weight
+
+    def build_for(self, model: Any) -> None:
+        self.objective.build_for(model)
+        super().build_for(model)
+
+    def check_trainable(self, model: Any) -> None:
+        self.objective.check_trainable(model)
 
     def loss(self, terms: Terms) -> dict[str, tf.Tensor]:
         return self.loss_and_measures(terms)[0]

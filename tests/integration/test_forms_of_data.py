@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_vae as kv
 from keras_vae.evaluation.distances.features import feature_stream
@@ -59,6 +60,12 @@ def make():
     )
     model.compile("adam", run_eagerly=True)
     return model
+
+
+def test_the_mean_of_endless_data_is_refused():
+    endless = tf.data.Dataset.from_tensor_slices(np.zeros([8, 4], "float32")).batch(8).repeat()
+    with pytest.raises(ValueError, match="`data` must end, as by data.take"):
+        make().initialize_output_bias(endless)
 
 
 def read(data):

@@ -292,6 +292,21 @@ def test_parts_that_share_layers_are_refused_before_anything_is_written(tmp_path
     keras.saving.load_model(tmp_path / "ladder.keras")
 
 
+def test_a_discriminator_of_layers_of_the_model_is_refused_by_save(tmp_path):
+    trunk = keras.layers.Dense(6, "tanh")
+    encoder = keras.Sequential([keras.Input(SHAPE), keras.layers.Flatten(), trunk])
+    judge = keras.Sequential([keras.Input(SHAPE), keras.layers.Flatten(), trunk])
+    judge.add(keras.layers.Dense(1))
+    objective = kv.objectives.Adversarial(kv.objectives.ELBO(), judge)
+    for model in (
+        make_vae(encoder=encoder, objective=objective),
+        kv.VAEGAN(**parts(encoder=encoder), discriminator=judge),
+    ):
+        with pytest.raises(ValueError, match="`objective` must share no layer with `encoder`"):
+            model.save(tmp_path / "model.keras")
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_bound_of_no_examples_is_empty(tmp_path):
     model = make_vae(**parts())
     served = tf.saved_model.load(kv.export_saved_model(model, tmp_path / "1")).signatures

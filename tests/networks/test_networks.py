@@ -117,6 +117,12 @@ def test_output_bias_ends_a_sequential_of_the_user(tmp_path):
     np.testing.assert_array_equal(copy(np.zeros([1, 3])), [[1.0, 2.0, 3.0, 4.0]])
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_residual_block_refuses_maps_of_other_channels(channels):
+    with pytest.raises(ValueError, match="`input_shape` must have 8 channels"):
+        ResidualBlock(8)(tf.zeros([2, 5, 5, channels]))
+
+
 def test_a_residual_block_starts_as_the_identity_and_is_what_its_formula_says():
     block = ResidualBlock(2, "elu", dtype="float64")
     x = np.random.default_rng(0).normal(size=(2, 5, 5, 2))

@@ -251,3 +251,43 @@ def test_a_kernel_of_zeros_has_finite_outputs_and_slopes():
         assert float(total) == 0.0
         assert np.all(np.isfinite(slope)), dtype
         assert np.abs(slope).max() < 1e8
+
+
+# Objectives around others.
+
+
+class Wasserstein(ELBO):
+    """A user's objective, with a part of its own that only the model's shapes build."""
+
+    loss_parts = ("critic",)
+    matches_prior = True
+
+    def __init__(self, critic, **kwargs):
+        super().__init__(**kwargs)
+        self.critic, self.asked = critic, []
+
+    @property
+    def parts(self):
+        return {"critic": (self.critic,)}
+
+    def build_for(self, model):
+        self.critic.build((None, *model.likelihood_head.event_shape))
+
+    def check_trainable(self, model):
+        self.asked.append(model.name)
+
+    def loss(self, terms):
+        gap = (self.critic(terms.draws.x) - self.critic(terms.draws.p_x.mean()[0]))[:, 0]
+        return {"": super().loss(terms) + gap, "critic": -gap}
+
+
+def test_a_discriminator_is_added_to_an_objective_with_a_part_of_its_own(x):
+    inner = Wasserstein(keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(1)]))
+    model = make_vae(objective=Adversarial(inner, discriminator()))
+    assert list(model.trainable_parts) == ["encoder", "decoder", "prior", "critic", "discriminator"]
+    assert model.objective.matches_prior and inner.critic.built
+    before = values_of(inner.critic)
+    model.compile("sgd", run_eagerly=True)
+    assert inner.asked == [model.name]
+    model.fit(x, batch_size=4, verbose=0)
+    assert any(np.any(a != b) for a, b in zip(before, values_of(inner.critic), strict=True))
