@@ -58,7 +58,7 @@ def learning_curves(
     """
     checks.instance("history", history, Mapping)
     checks.instance("driven", driven, str)
-    every = {"": 1, "val_": checks.integer("validation_freq", validation_freq)}
+    every = checks.integer("validation_freq", validation_freq)
     if not history.get("elbo"):
         raise checks.invalid("history", "must hold the logs of at least one epoch", dict(history))
     panels = 1 + (driven in history)
@@ -68,9 +68,12 @@ def learning_curves(
     labels = {"elbo": "-ELBO", "reconstruction": "reconstruction", "kl": "KL"}
     for color, (name, label) in enumerate(labels.items()):
         sign = -1.0 if name == "elbo" else 1.0
-        for prefix, style, suffix in (("", "-", "training"), ("val_", "--", "held out")):
+        for prefix, step, style, suffix in (
+            ("", 1, "-", "training"),
+            ("val_", every, "--", "held out"),
+        ):
             values = history.get(prefix + name)
-            places = epochs[every[prefix] - 1 :: every[prefix]]
+            places = epochs[step - 1 :: step]
             if values and len(values) == len(places):
                 line = {"color": f"C{color}", "linestyle": style, "label": f"{label}, {suffix}"}
                 axes[0, 0].plot(places, sign * np.asarray(values), **line)

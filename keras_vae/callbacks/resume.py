@@ -238,7 +238,7 @@ class Resume(keeping.Keeper):
         """Returns whether a callback ends the training after so many batches of an epoch."""
         if workers.several(self.model.distribute_strategy):
             return False  # Workers write together, and a callback of one may stop it alone.
-        return bool(self.model.stop_training) and batch != (self.params or {}).get("steps")
+        return bool(self.model.stop_training) and batch != self.params.get("steps")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Writes a checkpoint, unless a callback has cut the epoch short."""
@@ -251,7 +251,8 @@ class Resume(keeping.Keeper):
             self._leave()
 
     def _ended_in(self, epoch: int) -> bool:
-        return self._snapshots is not None and self._snapshots.has_ended(epoch)
+        assert self._snapshots is not None
+        return self._snapshots.has_ended(epoch)
 
     def _put_back(self) -> None:
         assert self._snapshots is not None

@@ -98,12 +98,21 @@ def checked_codes(argument: str, codes: tf.Tensor, counts: Any) -> tf.Tensor:
     """
     if not codes.dtype.is_integer:
         raise checks.invalid(argument, "must hold codes, which are integers", codes.dtype.name)
-    if tf.executing_eagerly() and not np.all((codes.numpy() >= 0) & (codes.numpy() < counts)):
-        known = " and ".join(f"0 .. {count - 1}" for count in dict.fromkeys(np.ravel(counts)))
+    if tf.executing_eagerly() and not np.all(which_exist(codes, counts)):
         found = f"[{np.min(codes)} .. {np.max(codes)}]"
-        rule = f"must hold codes in {known}. Received: values in {found}"
-        raise ValueError(f"Argument `{argument}` {rule}")
+        raise ValueError(f"{rule_of_codes(argument, counts)}. Received: values in {found}")
     return tf.cast(codes, tf.int32)
+
+
+def rule_of_codes(argument: str, counts: Any) -> str:
+    """Returns the beginning of an error: which codes an argument must hold.
+
+    Example:
+        >>> rule_of_codes("z", [8, 8, 16])
+        'Argument `z` must hold codes in 0 .. 7 and 0 .. 15'
+    """
+    known = " and ".join(f"0 .. {count - 1}" for count in dict.fromkeys(np.ravel(counts)))
+    return f"Argument `{argument}` must hold codes in {known}"
 
 
 def which_exist(z: tf.Tensor, counts: Any) -> tf.Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vae.core import checks
-from keras_vae.distributions.codes import CodeGroups, checked_codes
+from keras_vae.distributions.codes import CodeGroups, checked_codes, rule_of_codes, which_exist
 from keras_vae.terms import checked_z
 from keras_vae.training import errors
 from keras_vae.training.data import Data, check_not_symbolic
@@ -58,11 +58,10 @@ def checked(layout: CodeGroups, z: Any) -> tf.Tensor:
 
 def supported(layout: CodeGroups, z: tf.Tensor) -> tf.Tensor:
     """Returns codes `[..., N]`; using them raises a `ValueError` if one does not exist."""
-    known = " and ".join(f"0 .. {count - 1}" for count in dict.fromkeys(layout.num_codes))
-    rule = f"Argument `z` must hold codes in {known}. Received: values in [{{}} .. {{}}]"
-    exist = tf.reduce_all((z >= 0) & (z < layout.counts))
+    error = f"{rule_of_codes('z', layout.counts)}. Received: values in [{{}} .. {{}}]"
+    exist = tf.reduce_all(which_exist(z, layout.counts))
     values = (tf.reduce_min(z), tf.reduce_max(z))
-    return errors.require(exist, lambda: tf.strings.format(rule, values), z)
+    return errors.require(exist, lambda: tf.strings.format(error, values), z)
 
 
 def measure(layout: CodeGroups, codes: tf.Tensor, dtype: tf.DType) -> dict[str, tf.Tensor]:

@@ -16,7 +16,6 @@ from keras_vae.core.head import serializable
 from keras_vae.core.seeds import fold, purpose, seed_tensor
 from keras_vae.likelihoods import Likelihood
 from keras_vae.models import codes as of_codes
-from keras_vae.models.parts import check_latent
 from keras_vae.models.vae import VAE
 from keras_vae.objectives import Objective
 from keras_vae.posteriors import Quantizer
@@ -107,8 +106,7 @@ class VQVAE(VAE):
 
     def _check_parts(self) -> None:
         of_codes.check_objective(self.objective)
-        check_latent(self.posterior_head, self.prior_head)
-        of_codes.check_prior(self.posterior_head, self.prior_head)
+        self.check_prior(self.prior_head)
 
     def check_prior(self, prior: Prior) -> None:
         super().check_prior(prior)

@@ -199,6 +199,7 @@ class AdversarialPosterior(LatentAdversary):
         self.weight = self.add_hyperparameter("weight", self._initial_weight)
 
     def check_trainable(self, model: Any) -> None:
+        super().check_trainable(model)
         head = getattr(model, "prior_head", None)
         learned = [] if head is None else head.trainable_variables
         beta = self.objective.hyperparameters.get("beta")

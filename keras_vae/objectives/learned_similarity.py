@@ -32,10 +32,10 @@ class LearnedSimilarity(Adversary):
     x' and x_p are means of p(x|z). With `"non_saturating"`, G(x') = softplus(-D(x')) and
     D = softplus(-D(x)) + softplus(D(x')) + softplus(D(x_p)); the other losses are those of
     `Adversarial`. The discriminator learns from D alone, because features in which all images are
-    alike would make the similarity small. The KL moves only a decoder that shares
-    weights with the prior, as that of a `HierarchicalVAE` does. For G, the paper's decoder
-    minimizes -softplus(D(x')), which has the same fixed points but a gradient that vanishes where
-    the discriminator wins.
+    alike would make the similarity small. The KL moves only a decoder that shares weights with the
+    prior, as that of a `HierarchicalVAE` does. For G, the paper's decoder minimizes
+    -softplus(D(x')), which has the same fixed points but a gradient that vanishes where the
+    discriminator wins.
 
     The logs hold `feature_reconstruction`, the similarity in nats; `adversarial`, G(x') + G(x_p);
     `discriminator_loss` and its terms, `discriminator_real` and `discriminator_fake` (the mean over

@@ -171,14 +171,13 @@ class Codebook(Head):
 
     # What moves the codebook.
 
-    def measured(self, z: tf.Tensor, codes: tf.Tensor, batch: Batch | None) -> dict[str, tf.Tensor]:
-        """Returns what `measure` does for a batch that moves codebooks, and nothing for others."""
+    def measure(self, z: tf.Tensor, codes: tf.Tensor, batch: Batch | None) -> dict[str, tf.Tensor]:
+        """Returns the sums over z `[R, D]` and codes `[R]` of a batch that `updates` needs.
+
+        There are none outside of training, and for a batch that does not move codebooks.
+        """
         if batch is None or not batch.moves_codebooks:
             return {}
-        return self.measure(z, codes, batch)
-
-    def measure(self, z: tf.Tensor, codes: tf.Tensor, batch: Batch) -> dict[str, tf.Tensor]:
-        """Returns the sums over z `[R, D]` and codes `[R]` of this batch that `updates` needs."""
         z, size = tf.stop_gradient(z), self.codebook_size
         ones = tf.ones(tf.shape(codes), z.dtype)
         found = {"counts": tf.math.unsorted_segment_sum(ones, codes, size)}

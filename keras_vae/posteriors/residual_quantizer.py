@@ -107,7 +107,7 @@ class ResidualQuantizer(MapQuantizer):
             if codebook.learning == "gradient":
                 penalty += squared_distances(tf.stop_gradient(residual), embedded)
             own = batch and batch._replace(seed=fold(batch.seed, level))
-            statistics |= prefixed(str(level), codebook.measured(rows, codes, own))
+            statistics |= prefixed(str(level), codebook.measure(rows, codes, own))
             residual -= fixed
         codes = tf.reshape(tf.stack(all_codes, axis=1), [-1, self.latent_dim])  # [B, L P]
         fixed = tf.stop_gradient(self._sum(tf.stack(all_codes, axis=1)))

@@ -112,7 +112,7 @@ class VectorQuantizer(MapQuantizer):
             embedded=self.as_map(GRADIENTS[self.gradient](z, fixed)),
             commitment=squared_distances(z, fixed),
             penalty=penalty,
-            statistics=self.codebook.measured(rows, codes, batch),
+            statistics=self.codebook.measure(rows, codes, batch),
         )
 
     def _entropy(self, z: tf.Tensor, batch: Batch | None) -> tf.Tensor:

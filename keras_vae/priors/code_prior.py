@@ -46,8 +46,9 @@ class CodePrior(Prior):
 
     def check_draws(self, z: Any) -> None:
         """Raises a `ValueError` unless all draws are codes."""
-        if not np.all(z == np.round(z)):
-            raise checks.invalid("z", "must hold codes, which are whole numbers", "others")
+        broken = z[z != np.round(z)]
+        if broken.size:
+            raise checks.invalid("z", "must hold codes, which are whole numbers", broken[0])
         checked_codes("z", tf.constant(z, tf.int64), self.groups.counts)
 
     def build_for(self, argument: str, condition_shape: tuple[int | None, ...] | None) -> None:

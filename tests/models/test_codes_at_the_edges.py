@@ -230,8 +230,6 @@ def test_codes_of_images_that_cannot_be_drawn_are_counted(shape, tmp_path):
 
 def test_a_monitor_refuses_data_without_an_end(x):
     endless = tf.data.Dataset.from_tensor_slices(x).batch(8).repeat()
-    model = vq(codebook())
-    model.compile("sgd", run_eagerly=True)
-    with pytest.raises(ValueError, match="`num_examples` must be given, as the data never end"):
-        monitor = kv.callbacks.CodebookMonitor(endless, num_examples=None)
-        model.fit(x, verbose=0, callbacks=[monitor])
+    for monitor in (kv.callbacks.CodebookMonitor, kv.callbacks.LatentMonitor):
+        with pytest.raises(ValueError, match="`num_examples` must be given, as the data never end"):
+            monitor(endless, num_examples=None)

@@ -209,11 +209,10 @@ def test_recomputation_changes_no_gradient(x):
 
 @pytest.mark.parametrize("recompute", [False, True])
 def test_cells_run_again_only_to_be_recomputed(recompute, x):
-    options = {"cell": Composite(), "recompute": recompute}
-    bottom, top = {**options, "channels": {4: 8, 1: 8}}, {**options, "channels": {4: 8, 1: 8}}
+    options = {"channels": {4: 8, 1: 8}, "cell": Composite(), "recompute": recompute}
     model = kv.HierarchicalVAE(
-        kv.networks.BottomUp(**bottom),
-        kv.networks.TopDown(GROUPS, **top),
+        kv.networks.BottomUp(**options),
+        kv.networks.TopDown(GROUPS, **options),
         kv.likelihoods.Bernoulli((8, 8, 1)),
     )
     CALLS.clear()

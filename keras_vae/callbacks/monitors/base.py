@@ -7,6 +7,7 @@ import tempfile
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from keras_vae.callbacks.monitors.summaries import SummaryWriter, check_log_dir
 from keras_vae.core import checks
@@ -107,6 +108,14 @@ class Monitor(keras.callbacks.Callback):
                 self._look(self._epoch)
             self.finish()
         self._writer.close()
+
+    def _checked_count(self, num_examples: int | None) -> int | None:
+        """Returns a number of examples to measure, or None for all, if the data have an end."""
+        if num_examples is not None:
+            return checks.integer("num_examples", num_examples)
+        if self._data.cardinality() == tf.data.INFINITE_CARDINALITY:
+            raise checks.invalid("num_examples", "must be given, as the data never end", None)
+        return None
 
     def _look(self, epoch: int) -> None:
         self.look(epoch)

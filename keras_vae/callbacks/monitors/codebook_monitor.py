@@ -6,13 +6,11 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
 from keras_vae import plotting
 from keras_vae.callbacks.monitors.base import Monitor, path_of
 from keras_vae.callbacks.monitors.epoch_table import EpochTable
 from keras_vae.callbacks.monitors.frames import Frames, pixels, png
-from keras_vae.core import checks
 from keras_vae.evaluation.code_usage import CodeReader, CodeUsage
 from keras_vae.evaluation.reading import checked_model, is_image
 from keras_vae.models import VQVAE
@@ -84,11 +82,7 @@ class CodebookMonitor(Monitor):
         batch_size: int = 128,
     ):
         super().__init__(data, every, log_dir, batch_size)
-        if num_examples is not None:
-            num_examples = checks.integer("num_examples", num_examples)
-        elif self._data.cardinality() == tf.data.INFINITE_CARDINALITY:
-            raise checks.invalid("num_examples", "must be given, as the data never end", None)
-        self.num_examples = num_examples
+        self.num_examples = self._checked_count(num_examples)
         self.csv, self.directory = path_of("csv", csv), path_of("directory", directory)
         self.history: dict[int, CodeUsage] = {}
         self._reader: CodeReader | None = None

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from keras_vae.callbacks.monitors.base import Monitor, path_of
 from keras_vae.callbacks.monitors.epoch_table import EpochTable
@@ -88,11 +87,7 @@ class LatentMonitor(Monitor):
     ):
         super().__init__(data, every, log_dir, batch_size)
         self.threshold = checks.number("threshold", threshold, minimum=0.0)
-        if num_examples is not None:
-            num_examples = checks.integer("num_examples", num_examples)
-        elif self._data.cardinality() == tf.data.INFINITE_CARDINALITY:
-            raise checks.invalid("num_examples", "must be given, as the data never end", None)
-        self.num_examples = num_examples
+        self.num_examples = self._checked_count(num_examples)
         self.csv = path_of("csv", csv)
         self.history: dict[int, LatentStatistics] = {}
         self._reader: LatentReader | None = None
