@@ -223,8 +223,7 @@ class Resume(keeping.Keeper):
             if batch + 1 >= self.batch:
                 self._put_back()  # This also undoes what callbacks have counted meanwhile.
                 self._begin, self._skipping = None, False
-                for saver, frequency in self._held:
-                    saver.save_freq = frequency
+                self._let_savers_go()
             return
         self._calls += 1
         due, terminate = self._agree(self._is_due(batch + 1), self._termination.asked)
@@ -298,7 +297,13 @@ class Resume(keeping.Keeper):
         """Releases the folder, however the training ended."""
         self._termination.remove()
         self._folder.release()
+        self._let_savers_go()
         self._begin = None
+
+    def _let_savers_go(self) -> None:
+        for saver, frequency in self._held:
+            saver.save_freq = frequency
+        self._held = []
 
 
 def _interval(every: Any) -> tuple[int, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -79,7 +80,9 @@ def _facts(support: Any, values: tf.Tensor) -> Facts:
 
 
 def _sentence(rule: str, facts: Facts, where: str) -> tf.Tensor:
-    *numbers, first = facts
+    low, high, *numbers, first = facts
+    nan = tf.constant(math.nan, low.dtype)  # Where no value was a number, the extremes are crossed.
+    low, high = (tf.where(low > high, nan, one) for one in (low, high))
     rank = first.shape[0]
     place = {1: "row {}", 2: "row {}, column {}"}.get(rank, "row {}, position {}")
     index = [first[0], first[1:] if rank > 2 else first[-1]][: min(rank, 2)]
@@ -87,4 +90,4 @@ def _sentence(rule: str, facts: Facts, where: str) -> tf.Tensor:
         f"{rule}. Received: values from {{}} to {{}}, of which {{}} are outside and {{}} are NaN "
         f"or infinite, the first in {place} of {where}"
     )
-    return tf.strings.format(text, [*numbers, *index])
+    return tf.strings.format(text, [low, high, *numbers, *index])

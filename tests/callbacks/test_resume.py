@@ -405,6 +405,9 @@ def test_files_of_batches_that_were_trained_before_are_not_written_again(tmp_pat
     first = (tmp_path / "1_1.weights.h5").read_bytes()
     (tmp_path / "1_3.weights.h5").unlink(missing_ok=True)
     again = saver()
+    with pytest.raises(KeyboardInterrupt):  # Once more, before the first new batch.
+        fit(make(), tmp_path / "run", 1, again, Interrupt(0, 0), every=2)
+    assert again.save_freq == 1
     fit(make(), tmp_path / "run", 1, again, every=2)
     assert (tmp_path / "1_1.weights.h5").read_bytes() == first
     assert (tmp_path / "1_3.weights.h5").is_file() and again.save_freq == 1

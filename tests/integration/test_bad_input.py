@@ -122,6 +122,7 @@ def test_errors_tell_the_row_of_a_batch(make_vae, refuse, dataset, x):
     place = "of which 1 are outside and 1 are NaN or infinite, the first in row 3, position [1 1 0]"
     refuse(model, lambda: model.fit(data, verbose=0), place + " of the batch")
     refuse(model, lambda: model.encode(spoiled(x, 7.0)), "row 27, position [7 7 0] of the batch")
+    refuse(model, lambda: model.encode(np.full_like(x, np.nan)), "values from nan to nan, of which")
 
 
 def test_errors_tell_the_column_of_a_table(refuse):
