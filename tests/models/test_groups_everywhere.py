@@ -187,6 +187,7 @@ def test_a_group_with_a_negative_log_ratio_is_not_off(chain, numbers):
     assert not any("switched off" in finding.text for finding in check.findings)
 
 
+@pytest.mark.full
 def test_a_large_group_that_leaves_the_prior_in_every_dimension_is_reported():
     model = kv.HierarchicalVAE(
         bottom_up=kv.networks.BottomUp({4: 6, 1: 8}, blocks=1),

@@ -273,8 +273,9 @@ class Composite(keras.layers.Layer):
         return maps + self.dense(maps)
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize(
-    "make", [kv.networks.BottleneckCell, of_any_size, sequence_of_any_size, Composite]
+    "make", [Composite, kv.networks.BottleneckCell, of_any_size, sequence_of_any_size]
 )
 def test_a_cell_that_is_copied_is_no_part_of_the_model(make, x):
     """Else evaluations refuse a layer that is not built, and its weights are never trained.
@@ -339,6 +340,7 @@ def test_activations_may_be_functions_that_keras_does_not_know(x):
     assert np.all(np.isfinite(hierarchy(bottom=options, top=options).log_weights(x, 2)))
 
 
+@pytest.mark.first_is_quick
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_a_posterior_is_fitted_in_full_precision(policy, x):
     """Else Adam's second moments of small gradients would be zero."""

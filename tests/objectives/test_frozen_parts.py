@@ -73,6 +73,7 @@ def test_a_training_without_a_step_keeps_the_weights_beside_averages(x, kind):
     assert_same(values_of(model.decoder), before)
 
 
+@pytest.mark.full
 def test_averages_begin_at_the_weights_on_replicas(x, replicas):
     with replicas.scope():
         model = adversarial()
