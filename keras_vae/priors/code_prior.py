@@ -48,7 +48,7 @@ class CodePrior(Prior):
         """Raises a `ValueError` unless all draws are codes."""
         broken = z[z != np.round(z)]
         if broken.size:
-            raise checks.invalid("z", "must hold codes, which are whole numbers", broken[0])
+            raise checks.invalid("z", "must hold codes, which are whole numbers", float(broken[0]))
         checked_codes("z", tf.constant(z, tf.int64), self.groups.counts)
 
     def build_for(self, argument: str, condition_shape: tuple[int | None, ...] | None) -> None:

@@ -68,6 +68,14 @@ def test_a_fit_that_does_not_help_leaves_the_prior_as_it_was(x):
         kv.evaluation.fit_prior(model, x, prior, steps=3)
 
 
+def test_a_prior_is_fitted_to_codes_alone():
+    prior = kv.priors.PixelCNN((3,), 8, filters=8, num_layers=1)
+    with pytest.raises(ValueError, match=r"`z` must hold codes, .* Received: z=2\.5$"):
+        prior.fit(np.array([[0.0, 1.0, 2.5]]))
+    with pytest.raises(ValueError, match=r"`z` must hold codes in 0 \.\. 7"):
+        prior.fit(np.array([[0.0, 1.0, 8.0]]))
+
+
 def test_small_integers_have_the_density_of_large_ones():
     p = kv.priors.UniformCodes((2, 2), 256)()
     codes = [0, 1, 2, 255]
