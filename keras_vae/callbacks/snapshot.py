@@ -69,10 +69,13 @@ class Snapshots:
         # "learning_rate" of the only optimizer, or "decoder.learning_rate" of that of a part.
         names = [name.rpartition(".") for name, rate in rates if id(rate) in driven]
         ends = tuple(f"{part}.config.{name}".strip(".") for part, _, name in names)
-        found = list(configuration.differences(theirs, ours))
-        of_optimizer = [one for one in found if one.startswith("optimizer.")]
-        left_out = [one for one in of_optimizer if one.partition(":")[0].endswith(ends)]
-        return [one for one in found if one not in left_out]
+
+        def is_driven(difference: str) -> bool:
+            path = difference.partition(":")[0]
+            return path.startswith("optimizer.") and path.endswith(ends)
+
+        found = configuration.differences(theirs, ours)
+        return [one for one in found if not is_driven(one)]
 
     def unknown(self) -> list[str]:
         """Returns the names of callbacks that may remember something a snapshot does not hold."""

@@ -58,7 +58,7 @@ def checked(layout: CodeGroups, z: Any) -> tf.Tensor:
 
 def supported(layout: CodeGroups, z: tf.Tensor) -> tf.Tensor:
     """Returns codes `[..., N]`; using them raises a `ValueError` if one does not exist."""
-    error = f"{rule_of_codes('z', layout.counts)}. Received: values in [{{}} .. {{}}]"
+    error = f"{rule_of_codes('z', layout.num_codes)}. Received: values in [{{}} .. {{}}]"
     exist = tf.reduce_all(which_exist(z, layout.counts))
     values = (tf.reduce_min(z), tf.reduce_max(z))
     return errors.require(exist, lambda: tf.strings.format(error, values), z)

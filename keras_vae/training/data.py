@@ -57,6 +57,12 @@ class Data(NamedTuple):
         return isinstance(self.x, _ARRAYS)
 
     @property
+    def never_ends(self) -> bool:
+        """Whether the data are a dataset that is known to repeat without end."""
+        is_dataset = isinstance(self.x, tf.data.Dataset)
+        return is_dataset and int(self.x.cardinality()) == tf.data.INFINITE_CARDINALITY
+
+    @property
     def shape(self) -> tuple[int | None, ...] | None:
         """Shape of a batch of x, `[None, ...]`, if it is known without reading."""
         if isinstance(self.x, tf.data.Dataset):
@@ -190,9 +196,7 @@ class Data(NamedTuple):
 
     def check_ends(self) -> None:
         """Raises a `ValueError` if the data are a dataset that never ends."""
-        if not isinstance(self.x, tf.data.Dataset):
-            return
-        if self.x.cardinality() == tf.data.INFINITE_CARDINALITY:
+        if self.never_ends:
             raise checks.invalid(self.name, "must end, as by data.take(100)", self.x)
 
     def check(self, check_batch: Callable[[Any, Any], Any]) -> None:

@@ -51,7 +51,6 @@ def test_samples_depend_on_the_label(trained):
     assert np.sum(np.argmin(distances, axis=1) == np.arange(10)) >= 8
 
 
-@pytest.mark.full
 def test_label_helps_the_bound(trained):
     model, _ = trained
     x, y = digits()

@@ -7,7 +7,6 @@ import tempfile
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from keras_vae.callbacks.monitors.summaries import SummaryWriter, check_log_dir
 from keras_vae.core import checks
@@ -113,7 +112,7 @@ class Monitor(keras.callbacks.Callback):
         """Returns a number of examples to measure, or None for all, if the data have an end."""
         if num_examples is not None:
             return checks.integer("num_examples", num_examples)
-        if self._data.cardinality() == tf.data.INFINITE_CARDINALITY:
+        if self._given.never_ends:
             raise checks.invalid("num_examples", "must be given, as the data never end", None)
         return None
 
