@@ -66,7 +66,7 @@ def _dreg(num_samples: int) -> Callable[[], kv.objectives.Objective]:
 
 
 # As those of the digits, which peers build, too.
-CIFAR_CHANNELS = {16: 32, 8: 64, 1: 128}
+CIFAR_CHANNELS = {16: 64, 8: 64, 1: 64}
 CIFAR_GROUPS = {1: (1, 32), 8: (4, 8), 16: (3, 4)}
 COLORS = (32, 32, 3)
 CONVOLUTIONAL = Recipe(
@@ -164,7 +164,7 @@ ROWS = {
     "cifar": _hierarchy_row(
         "CIFAR-10, eight groups",
         _colors,
-        recipe=dataclasses.replace(CONVOLUTIONAL, passes=14),
+        recipe=Recipe(passes=16, batch_size=32, learning_rate=3e-3, weight_decay=0.2, epsilon=1e-7),
         published={"bits_per_dim": 4.51},
         data=Data("cifar10", binarize=None, options={"dtype": "uint8"}),
         num_samples=50,
