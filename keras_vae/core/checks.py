@@ -7,7 +7,7 @@ import numbers
 import os
 import pathlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any
 
 import keras
@@ -26,6 +26,8 @@ def invalid(argument: str, rule: str, value: Any) -> ValueError:
 
 # More than any count, seed or size, and the largest integer in a tensor.
 _LARGEST = 2**63 - 1
+# Draws: TensorFlow keeps the sizes of a tensor in 32 bits, and more of them come out as none.
+_LARGEST_COUNT = 2**31 - 1
 # Units of a layer: a file that asks for more is damaged, and would exhaust the memory.
 _LARGEST_SIZE = 2**24
 # Numbers in one example: a gibibyte in float32.
@@ -44,6 +46,11 @@ def integer(argument: str, value: Any, minimum: int = 1, maximum: int = _LARGEST
 def size(argument: str, value: Any, minimum: int = 1) -> int:
     """Returns `value` as an int; raises unless a layer can have this many units."""
     return integer(argument, value, minimum, _LARGEST_SIZE)
+
+
+def count(argument: str, value: Any, minimum: int = 1) -> int:
+    """Returns `value` as an int; raises unless a tensor can have this many rows."""
+    return integer(argument, value, minimum, _LARGEST_COUNT)
 
 
 def number(
@@ -105,7 +112,8 @@ def _is_integer(value: Any) -> bool:
 
 
 def _positive_integers(argument: str, value: Any) -> tuple[int, ...]:
-    entries = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else ()
+    in_order = isinstance(value, Iterable) and not isinstance(value, (str, Mapping, Set))
+    entries = tuple(value) if in_order else ()
     valid = entries and all(_is_integer(n) and int(n) > 0 for n in entries)
     if not valid:
         raise invalid(argument, "must be a non-empty tuple of positive integers", value)
@@ -170,6 +178,15 @@ def output_of(
     except Exception as error:
         told = invalid(argument, f"must take {kind} of shape {shape}", network)
         raise ValueError(f"{told}, which fails with: {error}") from error
+
+
+def activation(argument: str, value: Any) -> Callable[[Any], Any]:
+    """Returns the Keras activation for anything that Keras accepts as one, or raises."""
+    try:
+        return keras.activations.get(value)
+    except (TypeError, ValueError):
+        rule = "must be a Keras activation, its name or configuration, a function, or None"
+        raise invalid(argument, rule, value) from None
 
 
 def regularizer(argument: str, value: Any) -> Any:

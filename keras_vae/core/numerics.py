@@ -10,6 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_vae.core import checks
+
 SCALE_FLOOR = 1e-4
 SCALE_CEILING = 1e4
 
@@ -31,6 +33,22 @@ def to_dtype(value: Any, dtype: str | tf.DType) -> tf.Tensor:
     if isinstance(value, (int, float, list, tuple)):
         value = np.asarray(value)
     return tf.cast(value, dtype)
+
+
+def checked_tensor(argument: str, value: Any, dtype: str | tf.DType | None = None) -> tf.Tensor:
+    """Returns `value` as a tensor of real numbers, or raises.
+
+    Args:
+        argument: The name of the argument.
+        value: A tensor, or anything from which NumPy can make an array.
+        dtype: That of the tensor; by default, what TensorFlow makes of the value.
+    """
+    value = value.value if isinstance(value, keras.Variable) else value
+    if not isinstance(value, (tf.Tensor, tf.Variable)):
+        checks.array(argument, value)
+    elif not (value.dtype.is_floating or value.dtype.is_integer or value.dtype.is_bool):
+        raise checks.invalid(argument, "must be an array of numbers", value)
+    return tf.convert_to_tensor(value) if dtype is None else to_dtype(value, dtype)
 
 
 def positive_scale(

@@ -187,7 +187,7 @@ class NormalChain(Head):
         super().__init__(**kwargs)
         self.latent_dims = checks.sizes("latent_dims", latent_dims)
         self.hidden, each = _checked_hidden(hidden, len(self.latent_dims) - 1)
-        self.activation = keras.activations.get(activation)
+        self.activation = checks.activation("activation", activation)
         self.reverse = reverse
         self.conditionals = [
             ConditionalNormal(units, widths, self.activation, dtype=self.dtype_policy)

@@ -54,7 +54,7 @@ class MaskedDense(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.in_degrees, self.out_degrees = tuple(in_degrees), tuple(out_degrees)
-        self.activation = keras.activations.get(activation)
+        self.activation = checks.activation("activation", activation)
         self.kernel_scale = checks.number("kernel_scale", kernel_scale, 0.0, exclusive=True)
 
     @property
@@ -129,7 +129,7 @@ class AutoregressiveNetwork(keras.layers.Layer):
         super().__init__(**kwargs)
         self.event_size = checks.integer("event_size", event_size)
         self.hidden_units = checks.sizes("hidden_units", hidden_units)
-        self.activation = keras.activations.get(activation)
+        self.activation = checks.activation("activation", activation)
         self.reverse = checks.flag("reverse", reverse)
 
     def build(

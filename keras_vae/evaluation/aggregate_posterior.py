@@ -71,7 +71,7 @@ class Reading:
     def __post_init__(self) -> None:
         if self.num_samples is not None:
             # The standard error is computed from the spread of the draws of each posterior.
-            checks.integer("num_samples", self.num_samples, minimum=2)
+            checks.count("num_samples", self.num_samples, minimum=2)
         checks.integer("seed", self.seed, minimum=0)
         checks.option("method", self.method, METHODS)
         checks.integer("batch_size", self.batch_size)

@@ -115,7 +115,7 @@ def fit_posterior(
         checked_with_parameters(model),
         checks.integer("steps", steps),
         checks.number("learning_rate", learning_rate, 0.0, 1e6, exclusive=True),
-        checks.integer("num_samples", num_samples),
+        checks.count("num_samples", num_samples),
         checks.integer("evaluation_samples", evaluation_samples),
     )
     batch_size, seed = checks.integer("batch_size", batch_size), seed_tensor(seed)

@@ -98,7 +98,7 @@ def inference_gap(
         Cremer et al., 2018, section 3.2 and table 1, arXiv:1801.03558.
     """
     model = checked_vae(model)
-    num_samples = checks.integer("num_samples", num_samples, minimum=2)
+    num_samples = checks.count("num_samples", num_samples, minimum=2)
     checks.flag("verbose", verbose)
     x, y = _first(model, data, checks.integer("num_examples", num_examples), batch_size)
     options: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "verbose": verbose}

@@ -96,7 +96,7 @@ def log_likelihood(
     References:
         Burda et al., 2016, eq. 8 and section 5, arXiv:1509.00519.
     """
-    num_samples = checks.integer("num_samples", num_samples)
+    num_samples = checks.count("num_samples", num_samples)
     memory = checks.number("memory", memory, 0.0, _MOST_MEMORY, exclusive=True)
     if chunk_size is not None:
         chunk_size = checks.integer("chunk_size", chunk_size)

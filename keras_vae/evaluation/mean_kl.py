@@ -57,7 +57,7 @@ def mean_kl(
         Kingma and Welling, 2014, eq. 3, arXiv:1312.6114; Alemi et al., 2018, eq. 6 (the rate),
         arXiv:1711.00464.
     """
-    model, num_samples = checked_vae(model), checks.integer("num_samples", num_samples)
+    model, num_samples = checked_vae(model), checks.count("num_samples", num_samples)
     if model.is_point_mass:
         num_samples = 1  # All samples are the same.
 

@@ -153,7 +153,7 @@ def rate_distortion(
     References:
         Alemi et al., 2018, section 3 and figure 1, arXiv:1711.00464.
     """
-    num_samples = checks.integer("num_samples", num_samples)
+    num_samples = checks.count("num_samples", num_samples)
     models = _checked_models(models)
     data = Data.of("data", data)
     data.check_repeats()

@@ -94,7 +94,7 @@ def reconstruction_error(
     """
     model = checked_vae(model)
     at = checks.option("at", at, AT)
-    num_samples = checks.integer("num_samples", num_samples)
+    num_samples = checks.count("num_samples", num_samples)
     if at == "mean" and num_samples != 1:
         raise checks.invalid("num_samples", "must be 1 at the mean of q(z|x)", num_samples)
     if max_value is None:

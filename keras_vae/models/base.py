@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_vae.core import checks
 from keras_vae.core.freezing import freeze_inside
+from keras_vae.core.numerics import checked_tensor
 from keras_vae.models.parts import trainable_of
 from keras_vae.objectives import ELBO, Objective
 from keras_vae.terms import Latents, Terms, event_of, join_z, split_z
@@ -149,7 +150,7 @@ class LatentVariableModel(ObjectiveModel):
         Raises:
             ValueError: If z is not of that shape.
         """
-        return split_z(tf.convert_to_tensor(z), self.latents, self.latent_event)
+        return split_z(checked_tensor("z", z), self.latents, self.latent_event)
 
     def join(self, groups: Mapping[str, Any]) -> tf.Tensor:
         """Joins groups, as `split` returns them, into z `[..., D]`.
@@ -162,7 +163,7 @@ class LatentVariableModel(ObjectiveModel):
         """
         if not isinstance(groups, Mapping):
             raise checks.invalid("groups", f"must map the names {list(self.latents)}", groups)
-        tensors = {name: tf.convert_to_tensor(group) for name, group in groups.items()}
+        tensors = {name: checked_tensor("groups", group) for name, group in groups.items()}
         return join_z(tensors, self.latents, self.latent_event)
 
     # Importance weights.
@@ -183,7 +184,7 @@ class LatentVariableModel(ObjectiveModel):
         Returns:
             Tensor `[S, B]`, nats.
         """
-        num_samples = checks.integer("num_samples", num_samples)
+        num_samples = checks.count("num_samples", num_samples)
         x, y = self._checked(x, y)
         return self.compute_terms(x, num_samples, seed=seed, y=y).log_w
 

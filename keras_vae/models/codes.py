@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_vae.core import checks
+from keras_vae.core.numerics import checked_tensor
 from keras_vae.distributions.codes import CodeGroups, checked_codes, rule_of_codes, which_exist
 from keras_vae.terms import checked_z
 from keras_vae.training import errors
@@ -53,7 +54,7 @@ def check_prior(posterior: Any, prior: Any) -> None:
 def checked(layout: CodeGroups, z: Any) -> tf.Tensor:
     """Returns codes as int32 `[..., N]`, or raises a `ValueError`; values are checked eagerly."""
     check_not_symbolic("z", z)
-    return checked_codes("z", checked_z(tf.convert_to_tensor(z), (layout.size,)), layout.counts)
+    return checked_codes("z", checked_z(checked_tensor("z", z), (layout.size,)), layout.counts)
 
 
 def supported(layout: CodeGroups, z: tf.Tensor) -> tf.Tensor:

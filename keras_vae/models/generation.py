@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from keras_vae.core import checks
-from keras_vae.core.numerics import to_dtype
+from keras_vae.core.numerics import checked_tensor
 from keras_vae.distributions import groups
 from keras_vae.distributions.codes import CodeGroups, checked_codes
 from keras_vae.terms import Latents
@@ -92,16 +92,17 @@ def _checked_given(
         raise checks.invalid("given", f"must map names of the groups {list(latents)}", given)
     checked_names("given", given, latents)
     flat = p.event_shape.rank == 1
+    layout = getattr(p, "groups", None)
+    dtype = None if isinstance(layout, CodeGroups) else p.dtype
     rows = {
-        position: _rows(name, given[name], shape, num_samples, flat)
+        position: _rows(name, given[name], shape, num_samples, flat, dtype)
         for position, (name, shape) in enumerate(latents.items())
         if name in given
     }
-    layout = getattr(p, "groups", None)
     if isinstance(layout, CodeGroups):
         counts = layout.num_codes
         return {at: checked_codes("given", values, counts[at]) for at, values in rows.items()}
-    return {at: to_dtype(values, p.dtype) for at, values in rows.items()}
+    return rows
 
 
 def _rows(
@@ -110,13 +111,12 @@ def _rows(
     shape: tuple[int, ...],
     num_samples: int | tf.Tensor,
     flat: bool,
+    dtype: tf.DType | None,
 ) -> tf.Tensor:
-    """Returns the values of a group, one row for each draw."""
-    if not tf.is_tensor(value) or tf.executing_eagerly():
-        value = checks.array("given", value)
-        if not np.all(np.isfinite(value)):
-            raise checks.invalid("given", f"must hold finite numbers for {name!r}", value)
-    value = tf.convert_to_tensor(value)
+    """Returns the values of a group in `dtype`, one row for each draw."""
+    told, value = value, checked_tensor("given", value, dtype)
+    if tf.executing_eagerly() and not np.all(np.isfinite(value)):
+        raise checks.invalid("given", f"must hold finite numbers for {name!r}", told)
     count = tf.get_static_value(tf.convert_to_tensor(num_samples))
     one = value.shape.is_compatible_with(shape)
     if not one and not value.shape.is_compatible_with([count, *shape]):

@@ -194,7 +194,7 @@ class PriorModel(LatentVariableModel):
                 draw some maps alone.
         """
         if not isinstance(num_samples, tf.Tensor):
-            num_samples = checks.integer("num_samples", num_samples)
+            num_samples = checks.count("num_samples", num_samples)
         y = self.labels.of_draws(y, num_samples)
         seed = fold(seed_tensor(seed), purpose("z"))
         latents = self.prior_head.latents

@@ -14,6 +14,7 @@ from keras_vae import bounds
 from keras_vae.core import checks
 from keras_vae.core.freezing import freeze_inside
 from keras_vae.core.head import serializable
+from keras_vae.core.numerics import checked_tensor
 from keras_vae.core.seeds import fold, purpose, seed_tensor
 from keras_vae.likelihoods import Likelihood
 from keras_vae.models import generation, initialization, sharing
@@ -184,10 +185,11 @@ class VAE(LatentVariableModel):
             y: What the model is conditioned on, for conditional models.
 
         Raises:
-            ValueError: If the last dimension of z is not D.
+            ValueError: If z does not hold numbers, or its last dimension is not D.
         """
         check_not_symbolic("z", z)
-        z = checked_z(self.posterior_head.to_density(z), self.latent_event)
+        z = checked_tensor("z", z, self.posterior_head.density_dtype)
+        z = checked_z(z, self.latent_event)
         leading = z.shape[: -len(self.latent_event)]
         y = self.labels.standardize(y, leading[-1] if leading.rank else None)
         return self._likelihood(z, self.labels.features(y))
@@ -402,7 +404,7 @@ class VAE(LatentVariableModel):
                 prior has no scale (flows, mixtures, one-hot z) or cannot draw some groups alone.
         """
         if not isinstance(num_samples, tf.Tensor):
-            num_samples = checks.integer("num_samples", num_samples)
+            num_samples = checks.count("num_samples", num_samples)
         seed = seed_tensor(seed)
         y = self.labels.of_draws(y, num_samples)
         p_z, how = self._prior(self.labels.features(y)), (temperature, given)

@@ -62,7 +62,7 @@ class BottleneckCell(keras.layers.Layer):
         super().__init__(**kwargs)
         self.bottleneck = checks.number("bottleneck", bottleneck, 0.0, exclusive=True)
         self.kernel_size = checks.integer("kernel_size", kernel_size)
-        self.activation = keras.activations.get(activation)
+        self.activation = checks.activation("activation", activation)
         self.squeeze_excite = checks.flag("squeeze_excite", squeeze_excite)
         if last_scale is not None:
             last_scale = checks.number("last_scale", last_scale, minimum=0.0)

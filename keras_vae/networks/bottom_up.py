@@ -73,7 +73,7 @@ class BottomUp(keras.Model):
         self.channels = None if channels is None else checked_channels(channels)
         self.blocks = checks.integer("blocks", blocks, minimum=0)
         self.pattern = Pattern(cell)
-        self.activation = keras.activations.get(activation)
+        self.activation = checks.activation("activation", activation)
         self.recompute = checks.flag("recompute", recompute)
         self.kernel_regularizer = checks.regularizer("kernel_regularizer", kernel_regularizer)
 

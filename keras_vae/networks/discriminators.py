@@ -40,7 +40,7 @@ class Discriminator(Chain):
         self.filters = checks.sizes("filters", filters)
         self.kernel_size = checks.integer("kernel_size", kernel_size, minimum=2)
         self.normalization = checks.option("normalization", normalization, NORMALIZATIONS)
-        self.activation = keras.activations.get(activation)
+        self.activation = checks.activation("activation", activation)
 
     @property
     def works_once_per_call(self) -> bool:

@@ -31,7 +31,7 @@ class ImageNetwork(Chain):
         self.filters = checks.sizes("filters", filters)
         self.kernel_size = checks.integer("kernel_size", kernel_size, minimum=2)
         self.dense_units = checks.integer("dense_units", dense_units)
-        self.activation = keras.activations.get(activation)
+        self.activation = checks.activation("activation", activation)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""

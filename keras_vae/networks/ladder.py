@@ -49,7 +49,7 @@ class LadderEncoder(Chain):
         super().__init__(**kwargs)
         self.hidden_units = checks.sizes("hidden_units", hidden_units)
         self.depth = checks.integer("depth", depth)
-        self.activation = keras.activations.get(activation)
+        self.activation = checks.activation("activation", activation)
         dense = [
             keras.layers.Dense(units, self.activation, dtype=self.dtype_policy)
             for units in self.hidden_units

@@ -33,7 +33,7 @@ class MapNetwork(Chain):
         self.blocks = checks.integer("blocks", blocks, minimum=0)
         self.block_filters = checks.integer("block_filters", block_filters)
         self.kernel_size = checks.integer("kernel_size", kernel_size, minimum=2)
-        self.activation = keras.activations.get(activation)
+        self.activation = checks.activation("activation", activation)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor."""

@@ -47,7 +47,7 @@ class MLPEncoder(Chain):
     ):
         super().__init__(**kwargs)
         self.hidden_units = checks.sizes("hidden_units", hidden_units)
-        self.activation = keras.activations.get(activation)
+        self.activation = checks.activation("activation", activation)
         self.set_layers([keras.layers.Flatten(dtype=self.dtype_policy), *_dense(self)])
 
     def get_config(self) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class MLPDecoder(Chain):
         super().__init__(**kwargs)
         self.shape = checks.shape("shape", shape)
         self.hidden_units = checks.sizes("hidden_units", hidden_units)
-        self.activation = keras.activations.get(activation)
+        self.activation = checks.activation("activation", activation)
         policy = self.dtype_policy
         self.set_layers(
             [

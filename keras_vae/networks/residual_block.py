@@ -60,7 +60,7 @@ class ResidualBlock(keras.layers.Layer):
         if bottleneck is not None:
             self.bottleneck = checks.integer("bottleneck", bottleneck)
         width, side = (self.filters, 3) if bottleneck is None else (bottleneck, 1)
-        self.activation = keras.activations.get(activation)
+        self.activation = checks.activation("activation", activation)
         policy = self.dtype_policy
         self.first = keras.layers.Conv2D(
             width, 3, padding="same", activation=self.activation, dtype=policy

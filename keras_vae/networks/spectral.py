@@ -105,7 +105,7 @@ class SpectralNormalization(keras.layers.Layer):
             layer.dtype_policy = self.dtype_policy
         self.layer = layer
         self.use_bias = checks.flag("use_bias", use_bias)
-        self.activation = keras.activations.get(activation)
+        self.activation = checks.activation("activation", activation)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Builds the layer and adds the bias."""

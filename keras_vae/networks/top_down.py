@@ -102,7 +102,7 @@ class TopDown(Head):
             raise checks.invalid("scale_bounds", "must have 1 between them", scale_bounds)
         self.scale_bounds = bounds
         self.pattern = Pattern(cell)
-        self.activation = keras.activations.get(activation)
+        self.activation = checks.activation("activation", activation)
         self.recompute = checks.flag("recompute", recompute)
         self.kernel_regularizer = checks.regularizer("kernel_regularizer", kernel_regularizer)
 

@@ -57,7 +57,7 @@ class Objective(Steerable):
 
     def __init__(self, num_samples: int = 1, **kwargs: Any):
         super().__init__(**kwargs)
-        self.num_samples = checks.integer("num_samples", num_samples)
+        self.num_samples = checks.count("num_samples", num_samples)
         self.built = True
 
     @property

@@ -73,7 +73,7 @@ class ImportanceWeighted(Objective):
         baseline: str = "leave_one_out",
         **kwargs: Any,
     ):
-        samples_per_bound = checks.integer("num_samples", num_samples)
+        samples_per_bound = checks.count("num_samples", num_samples)
         num_groups = checks.integer("num_groups", num_groups)
         super().__init__(num_samples=samples_per_bound * num_groups, **kwargs)
         self.samples_per_bound = samples_per_bound

@@ -67,7 +67,7 @@ class AutoregressiveFlow(Posterior):
         super().__init__(latent_dim, **kwargs)
         self.num_flows = checks.integer("num_flows", num_flows)
         self.hidden_units = checks.sizes("hidden_units", hidden_units)
-        self.activation = keras.activations.get(activation)
+        self.activation = checks.activation("activation", activation)
         self.moment_samples = checks.integer("moment_samples", moment_samples, minimum=2)
         self.base = DiagonalNormal(self.latent_dim, dtype=self.dtype_policy, name="base")
         self.networks = autoregressive_networks(

@@ -61,7 +61,7 @@ class AutoregressiveFlow(Prior):
         super().__init__(latent_dim, **kwargs)
         self.num_flows = checks.integer("num_flows", num_flows)
         self.hidden_units = checks.sizes("hidden_units", hidden_units)
-        self.activation = keras.activations.get(activation)
+        self.activation = checks.activation("activation", activation)
         self.networks = autoregressive_networks(
             self.latent_dim,
             self.num_flows,

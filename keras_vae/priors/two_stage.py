@@ -119,8 +119,8 @@ class TwoStage(Prior):
     ):
         super().__init__(latent_dim, **kwargs)
         self.hidden_units = checks.sizes("hidden_units", hidden_units)
-        self.activation = keras.activations.get(activation)
-        self.num_samples = checks.integer("num_samples", num_samples)
+        self.activation = checks.activation("activation", activation)
+        self.num_samples = checks.count("num_samples", num_samples)
         self.seed = checks.integer("seed", seed, minimum=0)
         self.encoder = self._network(2 * self.latent_dim, "encoder")
         self.decoder = self._network(self.latent_dim, "decoder")

@@ -28,7 +28,13 @@ from keras_vae.training.replicas import global_batch_mean, global_batch_size, re
         (lambda: checks.shape("shape", (3, -1)), "Received: shape=\\(3, -1\\)"),
         (lambda: checks.shape("shape", (2**15, 2**15)), "must be of at most 268435456 numbers"),
         (lambda: checks.sizes("units", (8, 10**9)), "Argument `units` must be an integer <= 1677"),
+        (lambda: checks.sizes("units", {3: 1, 2: 1}), "must be a non-empty tuple of positive inte"),
+        (lambda: checks.sizes("units", {3, 2}), "must be a non-empty tuple of positive integers"),
         (lambda: checks.sizes("units", ()), "must be a non-empty tuple of positive integers"),
+        (
+            lambda: checks.activation("f", "nonsense"),
+            "Argument `f` must be a Keras activation, its",
+        ),
         (lambda: checks.option("mode", "x", ["a", "b"]), "must be one of \\['a', 'b'\\]"),
     ],
 )

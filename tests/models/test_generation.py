@@ -140,6 +140,7 @@ draws_z2 = {"z2": np.zeros((16, 2), "float32")}
         ({"given": 1.0}, r"`given` must map names of the groups \['z1', 'z2'\]"),
         ({"given": {"z2": "a"}}, "`given` must be an array of numbers. Received"),
         ({"given": {"z2": [0.0, np.nan]}}, "`given` must hold finite numbers for 'z2'"),
+        ({"given": {"z2": [1e300, 0.0]}}, "`given` must hold finite numbers for 'z2'"),
         ({"given": {"z2": np.zeros((4, 2))}}, r"`given` must hold 'z2' of shape \[16, 2\], or"),
         ({"given": {"z2": np.zeros((16, 3))}}, r"or \[2\] for all draws. Received: shape=\(16, 3"),
     ],
@@ -147,6 +148,37 @@ draws_z2 = {"z2": np.zeros((16, 2), "float32")}
 def test_what_is_asked_for_is_checked(options, message):
     with pytest.raises(ValueError, match=message):
         layered().sample(16, **options)
+
+
+def test_more_draws_than_a_tensor_has_rows_are_refused():
+    with pytest.raises(ValueError, match="`num_samples` must be an integer <= 2147483647. Rec"):
+        layered().sample(2**40)
+
+
+@pytest.mark.parametrize("value", ["a", None, 1j * np.ones((2, 5)), tf.ones([2, 5], tf.complex64)])
+def test_z_that_holds_no_real_numbers_is_refused(value):
+    model = layered()
+    z = model.split(np.zeros((2, 5), "float32"))
+    calls = (
+        ("z", lambda: model.decode(value)),
+        ("z", lambda: model.split(value)),
+        ("groups", lambda: model.join({**z, "z1": value})),
+    )
+    for argument, call in calls:
+        with pytest.raises(ValueError, match=f"`{argument}` must be an array of numbers. Rec"):
+            call()
+
+
+def test_z_keeps_its_gradient_and_its_dtype():
+    model = layered()
+    with tf.GradientTape() as tape:
+        z = [tf.Variable(tf.ones([2, 5])), keras.Variable(np.ones((2, 5), "float32"))]
+        means = [tf.reduce_sum(model.decode(one).mean()) for one in z]
+    gradients = tape.gradient(means, [z[0], z[1].value])
+    np.testing.assert_allclose(*gradients, **EXACT)
+    assert np.any(gradients[0])
+    groups = model.split([[0.5] * 5])
+    assert model.join({**groups, "z2": [[0.5, 0.5]]}).dtype == tf.float32
 
 
 def test_groups_to_keep_are_checked():

@@ -100,7 +100,7 @@ def report(
         'takes at least 50 examples'
     """
     model = checked_vae(model)
-    checks.integer("num_samples", num_samples)
+    checks.count("num_samples", num_samples)
     num_examples = checks.integer("num_examples", num_examples)
     unwanted = left_out(skip, only)
     if budget is not None:
