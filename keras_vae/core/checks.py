@@ -133,9 +133,14 @@ def array(argument: str, value: Any, shape: str = "") -> np.ndarray:
         found = np.asarray(value)
     except (TypeError, ValueError):  # Such as for rows of different lengths.
         raise invalid(argument, rule, value) from None
-    if found.dtype.kind in "OSUcMm":
+    if not is_real(found.dtype):
         raise invalid(argument, rule, value)
     return found
+
+
+def is_real(dtype: np.dtype) -> bool:
+    """Returns whether an array of this dtype holds real numbers."""
+    return dtype.kind not in "OSUcMm"
 
 
 def path(argument: str, value: Any, rule: str = "must be a path") -> pathlib.Path:

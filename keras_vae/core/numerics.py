@@ -35,6 +35,11 @@ def to_dtype(value: Any, dtype: str | tf.DType) -> tf.Tensor:
     return tf.cast(value, dtype)
 
 
+def is_real(dtype: tf.DType) -> bool:
+    """Returns whether a tensor of this dtype holds real numbers."""
+    return bool(dtype.is_floating or dtype.is_integer or dtype.is_bool)
+
+
 def checked_tensor(argument: str, value: Any, dtype: str | tf.DType | None = None) -> tf.Tensor:
     """Returns `value` as a tensor of real numbers, or raises.
 
@@ -46,7 +51,7 @@ def checked_tensor(argument: str, value: Any, dtype: str | tf.DType | None = Non
     value = value.value if isinstance(value, keras.Variable) else value
     if not isinstance(value, (tf.Tensor, tf.Variable)):
         checks.array(argument, value)
-    elif not (value.dtype.is_floating or value.dtype.is_integer or value.dtype.is_bool):
+    elif not is_real(value.dtype):
         raise checks.invalid(argument, "must be an array of numbers", value)
     return tf.convert_to_tensor(value) if dtype is None else to_dtype(value, dtype)
 

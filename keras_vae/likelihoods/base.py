@@ -13,6 +13,7 @@ import tensorflow_probability as tfp
 
 from keras_vae.core import checks
 from keras_vae.core.head import Head
+from keras_vae.core.numerics import is_real
 
 tfd = tfp.distributions
 
@@ -206,7 +207,7 @@ class Likelihood(Head):
             raise ValueError(
                 f"Argument `{argument}` must hold real numbers. Received: dtype={kind}"
             ) from error
-        if x.dtype.is_floating or x.dtype.is_integer or x.dtype.is_bool:
+        if is_real(x.dtype):
             return x
         raise ValueError(
             f"Argument `{argument}` must hold real numbers. Received: dtype={x.dtype.name}"

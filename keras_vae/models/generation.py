@@ -93,16 +93,16 @@ def _checked_given(
     checked_names("given", given, latents)
     flat = p.event_shape.rank == 1
     layout = getattr(p, "groups", None)
-    dtype = None if isinstance(layout, CodeGroups) else p.dtype
+    counts = layout.num_codes if isinstance(layout, CodeGroups) else None
+    dtype = p.dtype if counts is None else None
     rows = {
         position: _rows(name, given[name], shape, num_samples, flat, dtype)
         for position, (name, shape) in enumerate(latents.items())
         if name in given
     }
-    if isinstance(layout, CodeGroups):
-        counts = layout.num_codes
-        return {at: checked_codes("given", values, counts[at]) for at, values in rows.items()}
-    return rows
+    if counts is None:
+        return rows
+    return {at: checked_codes("given", values, counts[at]) for at, values in rows.items()}
 
 
 def _rows(

@@ -39,7 +39,7 @@ class Data(NamedTuple):
         parts = given if together else (given, y, sample_weight)
         data = cls(name, *map(as_array, parts)) if 1 <= len(parts) <= 3 else None
         for part in data or ():
-            if isinstance(part, np.ndarray) and part.dtype.kind in "OSUcMm":
+            if isinstance(part, np.ndarray) and not checks.is_real(part.dtype):
                 raise ValueError(
                     f"Argument `{name}` must hold real numbers. Received: dtype={part.dtype}"
                 )
